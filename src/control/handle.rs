@@ -1,0 +1,181 @@
+//! What everybody else holds of the controller.
+
+use std::sync::Arc;
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::authority::Authorized;
+use crate::kernel::Noticed;
+use crate::model::{Event, FloatingIp, Sequence};
+use crate::request::{Outcome, Refusal, Request};
+
+use super::{AddressState, Snapshot};
+
+/// How many requests may wait for the controller; one more is told `Busy`.
+const QUEUE: usize = 4_096;
+
+/// How many events a subscriber may be behind before it is told that it lost
+/// some.
+const EVENTS_BEHIND: usize = 4_096;
+
+/// What the controller is sent.
+#[derive(Debug)]
+pub enum Message {
+    /// A request, and where its answer goes.
+    Request(
+        Authorized<Request>,
+        oneshot::Sender<Result<Outcome, Rejection>>,
+    ),
+    /// A question about the event log, and where the answer goes.
+    History {
+        /// About this address, or all.
+        floating: Option<FloatingIp>,
+        /// Before this event, or up to the latest.
+        before: Option<Sequence>,
+        /// At most so many.
+        limit: usize,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Vec<Event>, Rejection>>,
+    },
+    /// Somebody else altered something in the kernel.
+    Noticed(Noticed),
+    /// Flows that were to be cut are cut; the ticket of the batch.
+    Cut(u64),
+    /// Stop, leaving traffic alone.
+    Stop,
+}
+
+/// Why a request has no outcome.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// It cannot be granted.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Too many requests wait.
+    #[error("too many requests wait; try again")]
+    Busy,
+    /// The store could not make it durable; nothing was altered.
+    #[error("nothing was changed: {0}")]
+    StoreFailed(String),
+    /// The daemon is stopping.
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
+impl Rejection {
+    /// The name of the error in `interfaces/`, without a prefix.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Rejection::Refused(refusal) => refusal.name(),
+            Rejection::Busy => "Busy",
+            Rejection::StoreFailed(_) => "StoreFailed",
+            Rejection::Stopping => "Stopping",
+        }
+    }
+}
+
+/// An event, and what is true of its address since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// What happened.
+    pub event: Event,
+    /// The state of its address since; `None` for what concerns no single one.
+    pub state: Option<AddressState>,
+}
+
+/// The fronts' end of the controller.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    messages: mpsc::Sender<Message>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    events: broadcast::Sender<Arc<Published>>,
+}
+
+/// The controller's end.
+#[derive(Debug)]
+pub struct Inbox {
+    /// What it is sent.
+    pub messages: mpsc::Receiver<Message>,
+    /// Where it shows what is true.
+    pub snapshots: watch::Sender<Arc<Snapshot>>,
+    /// Where it tells what happened.
+    pub events: broadcast::Sender<Arc<Published>>,
+}
+
+impl Handle {
+    /// Both ends, with what is true before the first request.
+    #[must_use]
+    pub fn new(first: Snapshot) -> (Handle, Inbox) {
+        let (sender, messages) = mpsc::channel(QUEUE);
+        let (shown, snapshots) = watch::channel(Arc::new(first));
+        let (events, _) = broadcast::channel(EVENTS_BEHIND);
+        let handle = Handle {
+            messages: sender,
+            snapshots,
+            events: events.clone(),
+        };
+        (
+            handle,
+            Inbox {
+                messages,
+                snapshots: shown,
+                events,
+            },
+        )
+    }
+
+    /// Has a request carried out, and waits for what became of it.
+    pub async fn submit(&self, request: Authorized<Request>) -> Result<Outcome, Rejection> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Request(request, reply))?;
+        answer.await.map_err(|_| Rejection::Stopping)?
+    }
+
+    /// Reads the event log, latest first.
+    pub async fn history(
+        &self,
+        floating: Option<FloatingIp>,
+        before: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<Event>, Rejection> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::History {
+            floating,
+            before,
+            limit,
+            reply,
+        })?;
+        answer.await.map_err(|_| Rejection::Stopping)?
+    }
+
+    /// What is true now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.borrow().clone()
+    }
+
+    /// What is true now, and everything that happens from now on. Events up to
+    /// the snapshot's sequence may come again and are to be passed over.
+    #[must_use]
+    pub fn subscribe(&self) -> (Arc<Snapshot>, broadcast::Receiver<Arc<Published>>) {
+        let events = self.events.subscribe();
+        (self.snapshot(), events)
+    }
+
+    /// Sends what needs no answer; blocks while the controller's queue is full.
+    /// For threads of the daemon, not for fronts.
+    pub fn tell(&self, message: Message) {
+        // It fails only when the controller is gone, and then so is the daemon.
+        let _ = self.messages.blocking_send(message);
+    }
+
+    fn send(&self, message: Message) -> Result<(), Rejection> {
+        self.messages
+            .try_send(message)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => Rejection::Busy,
+                mpsc::error::TrySendError::Closed(_) => Rejection::Stopping,
+            })
+    }
+}

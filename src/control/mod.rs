@@ -1,0 +1,11 @@
+//! The controller: one thread that owns the state, the store and the kernel.
+//!
+//! Everybody else holds a [`Handle`]: sends it authorized requests, reads the
+//! last [`Snapshot`], or subscribes to what happens. There are no locks to
+//! order, and a reader never waits for a commit.
+
+mod handle;
+mod snapshot;
+
+pub use handle::{Handle, Inbox, Message, Published, Rejection};
+pub use snapshot::{AddressState, Health, Snapshot};

@@ -1,0 +1,141 @@
+//! State and site → what the kernel should hold.
+
+use std::collections::BTreeSet;
+
+use crate::model::{
+    AddressRange, Family, FixedIp, FloatingIp, InterfaceName, PendingReason, Pool, Site, State,
+};
+
+use super::{IfIndex, Observed, Ruleset};
+
+/// What the kernel should hold. Borrows the state instead of copying it: a
+/// request asks about the few addresses that it touched.
+#[derive(Debug)]
+pub struct Desired<'a> {
+    /// The fixed part of the table.
+    pub ruleset: &'a Ruleset,
+    state: &'a State,
+    site: &'a Site,
+}
+
+/// Where the router is to answer for an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nowhere: it is associated with no host, or its pool is routed to us, or
+    /// the administrator put it on an interface already.
+    Nowhere,
+    /// On this interface.
+    On(IfIndex),
+    /// It cannot be told or done yet.
+    Pending(PendingReason),
+}
+
+impl<'a> Desired<'a> {
+    /// What the kernel should hold for a state.
+    #[must_use]
+    pub fn new(ruleset: &'a Ruleset, state: &'a State, site: &'a Site) -> Self {
+        Self {
+            ruleset,
+            state,
+            site,
+        }
+    }
+
+    /// The host that the address should lead to.
+    #[must_use]
+    pub fn fixed(&self, floating: FloatingIp) -> Option<FixedIp> {
+        self.state
+            .association(floating)
+            .map(|association| association.fixed)
+    }
+
+    /// Every association that there should be.
+    pub fn associations(&self) -> impl Iterator<Item = (FloatingIp, FixedIp)> + '_ {
+        self.state.associations()
+    }
+
+    /// Where the router should answer for the address.
+    #[must_use]
+    pub fn place(&self, floating: FloatingIp, observed: &Observed) -> Place {
+        let pool = self.site.pool_of(floating);
+        let associated = self.state.association(floating).is_some();
+        if !associated || pool.is_some_and(|pool| pool.routed) {
+            return Place::Nowhere;
+        }
+        let Some(name) = outside(pool, floating.family(), observed) else {
+            return Place::Pending(PendingReason::NoDefaultRoute);
+        };
+        match observed.links.get(name) {
+            None => Place::Pending(PendingReason::InterfaceMissing(name.clone())),
+            Some(link) if !link.up => Place::Pending(PendingReason::InterfaceDown(name.clone())),
+            Some(_) if observed.surroundings.is_router(floating.ip()) => Place::Nowhere,
+            Some(link) => Place::On(link.index),
+        }
+    }
+
+    /// Why packets do not pass yet although the maps are right: a routed pool,
+    /// too, needs its outside interface.
+    #[must_use]
+    pub fn pending(&self, floating: FloatingIp, observed: &Observed) -> Option<PendingReason> {
+        self.state.association(floating)?;
+        let pool = self.site.pool_of(floating);
+        match outside(pool, floating.family(), observed) {
+            None => Some(PendingReason::NoDefaultRoute),
+            Some(name) => match observed.links.get(name) {
+                None => Some(PendingReason::InterfaceMissing(name.clone())),
+                Some(link) if !link.up => Some(PendingReason::InterfaceDown(name.clone())),
+                Some(_) => None,
+            },
+        }
+    }
+
+    /// The elements of the set `outside`. An interface that only the default
+    /// route can tell stays as it is in the kernel while there is none: a lease
+    /// that is renewed must not cut anything.
+    #[must_use]
+    pub fn outside(&self, observed: &Observed) -> BTreeSet<InterfaceName> {
+        let mut names = BTreeSet::new();
+        for pool in &self.site.pools {
+            for family in Family::BOTH {
+                if !pool.ranges.iter().any(|range| range.family() == family) {
+                    continue;
+                }
+                match outside(Some(pool), family, observed) {
+                    Some(name) => drop(names.insert(name.clone())),
+                    None => names.extend(observed.outside.iter().cloned()),
+                }
+            }
+        }
+        names
+    }
+
+    /// The elements of the sets `pool4` and `pool6`: the pools, and what is
+    /// still allocated from pools that the configuration no longer has.
+    #[must_use]
+    pub fn pool(&self) -> Vec<AddressRange> {
+        let configured = self
+            .site
+            .pools
+            .iter()
+            .flat_map(|pool| pool.ranges.iter().copied());
+        let orphans = self
+            .state
+            .allocations()
+            .filter(|(floating, _)| self.site.pool_of(*floating).is_none())
+            .map(|(floating, _)| AddressRange::single(floating.ip()));
+        AddressRange::merge(configured.chain(orphans).collect())
+    }
+}
+
+/// The outside interface of a pool; of one that is gone, the default route's.
+fn outside<'a>(
+    pool: Option<&'a Pool>,
+    family: Family,
+    observed: &'a Observed,
+) -> Option<&'a InterfaceName> {
+    pool.and_then(|pool| pool.interface.as_ref())
+        .or(match family {
+            Family::V4 => observed.default_route4.as_ref(),
+            Family::V6 => observed.default_route6.as_ref(),
+        })
+}

@@ -1,0 +1,15 @@
+//! What the kernel should hold for a state, and how to get there: pure.
+//!
+//! [`Desired`] is derived from the state and the site, [`Observed`] is what was
+//! seen, [`Delta`] is the difference as ordered steps. [`Ruleset`] is the fixed
+//! part: it does not grow with the number of addresses.
+
+mod delta;
+mod desired;
+mod observed;
+pub mod ruleset;
+
+pub use delta::{Cut, Delta, Element, Step, Transaction};
+pub use desired::{Desired, Place};
+pub use observed::{IfIndex, Link, Observed};
+pub use ruleset::Ruleset;

@@ -1,0 +1,135 @@
+//! What the kernel was seen to hold, as far as it concerns us.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use crate::model::{AddressRange, FixedIp, FloatingIp, InterfaceName, Surroundings};
+
+use super::{Element, Ruleset, Transaction};
+
+/// The number of an interface, as in if_nametoindex(3). A new interface of an
+/// old name has another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IfIndex(pub u32);
+
+/// An interface of the router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its number.
+    pub index: IfIndex,
+    /// Whether it is set up (`IFF_UP`), so that it takes routes and addresses.
+    pub up: bool,
+    /// Whether it has carrier (`IFF_LOWER_UP`), so that frames leave.
+    pub carrier: bool,
+    /// Its Ethernet address; `None` where it has none (a tunnel), and then
+    /// nothing is announced on it.
+    pub mac: Option<[u8; 6]>,
+}
+
+/// What the kernel was seen to hold, kept up to date with what we did since.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Our table without its elements; `None` when there is none.
+    pub table: Option<Ruleset>,
+    /// The elements of the maps `floating_to_fixed4` and `6`.
+    pub floating_to_fixed: HashMap<FloatingIp, FixedIp>,
+    /// The elements of the maps `fixed_to_floating4` and `6`.
+    pub fixed_to_floating: HashMap<FixedIp, FloatingIp>,
+    /// The elements of the sets `pool4` and `6`: sorted, disjoint, not touching.
+    pub pool: Vec<AddressRange>,
+    /// The elements of the set `outside`.
+    pub outside: BTreeSet<InterfaceName>,
+    /// Where we made the router answer for which address: IPv4 local routes and
+    /// IPv6 addresses that carry our protocol number.
+    pub presence: HashMap<FloatingIp, IfIndex>,
+    /// The interfaces.
+    pub links: BTreeMap<InterfaceName, Link>,
+    /// The interface of the IPv4 default route with the lowest metric.
+    pub default_route4: Option<InterfaceName>,
+    /// The interface of the IPv6 default route with the lowest metric.
+    pub default_route6: Option<InterfaceName>,
+    /// The addresses that the router has, ours left out.
+    pub surroundings: Surroundings,
+}
+
+impl Observed {
+    /// Takes over what is known of interfaces, routes and addresses from a
+    /// newer look at them, and keeps what is known of the table.
+    pub fn refresh_links(&mut self, newer: Observed) {
+        let Observed {
+            table: _,
+            floating_to_fixed: _,
+            fixed_to_floating: _,
+            pool: _,
+            outside: _,
+            presence,
+            links,
+            default_route4,
+            default_route6,
+            surroundings,
+        } = newer;
+        *self = Observed {
+            presence,
+            links,
+            default_route4,
+            default_route6,
+            surroundings,
+            ..std::mem::take(self)
+        };
+    }
+
+    /// What is there once the kernel has taken the transaction.
+    pub fn note(&mut self, transaction: &Transaction) {
+        let Transaction {
+            rebuild,
+            pool,
+            remove,
+            add,
+        } = transaction;
+        if let Some(ruleset) = rebuild {
+            self.table = Some(ruleset.clone());
+            self.floating_to_fixed = HashMap::new();
+            self.fixed_to_floating = HashMap::new();
+            self.pool = Vec::new();
+            self.outside = BTreeSet::new();
+        }
+        if let Some(ranges) = pool {
+            self.pool.clone_from(ranges);
+        }
+        for element in remove {
+            match element {
+                Element::FloatingToFixed(floating, _) => {
+                    self.floating_to_fixed.remove(floating);
+                }
+                Element::FixedToFloating(fixed, _) => {
+                    self.fixed_to_floating.remove(fixed);
+                }
+                Element::Outside(name) => {
+                    self.outside.remove(name);
+                }
+            }
+        }
+        for element in add {
+            match element {
+                Element::FloatingToFixed(floating, fixed) => {
+                    self.floating_to_fixed.insert(*floating, *fixed);
+                }
+                Element::FixedToFloating(fixed, floating) => {
+                    self.fixed_to_floating.insert(*fixed, *floating);
+                }
+                Element::Outside(name) => {
+                    self.outside.insert(name.clone());
+                }
+            }
+        }
+    }
+
+    /// Every floating IP that anything in the kernel of ours is about.
+    #[must_use]
+    pub fn floating_ips(&self) -> HashSet<FloatingIp> {
+        let in_maps = self
+            .floating_to_fixed
+            .keys()
+            .chain(self.fixed_to_floating.values());
+        in_maps.chain(self.presence.keys()).copied().collect()
+    }
+}

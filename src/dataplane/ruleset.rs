@@ -1,0 +1,700 @@
+//! The fixed part of table `inet ipfloater`: sets, maps, chains and rules.
+//!
+//! Nothing here grows with the number of addresses; what does is an element of
+//! a set or map. An established forwarded packet passes one rule of ours (the
+//! guard), the first packet of a flow the nat chains:
+//!
+//! ```text
+//! prerouting ─ nat_prerouting ┐
+//!                             ├─ to_fixed      floating → fixed; free: drop
+//! output ───── nat_output ────┘
+//! forward ──── guard_forward ─── bypassed      what nat never saw: drop
+//! input ────── guard_local                     never the router's own services
+//! postrouting  nat_postrouting ┬ to_floating   outside: fixed → floating
+//!                              └ hairpin       inside to floating: floating, or
+//!                                              the router's address
+//! ```
+//!
+//! The rules are data, in the vocabulary of the kernel's own expressions
+//! (`include/uapi/linux/netfilter/nf_tables.h`), written the way nft(8) writes
+//! them, so that `nft list table inet ipfloater` reads well and what is dumped
+//! can be compared with what should be.
+
+use crate::model::{Family, Site};
+
+/// The name of our table, in family `inet`.
+pub const TABLE: &str = "ipfloater";
+
+/// The most elements that a map of one family is made for. A map with a fixed
+/// size is a plain hash of the kernel: twice as fast to fill, and flat.
+pub const MOST_ASSOCIATIONS: u32 = 131_072;
+
+/// The fewest, so that a small pool can grow without a new table.
+const FEWEST_ASSOCIATIONS: u32 = 1_024;
+
+/// The table without its elements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruleset {
+    /// Its sets and maps, sorted by name.
+    pub sets: Vec<Set>,
+    /// Its chains with their rules, sorted by name.
+    pub chains: Vec<Chain>,
+}
+
+/// A set, or a map when it has a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Its name.
+    pub name: String,
+    /// The type of its keys.
+    pub key: DataType,
+    /// The type of its values; `None` for a set.
+    pub value: Option<DataType>,
+    /// Whether its elements are ranges.
+    pub interval: bool,
+    /// How many elements it is made for; `None` when it grows.
+    pub size: Option<u32>,
+}
+
+/// The type of a key or value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataType {
+    /// An IPv4 address.
+    Ipv4,
+    /// An IPv6 address.
+    Ipv6,
+    /// An interface name, padded with NUL to 16 bytes (IFNAMSIZ).
+    InterfaceName,
+    /// A type that we never use, as seen in somebody else's edit of our table.
+    Foreign(u32),
+}
+
+/// A chain with its rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Its name.
+    pub name: String,
+    /// Where it hangs; `None` when other chains go to it.
+    pub base: Option<Base>,
+    /// Its rules, in order.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule: expressions that run until one says no.
+pub type Rule = Vec<Expr>;
+
+/// Where a base chain hangs. Its policy is always accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// Its type.
+    pub kind: BaseKind,
+    /// Its hook.
+    pub hook: Hook,
+    /// Its priority: lower ones run first.
+    pub priority: i32,
+}
+
+/// The type of a base chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BaseKind {
+    /// `type filter`: sees every packet.
+    Filter,
+    /// `type nat`: sees the first packet of a flow.
+    Nat,
+}
+
+/// A netfilter hook of family inet (`enum nf_inet_hooks`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Before routing.
+    Prerouting,
+    /// To the router itself.
+    Input,
+    /// Through the router.
+    Forward,
+    /// From the router itself.
+    Output,
+    /// After routing.
+    Postrouting,
+}
+
+/// A register of the nft virtual machine: `NFT_REG_1` to `NFT_REG_4`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Register(pub u8);
+
+/// The only register that our rules need.
+const R1: Register = Register(1);
+
+/// The one that takes what a rule looks up and does not use.
+const R2: Register = Register(2);
+
+/// An expression of the nft virtual machine, as far as our rules use them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expr {
+    /// Load a property of the packet.
+    Meta {
+        /// Which.
+        key: MetaKey,
+        /// Where to.
+        to: Register,
+    },
+    /// Load bytes of a header.
+    Payload {
+        /// From which header.
+        base: PayloadBase,
+        /// From which byte of it.
+        offset: u32,
+        /// How many.
+        len: u32,
+        /// Where to.
+        to: Register,
+    },
+    /// Load a property of the packet's conntrack entry.
+    Ct {
+        /// Which.
+        key: CtKey,
+        /// Where to.
+        to: Register,
+    },
+    /// Keep the bits of a mask.
+    Mask {
+        /// Which register, in and out.
+        register: Register,
+        /// The mask, in the byte order of what is masked.
+        mask: Vec<u8>,
+    },
+    /// Go on if the comparison holds.
+    Cmp {
+        /// Which.
+        op: CmpOp,
+        /// The register on the left.
+        register: Register,
+        /// The bytes on the right.
+        data: Vec<u8>,
+    },
+    /// Go on if a set or map has the register as a key.
+    Lookup {
+        /// The set or map.
+        set: String,
+        /// The key.
+        key: Register,
+        /// Where its value goes; `None` for a set.
+        value: Option<Register>,
+    },
+    /// Translate the destination to the address in a register.
+    Dnat {
+        /// The family.
+        family: Family,
+        /// The address.
+        address: Register,
+    },
+    /// Translate the source to the address in a register.
+    Snat {
+        /// The family.
+        family: Family,
+        /// The address.
+        address: Register,
+    },
+    /// Translate the source to the router's address on the way out.
+    Masquerade,
+    /// Decide.
+    Verdict(Verdict),
+    /// One that we never use, as seen in somebody else's edit of our table.
+    Foreign(String),
+}
+
+/// What `meta` loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetaKey {
+    /// The network protocol: `NFPROTO_IPV4` (2) or `NFPROTO_IPV6` (10).
+    Nfproto,
+    /// The transport protocol number.
+    L4proto,
+    /// The name of the interface it came by.
+    Iifname,
+    /// The name of the interface it leaves by.
+    Oifname,
+}
+
+/// A header that `payload` loads from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadBase {
+    /// IPv4 or IPv6.
+    Network,
+    /// TCP, UDP, ICMP and so on.
+    Transport,
+}
+
+/// What `ct` loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CtKey {
+    /// The state bits.
+    State,
+    /// The status bits.
+    Status,
+    /// 0 for the direction of the first packet, 1 for replies.
+    Direction,
+    /// The IPv4 destination of the first packet, before any translation.
+    OriginalDestination4,
+    /// The IPv6 destination of the first packet, before any translation.
+    OriginalDestination6,
+}
+
+/// A comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CmpOp {
+    /// `==`
+    Eq,
+    /// `!=`
+    Neq,
+    /// `>=`
+    Gte,
+    /// `<=`
+    Lte,
+}
+
+/// A verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Let this chain's hook pass it.
+    Accept,
+    /// Throw it away.
+    Drop,
+    /// Continue in another chain and do not come back.
+    Goto(String),
+}
+
+/// The name of a map or set of one family: `pool` and IPv6 give `pool6`.
+#[must_use]
+pub fn named(stem: &str, family: Family) -> String {
+    match family {
+        Family::V4 => format!("{stem}4"),
+        Family::V6 => format!("{stem}6"),
+    }
+}
+
+/// Names of the sets and maps, without the digit of the family.
+pub mod names {
+    /// All addresses of all pools, as ranges.
+    pub const POOL: &str = "pool";
+    /// The map from floating IP to fixed address.
+    pub const FLOATING_TO_FIXED: &str = "floating_to_fixed";
+    /// The map from fixed address to floating IP.
+    pub const FIXED_TO_FLOATING: &str = "fixed_to_floating";
+    /// The outside interfaces; both families share it.
+    pub const OUTSIDE: &str = "outside";
+}
+
+impl Ruleset {
+    /// The ruleset for a site, with maps for as many associations of each
+    /// family as `size` says.
+    #[must_use]
+    pub fn new(site: &Site, size: impl Fn(Family) -> u32) -> Self {
+        let mut sets = vec![Set {
+            name: names::OUTSIDE.into(),
+            key: DataType::InterfaceName,
+            value: None,
+            interval: false,
+            size: None,
+        }];
+        for family in Family::BOTH {
+            let address = DataType::of(family);
+            let map = |stem| Set {
+                name: named(stem, family),
+                key: address,
+                value: Some(address),
+                interval: false,
+                size: Some(size(family)),
+            };
+            sets.push(map(names::FLOATING_TO_FIXED));
+            sets.push(map(names::FIXED_TO_FLOATING));
+            sets.push(Set {
+                name: named(names::POOL, family),
+                key: address,
+                value: None,
+                interval: true,
+                size: None,
+            });
+        }
+        let mut chains = nat_chains(site.block_free);
+        chains.push(guard_local(site.block_free));
+        if site.guard {
+            chains.extend(guard_forward());
+        }
+        sets.sort_by(|a, b| a.name.cmp(&b.name));
+        chains.sort_by(|a, b| a.name.cmp(&b.name));
+        Ruleset { sets, chains }
+    }
+
+    /// How many associations of a family the maps are made for, given how many
+    /// there can be: the pools' addresses, and those of pools that are gone.
+    #[must_use]
+    pub fn size_for(capacity: u64) -> u32 {
+        let wanted = u32::try_from(capacity).unwrap_or(MOST_ASSOCIATIONS);
+        wanted
+            .clamp(FEWEST_ASSOCIATIONS, MOST_ASSOCIATIONS)
+            .next_power_of_two()
+    }
+
+    /// How many associations of a family the maps take.
+    #[must_use]
+    pub fn size(&self, family: Family) -> u32 {
+        let name = named(names::FLOATING_TO_FIXED, family);
+        self.sets
+            .iter()
+            .find(|set| set.name == name)
+            .and_then(|set| set.size)
+            .unwrap_or(0)
+    }
+}
+
+impl DataType {
+    /// The address type of a family.
+    #[must_use]
+    pub fn of(family: Family) -> Self {
+        match family {
+            Family::V4 => DataType::Ipv4,
+            Family::V6 => DataType::Ipv6,
+        }
+    }
+}
+
+/// Ten before the priorities that nft(8) calls dstnat (-100) and srcnat (100):
+/// the first translation of a flow is the one that counts, so a table of
+/// somebody else that masquerades does not get there first.
+const DSTNAT: i32 = -110;
+const SRCNAT: i32 = 90;
+/// Ten before the one that nft(8) calls filter (0).
+const FILTER: i32 = -10;
+
+fn nat_chains(block_free: bool) -> Vec<Chain> {
+    let both = |rule: fn(Family) -> Rule| Family::BOTH.map(rule);
+
+    let mut to_fixed = both(|family| {
+        translate(
+            family,
+            destination(family),
+            names::FLOATING_TO_FIXED,
+            Expr::Dnat {
+                family,
+                address: R1,
+            },
+        )
+    })
+    .to_vec();
+    if block_free {
+        to_fixed.extend(both(|family| {
+            in_set(destination(family), names::POOL, family, drop_it())
+        }));
+    }
+    let to_floating = both(|family| {
+        translate(
+            family,
+            source(family),
+            names::FIXED_TO_FLOATING,
+            Expr::Snat {
+                family,
+                address: R1,
+            },
+        )
+    })
+    .to_vec();
+    let mut hairpin = to_floating.clone();
+    hairpin.push(vec![Expr::Masquerade]);
+
+    let mut postrouting = vec![
+        on_interface(MetaKey::Oifname, vec![go("to_floating")]),
+        on_interface(MetaKey::Iifname, vec![Expr::Verdict(Verdict::Accept)]),
+    ];
+    postrouting.extend(both(|family| {
+        let mut rule = ct_bits(CtKey::Status, STATUS_DNAT);
+        rule.extend([
+            original_destination(family),
+            lookup(names::POOL, family),
+            go("hairpin"),
+        ]);
+        rule
+    }));
+
+    vec![
+        base(
+            "nat_prerouting",
+            BaseKind::Nat,
+            Hook::Prerouting,
+            DSTNAT,
+            vec![vec![go("to_fixed")]],
+        ),
+        base(
+            "nat_output",
+            BaseKind::Nat,
+            Hook::Output,
+            DSTNAT,
+            vec![vec![go("to_fixed")]],
+        ),
+        chain("to_fixed", to_fixed),
+        base(
+            "nat_postrouting",
+            BaseKind::Nat,
+            Hook::Postrouting,
+            SRCNAT,
+            postrouting,
+        ),
+        chain("to_floating", to_floating),
+        chain("hairpin", hairpin),
+    ]
+}
+
+/// Keeps packets that were not translated from the router's own services:
+/// those that conntrack calls invalid or that somebody's notrack let through.
+/// Replies to what the router itself sent to a floating IP do pass.
+fn guard_local(block_free: bool) -> Chain {
+    let closed = |family| {
+        if block_free {
+            in_set(destination(family), names::POOL, family, drop_it())
+        } else {
+            in_map(
+                destination(family),
+                names::FLOATING_TO_FIXED,
+                family,
+                vec![],
+                drop_it(),
+            )
+        }
+    };
+    let reply = vec![
+        Expr::Ct {
+            key: CtKey::Direction,
+            to: R1,
+        },
+        Expr::Cmp {
+            op: CmpOp::Eq,
+            register: R1,
+            data: vec![1],
+        },
+        Expr::Verdict(Verdict::Accept),
+    ];
+    base(
+        "guard_local",
+        BaseKind::Filter,
+        Hook::Input,
+        FILTER,
+        vec![
+            reply,
+            closed(Family::V4),
+            neighbour_discovery(),
+            closed(Family::V6),
+        ],
+    )
+}
+
+/// Keeps packets that the nat chains never saw from reaching a floating IP's
+/// old host, and from leaving with a host's private address.
+fn guard_forward() -> [Chain; 2] {
+    let mut bypassed = Vec::new();
+    for family in Family::BOTH {
+        bypassed.push(in_set(destination(family), names::POOL, family, drop_it()));
+        bypassed.push(in_set(source(family), names::POOL, family, drop_it()));
+        bypassed.push(in_map(
+            source(family),
+            names::FIXED_TO_FLOATING,
+            family,
+            on_interface(MetaKey::Oifname, vec![]),
+            drop_it(),
+        ));
+    }
+    let mut untranslated = ct_bits(CtKey::State, STATE_INVALID | STATE_UNTRACKED);
+    untranslated.push(go("bypassed"));
+    [
+        base(
+            "guard_forward",
+            BaseKind::Filter,
+            Hook::Forward,
+            FILTER,
+            vec![untranslated],
+        ),
+        chain("bypassed", bypassed),
+    ]
+}
+
+/// `IPS_DST_NAT` (include/uapi/linux/netfilter/nf_conntrack_common.h).
+const STATUS_DNAT: u32 = 1 << 5;
+/// `NF_CT_STATE_INVALID_BIT` and `NF_CT_STATE_UNTRACKED_BIT` of the same file.
+const STATE_INVALID: u32 = 1;
+const STATE_UNTRACKED: u32 = 1 << 6;
+
+/// `ct KEY BITS`: any of the bits is set. The kernel keeps them in host order.
+fn ct_bits(key: CtKey, bits: u32) -> Rule {
+    vec![
+        Expr::Ct { key, to: R1 },
+        Expr::Mask {
+            register: R1,
+            mask: bits.to_ne_bytes().to_vec(),
+        },
+        Expr::Cmp {
+            op: CmpOp::Neq,
+            register: R1,
+            data: vec![0; 4],
+        },
+    ]
+}
+
+/// `icmpv6 type nd-neighbor-solicit-nd-neighbor-advert`: types 135 and 136
+/// (RFC 4861 4.3, 4.4). They have a floating IP as target and must pass, or a
+/// floating IP could not be resolved.
+fn neighbour_discovery() -> Rule {
+    vec![
+        Expr::Meta {
+            key: MetaKey::L4proto,
+            to: R1,
+        },
+        // IPPROTO_ICMPV6
+        Expr::Cmp {
+            op: CmpOp::Eq,
+            register: R1,
+            data: vec![58],
+        },
+        Expr::Payload {
+            base: PayloadBase::Transport,
+            offset: 0,
+            len: 1,
+            to: R1,
+        },
+        Expr::Cmp {
+            op: CmpOp::Gte,
+            register: R1,
+            data: vec![135],
+        },
+        Expr::Cmp {
+            op: CmpOp::Lte,
+            register: R1,
+            data: vec![136],
+        },
+        Expr::Verdict(Verdict::Accept),
+    ]
+}
+
+/// `dnat ip to ip daddr map @floating_to_fixed4` and its like.
+fn translate(family: Family, address: Rule, map: &str, nat: Expr) -> Rule {
+    let mut rule = address;
+    rule.push(Expr::Lookup {
+        set: named(map, family),
+        key: R1,
+        value: Some(R1),
+    });
+    rule.push(nat);
+    rule
+}
+
+/// `ip daddr @pool4 drop` and its like.
+fn in_set(address: Rule, set: &str, family: Family, then: Expr) -> Rule {
+    let mut rule = address;
+    rule.extend([lookup(set, family), then]);
+    rule
+}
+
+/// The same for the keys of a map. Before Linux 6.5 a map cannot be looked up
+/// for its key alone (`nft_lookup_init`), so its value goes to a register that
+/// nothing reads.
+fn in_map(address: Rule, map: &str, family: Family, and: Rule, then: Expr) -> Rule {
+    let mut rule = and;
+    rule.extend(address);
+    rule.push(Expr::Lookup {
+        set: named(map, family),
+        key: R1,
+        value: Some(R2),
+    });
+    rule.push(then);
+    rule
+}
+
+fn on_interface(key: MetaKey, then: Rule) -> Rule {
+    let mut rule = vec![
+        Expr::Meta { key, to: R1 },
+        Expr::Lookup {
+            set: names::OUTSIDE.into(),
+            key: R1,
+            value: None,
+        },
+    ];
+    rule.extend(then);
+    rule
+}
+
+fn lookup(set: &str, family: Family) -> Expr {
+    Expr::Lookup {
+        set: named(set, family),
+        key: R1,
+        value: None,
+    }
+}
+
+/// `ip saddr`: byte 12 of IPv4 (RFC 791 3.1), byte 8 of IPv6 (RFC 8200 3).
+fn source(family: Family) -> Rule {
+    address_at(family, 12, 8)
+}
+
+/// `ip daddr`: byte 16 of IPv4, byte 24 of IPv6.
+fn destination(family: Family) -> Rule {
+    address_at(family, 16, 24)
+}
+
+fn address_at(family: Family, offset4: u32, offset6: u32) -> Rule {
+    // NFPROTO_IPV4 and NFPROTO_IPV6 (include/uapi/linux/netfilter.h)
+    let (protocol, offset, len) = match family {
+        Family::V4 => (2, offset4, 4),
+        Family::V6 => (10, offset6, 16),
+    };
+    vec![
+        Expr::Meta {
+            key: MetaKey::Nfproto,
+            to: R1,
+        },
+        Expr::Cmp {
+            op: CmpOp::Eq,
+            register: R1,
+            data: vec![protocol],
+        },
+        Expr::Payload {
+            base: PayloadBase::Network,
+            offset,
+            len,
+            to: R1,
+        },
+    ]
+}
+
+fn original_destination(family: Family) -> Expr {
+    let key = match family {
+        Family::V4 => CtKey::OriginalDestination4,
+        Family::V6 => CtKey::OriginalDestination6,
+    };
+    Expr::Ct { key, to: R1 }
+}
+
+fn go(chain: &str) -> Expr {
+    Expr::Verdict(Verdict::Goto(chain.into()))
+}
+
+fn drop_it() -> Expr {
+    Expr::Verdict(Verdict::Drop)
+}
+
+fn chain(name: &str, rules: Vec<Rule>) -> Chain {
+    Chain {
+        name: name.into(),
+        base: None,
+        rules,
+    }
+}
+
+fn base(name: &str, kind: BaseKind, hook: Hook, priority: i32, rules: Vec<Rule>) -> Chain {
+    Chain {
+        name: name.into(),
+        base: Some(Base {
+            kind,
+            hook,
+            priority,
+        }),
+        rules,
+    }
+}

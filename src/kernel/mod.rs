@@ -1,0 +1,154 @@
+//! The only code that speaks to the kernel.
+//!
+//! [`Kernel`] is what the controller holds: it observes and alters. [`Flows`]
+//! and [`Neighbours`] do what takes long and run beside the controller, and
+//! [`Watch`] tells when somebody else altered something. Each has a real part
+//! (over netlink and packet sockets) and a fake one, in memory, that refuses
+//! what the real one refuses.
+
+use std::fmt;
+use std::io;
+
+use crate::dataplane::{Cut, IfIndex, Link, Observed, Transaction};
+use crate::model::FloatingIp;
+
+/// The protocol number that our routes and IPv6 addresses carry, so that a
+/// fresh start recognises them. rtnetlink(7) leaves numbers above
+/// `RTPROT_STATIC` (4) to whoever takes them; 245 is in no list of iproute2.
+pub const PROTOCOL: u8 = 245;
+
+/// The kernel as the controller sees it.
+pub trait Kernel: Send {
+    /// Looks at everything that concerns us.
+    fn observe(&mut self) -> Result<Observed, KernelError>;
+
+    /// Looks at interfaces, routes and addresses only; the parts of the answer
+    /// that are about the table are empty.
+    fn observe_links(&mut self) -> Result<Observed, KernelError>;
+
+    /// Alters the table: all of the transaction or nothing. An empty one takes
+    /// possession of a table that an earlier daemon left.
+    fn transact(&mut self, transaction: &Transaction) -> Result<(), KernelError>;
+
+    /// Makes the router answer for these addresses on these interfaces, and
+    /// says which ones it could not. What is there already is no error.
+    fn present(&mut self, addresses: &[(FloatingIp, IfIndex)]) -> Vec<(FloatingIp, KernelError)>;
+
+    /// Makes the router stop answering for these addresses, and says which ones
+    /// it could not. What is gone already is no error.
+    fn withdraw(&mut self, addresses: &[(FloatingIp, IfIndex)]) -> Vec<(FloatingIp, KernelError)>;
+
+    /// What this kernel can do of what older ones cannot, for status.
+    fn features(&self) -> Features;
+}
+
+/// Kernel features that are used when they are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Tables that only their owner may alter, and that outlive it (flags
+    /// `owner,persist`, Linux 6.9).
+    pub table_owner: bool,
+    /// Deleting conntrack entries by a filter, in the kernel, instead of
+    /// dumping and deleting them one by one.
+    pub conntrack_filter: bool,
+}
+
+/// The flows that conntrack keeps.
+pub trait Flows: Send {
+    /// Ends these flows, and says how many entries that were.
+    fn cut(&mut self, cuts: &[Cut]) -> Result<usize, KernelError>;
+}
+
+/// The neighbours on an outside link.
+pub trait Neighbours: Send {
+    /// Tells them once that the address is ours: gratuitous ARP as request and
+    /// reply, or an unsolicited neighbour advertisement.
+    fn announce(&mut self, floating: FloatingIp, link: &Link) -> Result<(), KernelError>;
+}
+
+/// What somebody else did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Noticed {
+    /// Something in our table, or all of it.
+    Table,
+    /// An interface, a route or an address.
+    Links,
+    /// Notifications were lost: anything may have happened.
+    Lost,
+}
+
+/// Notifications of the kernel.
+pub trait Watch: Send {
+    /// Waits for the next thing that somebody else did. Blocks.
+    fn next(&mut self) -> Result<Noticed, KernelError>;
+}
+
+/// What was being done when the kernel refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Opening a socket of the named kind.
+    Open(&'static str),
+    /// Reading something of the named kind.
+    Dump(&'static str),
+    /// The nft batch; the object that the error points at.
+    Transact(String),
+    /// Making the router answer for an address, or stop.
+    Presence(FloatingIp),
+    /// Ending flows.
+    Cut,
+    /// Announcing an address.
+    Announce(FloatingIp),
+    /// Waiting for notifications.
+    Watch,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Operation::Open(what) => write!(f, "opening the {what} socket"),
+            Operation::Dump(what) => write!(f, "reading the kernel's {what}"),
+            Operation::Transact(object) => write!(f, "altering table inet ipfloater ({object})"),
+            Operation::Presence(floating) => {
+                write!(f, "answering for {floating} on the outside link")
+            }
+            Operation::Cut => f.write_str("ending flows in conntrack"),
+            Operation::Announce(floating) => write!(f, "announcing {floating}"),
+            Operation::Watch => f.write_str("watching the kernel's notifications"),
+        }
+    }
+}
+
+/// The kernel refused, or was not understood.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation}: {source}{}", kernel_words(.message))]
+pub struct KernelError {
+    /// What was being done.
+    pub operation: Operation,
+    /// The kernel's errno.
+    pub source: io::Error,
+    /// The kernel's own words (extended ack), when it had any.
+    pub message: Option<String>,
+}
+
+impl KernelError {
+    /// An error without words of the kernel's.
+    pub fn new(operation: Operation, source: impl Into<io::Error>) -> Self {
+        Self {
+            operation,
+            source: source.into(),
+            message: None,
+        }
+    }
+
+    /// The errno, when the kernel gave one.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+}
+
+fn kernel_words(message: &Option<String>) -> String {
+    message
+        .as_ref()
+        .map_or_else(String::new, |text| format!(" ({text})"))
+}

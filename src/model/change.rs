@@ -1,0 +1,160 @@
+//! One alteration of the state, and the record that is kept of it.
+
+use std::fmt;
+
+use super::{FixedIp, FloatingIp, PendingReason, PoolName, Revision, Sequence, Timestamp, Uid};
+
+/// One alteration of the state. [`super::State::with`] applies it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A free address gets an owner.
+    Allocate {
+        /// The address.
+        floating: FloatingIp,
+        /// The pool it came from.
+        pool: PoolName,
+        /// Who owns it from now on.
+        owner: Uid,
+    },
+    /// An allocated address is tied to a host.
+    Associate {
+        /// The address.
+        floating: FloatingIp,
+        /// The host that has it from now on.
+        fixed: FixedIp,
+        /// The host that had it until now.
+        previous: Option<FixedIp>,
+    },
+    /// An address is untied from its host and stays allocated.
+    Disassociate {
+        /// The address.
+        floating: FloatingIp,
+        /// The host that had it until now.
+        previous: FixedIp,
+    },
+    /// An address goes back to its pool.
+    Release {
+        /// The address.
+        floating: FloatingIp,
+        /// The host that had it until now.
+        previous: Option<FixedIp>,
+    },
+}
+
+impl Change {
+    /// The floating IP that is altered.
+    #[must_use]
+    pub fn floating(&self) -> FloatingIp {
+        match self {
+            Change::Allocate { floating, .. }
+            | Change::Associate { floating, .. }
+            | Change::Disassociate { floating, .. }
+            | Change::Release { floating, .. } => *floating,
+        }
+    }
+}
+
+/// By which way a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// The system bus.
+    Dbus,
+    /// The varlink socket.
+    Varlink,
+    /// The daemon itself, for what nobody asked for.
+    Daemon,
+}
+
+impl Via {
+    /// The word that the store and the log use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Via::Dbus => "dbus",
+            Via::Varlink => "varlink",
+            Via::Daemon => "daemon",
+        }
+    }
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Who asked, and by which way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// The caller's user id.
+    pub uid: Uid,
+    /// The way.
+    pub via: Via,
+}
+
+/// What happened, as the log keeps it and subscribers are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// A request altered the state.
+    Changed(Change),
+    /// An association that waited is in force.
+    Activated {
+        /// Its address.
+        floating: FloatingIp,
+    },
+    /// An association that should be in force is not, or no longer.
+    Deferred {
+        /// Its address.
+        floating: FloatingIp,
+        /// What it waits for.
+        reason: PendingReason,
+    },
+    /// Somebody else altered what is ours in the kernel, and it was put right.
+    Repaired {
+        /// What was found and done, in words for a person.
+        what: String,
+    },
+}
+
+impl EventKind {
+    /// The word that the store and both buses use.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            EventKind::Changed(Change::Allocate { .. }) => "allocate",
+            EventKind::Changed(Change::Associate { .. }) => "associate",
+            EventKind::Changed(Change::Disassociate { .. }) => "disassociate",
+            EventKind::Changed(Change::Release { .. }) => "release",
+            EventKind::Activated { .. } => "activate",
+            EventKind::Deferred { .. } => "defer",
+            EventKind::Repaired { .. } => "repair",
+        }
+    }
+
+    /// The floating IP it is about; `None` for what concerns all of them.
+    #[must_use]
+    pub fn floating(&self) -> Option<FloatingIp> {
+        match self {
+            EventKind::Changed(change) => Some(change.floating()),
+            EventKind::Activated { floating } | EventKind::Deferred { floating, .. } => {
+                Some(*floating)
+            }
+            EventKind::Repaired { .. } => None,
+        }
+    }
+}
+
+/// One line of the event log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its place in the log; never reused.
+    pub sequence: Sequence,
+    /// The commit it belongs to; `None` for what follows no commit.
+    pub revision: Option<Revision>,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: Actor,
+    /// What.
+    pub kind: EventKind,
+}

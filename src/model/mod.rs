@@ -1,0 +1,18 @@
+//! The nouns, and what always holds of them.
+//!
+//! Nothing here knows a socket, a file, a clock or a lock: a value of these
+//! types is either right or cannot be made. Everything above speaks in them.
+
+mod address;
+mod change;
+mod pool;
+mod site;
+mod state;
+
+pub use address::{AddressError, Family, FixedIp, FloatingIp, ParseAddressError};
+pub use change::{Actor, Change, Event, EventKind, Via};
+pub use pool::{AddressRange, InterfaceName, NameError, Pool, PoolName, RangeError};
+pub use site::{NotAHost, Site, Surroundings};
+pub use state::{
+    Allocation, Association, PendingReason, Revision, Sequence, State, Timestamp, Uid,
+};

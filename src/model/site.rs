@@ -1,0 +1,110 @@
+//! Where the daemon stands: what the administrator configured, and the
+//! addresses that the router itself was seen to have.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Family, FixedIp, FloatingIp, Pool, PoolName};
+
+/// What the configuration says about addresses and traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The pools, in the order of the configuration. Disjoint.
+    pub pools: Vec<Pool>,
+    /// Where fixed addresses may lie, and what counts as inside.
+    pub private: Vec<IpNet>,
+    /// Whether forwarded packets that conntrack calls invalid or that were
+    /// never tracked are kept from leaving with, or reaching, an address of
+    /// ours.
+    pub guard: bool,
+    /// Whether a pool address that is associated nowhere is closed, rather than
+    /// left to whatever else the router does with it.
+    pub block_free: bool,
+}
+
+impl Site {
+    /// The pool of that name.
+    #[must_use]
+    pub fn pool(&self, name: &PoolName) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.name == *name)
+    }
+
+    /// The pool that the address belongs to.
+    #[must_use]
+    pub fn pool_of(&self, floating: FloatingIp) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.contains(floating))
+    }
+
+    /// Whether the address lies inside, where fixed addresses are.
+    #[must_use]
+    pub fn is_private(&self, address: IpAddr) -> bool {
+        self.private.iter().any(|net| net.contains(&address))
+    }
+
+    /// How many addresses the pools of a family have, as far as a `u64` counts.
+    #[must_use]
+    pub fn capacity(&self, family: Family) -> u64 {
+        let ranges = self.pools.iter().flat_map(|pool| &pool.ranges);
+        let total = ranges
+            .filter(|range| range.family() == family)
+            .fold(0_u128, |sum, range| sum.saturating_add(range.len()));
+        u64::try_from(total).unwrap_or(u64::MAX)
+    }
+}
+
+/// Why an address cannot be a host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAHost {
+    /// The router itself has it.
+    Router,
+    /// It is the network address of a private range or inside network.
+    Network,
+    /// It is the broadcast address of a private range or inside network.
+    Broadcast,
+}
+
+/// The addresses that the router has, ours left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Address and prefix length of each, as on its interface. Sorted.
+    pub addresses: Vec<IpNet>,
+}
+
+impl Surroundings {
+    /// Whether the router itself has the address.
+    #[must_use]
+    pub fn is_router(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|net| net.addr() == address)
+    }
+
+    /// Why the address is no host's, judged by the private ranges and by the
+    /// networks that the router is on.
+    #[must_use]
+    pub fn not_a_host(&self, site: &Site, fixed: FixedIp) -> Option<NotAHost> {
+        let address = fixed.ip();
+        if self.is_router(address) {
+            return Some(NotAHost::Router);
+        }
+        site.private
+            .iter()
+            .chain(&self.addresses)
+            .find_map(|net| end_of_network(net, address))
+    }
+}
+
+/// Whether the address is the first or last of an IPv4 network that has such
+/// (RFC 3021: a /31 and a /32 have none). IPv6 has no broadcast; its first
+/// address is the subnet-router anycast address (RFC 4291 2.6.1).
+fn end_of_network(net: &IpNet, address: IpAddr) -> Option<NotAHost> {
+    let too_small = net.max_prefix_len() - net.prefix_len() < 2;
+    if too_small {
+        None
+    } else if net.network() == address {
+        Some(NotAHost::Network)
+    } else if net.broadcast() == address && address.is_ipv4() {
+        Some(NotAHost::Broadcast)
+    } else {
+        None
+    }
+}

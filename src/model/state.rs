@@ -1,0 +1,303 @@
+//! Everything desired, and its revision.
+
+use std::fmt;
+
+use rpds::RedBlackTreeMapSync;
+use serde::{Deserialize, Serialize};
+
+use super::{Change, FixedIp, FloatingIp, InterfaceName, PoolName};
+
+/// A user id, as in getuid(2).
+pub type Uid = u32;
+
+/// How many commits there have been. The empty state is revision 0.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub struct Revision(pub u64);
+
+impl Revision {
+    /// The one after this.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A place in the event log. The first event is 1; 0 is before all of them.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub struct Sequence(pub u64);
+
+impl Sequence {
+    /// The one after this.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Seconds since 1970-01-01 00:00 UTC. For people: nothing is timed by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Timestamp(pub i64);
+
+/// That a floating IP is tied to a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Association {
+    /// The host.
+    pub fixed: FixedIp,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A floating IP that somebody owns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allocation {
+    /// The pool it came from, which the configuration may no longer have.
+    pub pool: PoolName,
+    /// Who owns it.
+    pub owner: Uid,
+    /// Since when.
+    pub allocated: Timestamp,
+    /// The host that has it, if any.
+    pub association: Option<Association>,
+}
+
+/// Why an association is not in force although the store says it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PendingReason {
+    /// The daemon has not come to it yet.
+    Starting,
+    /// The pool names no outside interface and there is no default route.
+    NoDefaultRoute,
+    /// The pool's outside interface does not exist.
+    InterfaceMissing(InterfaceName),
+    /// The pool's outside interface is down.
+    InterfaceDown(InterfaceName),
+    /// The kernel refused; the daemon tries again.
+    Kernel(String),
+}
+
+impl fmt::Display for PendingReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PendingReason::Starting => f.write_str("the daemon is starting"),
+            PendingReason::NoDefaultRoute => {
+                f.write_str("no default route shows the outside interface; set OUTSIDE_INTERFACE")
+            }
+            PendingReason::InterfaceMissing(name) => write!(f, "interface {name} does not exist"),
+            PendingReason::InterfaceDown(name) => write!(f, "interface {name} is down"),
+            PendingReason::Kernel(why) => f.write_str(why),
+        }
+    }
+}
+
+/// Everything that should be, at one revision.
+///
+/// Persistent maps: a copy is a few pointers, so a reader keeps the revision it
+/// began with, and a batch that cannot be committed is simply dropped.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    revision: Revision,
+    sequence: Sequence,
+    allocations: RedBlackTreeMapSync<FloatingIp, Allocation>,
+    by_fixed: RedBlackTreeMapSync<FixedIp, FloatingIp>,
+    last_allocated: RedBlackTreeMapSync<PoolName, FloatingIp>,
+}
+
+impl State {
+    /// The state with these allocations, as a store loads it.
+    #[must_use]
+    pub fn load(
+        revision: Revision,
+        sequence: Sequence,
+        allocations: impl IntoIterator<Item = (FloatingIp, Allocation)>,
+    ) -> Self {
+        let mut state = State {
+            revision,
+            sequence,
+            ..State::default()
+        };
+        let mut latest = std::collections::BTreeMap::<PoolName, (Timestamp, FloatingIp)>::new();
+        for (floating, allocation) in allocations {
+            let seen = (allocation.allocated, floating);
+            let last = latest.entry(allocation.pool.clone()).or_insert(seen);
+            *last = (*last).max(seen);
+            if let Some(association) = &allocation.association {
+                state.by_fixed.insert_mut(association.fixed, floating);
+            }
+            state.allocations.insert_mut(floating, allocation);
+        }
+        for (pool, (_, floating)) in latest {
+            state.last_allocated.insert_mut(pool, floating);
+        }
+        state
+    }
+
+    /// How many commits led here.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The last event that led here.
+    #[must_use]
+    pub fn sequence(&self) -> Sequence {
+        self.sequence
+    }
+
+    /// What is known of an allocated address; `None` when it is free.
+    #[must_use]
+    pub fn allocation(&self, floating: FloatingIp) -> Option<&Allocation> {
+        self.allocations.get(&floating)
+    }
+
+    /// The association of an address, when it has one.
+    #[must_use]
+    pub fn association(&self, floating: FloatingIp) -> Option<Association> {
+        self.allocation(floating)?.association
+    }
+
+    /// The floating IP of a host, when it has one.
+    #[must_use]
+    pub fn floating_of(&self, fixed: FixedIp) -> Option<FloatingIp> {
+        self.by_fixed.get(&fixed).copied()
+    }
+
+    /// The address that was given out last from a pool.
+    #[must_use]
+    pub fn last_allocated(&self, pool: &PoolName) -> Option<FloatingIp> {
+        self.last_allocated.get(pool).copied()
+    }
+
+    /// All allocated addresses, in order.
+    pub fn allocations(&self) -> impl Iterator<Item = (FloatingIp, &Allocation)> {
+        self.allocations
+            .iter()
+            .map(|(floating, allocation)| (*floating, allocation))
+    }
+
+    /// The allocated addresses in order, from the first after `cursor`.
+    pub fn allocations_after(
+        &self,
+        cursor: Option<FloatingIp>,
+    ) -> impl Iterator<Item = (FloatingIp, &Allocation)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = cursor.map_or(Unbounded, Excluded);
+        self.allocations
+            .range((from, Unbounded))
+            .map(|(floating, allocation)| (*floating, allocation))
+    }
+
+    /// All associations, in order of their floating IPs.
+    pub fn associations(&self) -> impl Iterator<Item = (FloatingIp, FixedIp)> + '_ {
+        self.allocations()
+            .filter_map(|(floating, allocation)| Some((floating, allocation.association?.fixed)))
+    }
+
+    /// How many addresses are allocated.
+    #[must_use]
+    pub fn allocated(&self) -> usize {
+        self.allocations.size()
+    }
+
+    /// How many addresses are associated.
+    #[must_use]
+    pub fn associated(&self) -> usize {
+        self.by_fixed.size()
+    }
+
+    /// The state after one more change, at the same revision.
+    ///
+    /// The plan made the change from this state; one that does not fit it (an
+    /// association of a free address) is a mistake of ours and panics.
+    #[must_use]
+    pub fn with(mut self, change: &Change, at: Timestamp) -> Self {
+        match change {
+            Change::Allocate {
+                floating,
+                pool,
+                owner,
+            } => {
+                self.last_allocated.insert_mut(pool.clone(), *floating);
+                self.allocations.insert_mut(
+                    *floating,
+                    Allocation {
+                        pool: pool.clone(),
+                        owner: *owner,
+                        allocated: at,
+                        association: None,
+                    },
+                );
+            }
+            Change::Associate {
+                floating,
+                fixed,
+                previous,
+            } => {
+                if let Some(previous) = previous {
+                    self.by_fixed.remove_mut(previous);
+                }
+                self.by_fixed.insert_mut(*fixed, *floating);
+                self.tie(
+                    *floating,
+                    Some(Association {
+                        fixed: *fixed,
+                        since: at,
+                    }),
+                );
+            }
+            Change::Disassociate { floating, previous } => {
+                self.by_fixed.remove_mut(previous);
+                self.tie(*floating, None);
+            }
+            Change::Release { floating, previous } => {
+                if let Some(previous) = previous {
+                    self.by_fixed.remove_mut(previous);
+                }
+                self.allocations.remove_mut(floating);
+            }
+        }
+        self.sequence = self.sequence.next();
+        self
+    }
+
+    /// The same state, after one event that changed nothing desired.
+    #[must_use]
+    pub fn after_event(mut self) -> Self {
+        self.sequence = self.sequence.next();
+        self
+    }
+
+    /// The same state as the next revision.
+    #[must_use]
+    pub fn committed(mut self) -> Self {
+        self.revision = self.revision.next();
+        self
+    }
+
+    fn tie(&mut self, floating: FloatingIp, association: Option<Association>) {
+        let allocation = self
+            .allocations
+            .get(&floating)
+            .expect("only an allocated address is tied or untied");
+        let allocation = Allocation {
+            association,
+            ..allocation.clone()
+        };
+        self.allocations.insert_mut(floating, allocation);
+    }
+}

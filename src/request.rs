@@ -1,0 +1,262 @@
+//! One vocabulary for all fronts: what may be asked, what is answered, and why
+//! something is refused.
+
+use std::net::IpAddr;
+
+use crate::model::{
+    Allocation, FixedIp, FloatingIp, NotAHost, PendingReason, PoolName, Revision, Sequence,
+};
+
+/// What may be asked to be changed. Reading needs no request: see
+/// [`crate::control::Snapshot`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Take an address from a pool.
+    Allocate(Allocate),
+    /// Tie a floating IP to a host.
+    Associate(Associate),
+    /// Untie a floating IP from its host; it stays allocated.
+    Disassociate(Disassociate),
+    /// Give an address back to its pool, untied.
+    Release(Release),
+}
+
+impl Request {
+    /// The verb, as log, store and both buses call it.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Request::Allocate(_) => "allocate",
+            Request::Associate(_) => "associate",
+            Request::Disassociate(_) => "disassociate",
+            Request::Release(_) => "release",
+        }
+    }
+}
+
+/// Take an address from a pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allocate {
+    /// This one; `None` takes a free one.
+    pub floating: Option<FloatingIp>,
+    /// From this pool; `None` takes the first that has a free one.
+    pub pool: Option<PoolName>,
+}
+
+/// Tie a floating IP to a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Associate {
+    /// This one, which is allocated on the way when it is free; `None` keeps
+    /// the one that the host already has, or takes a free one.
+    pub floating: Option<FloatingIp>,
+    /// The host.
+    pub fixed: FixedIp,
+    /// Where to take a free address from; `None` takes the first pool that has
+    /// one of the host's family.
+    pub pool: Option<PoolName>,
+    /// Whether the floating IP may be taken from another host, and whether
+    /// another floating IP of this host may be displaced.
+    pub reassociate: bool,
+}
+
+/// Untie a floating IP from its host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disassociate {
+    /// The floating IP, or the fixed address that has it.
+    pub address: IpAddr,
+}
+
+/// Give an address back to its pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// The floating IP, or the fixed address that has it.
+    pub address: IpAddr,
+}
+
+/// What became of a request that was granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The address that it was about.
+    pub floating: FloatingIp,
+    /// Whether anything was altered; `false` when it already was as asked.
+    pub changed: bool,
+    /// The address as it is now; `None` when it is free.
+    pub allocation: Option<Allocation>,
+    /// Why its association is not in force yet, when it is not.
+    pub pending: Option<PendingReason>,
+    /// The host that had the address before.
+    pub previous: Option<FixedIp>,
+    /// The floating IP that the host had before; it stays allocated.
+    pub displaced: Option<FloatingIp>,
+    /// The commit that made it so, or the current one when nothing changed.
+    pub revision: Revision,
+    /// The last event of it, or the current one when nothing changed.
+    pub sequence: Sequence,
+}
+
+/// Why a request cannot be granted. Each is one named error in `interfaces/`,
+/// the same on D-Bus and varlink.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A field that should be an address is none that can be used.
+    #[error("{field}: {value:?} cannot be used: {why}")]
+    InvalidAddress {
+        /// The name of the field, as the caller wrote it.
+        field: &'static str,
+        /// What it held, cut to a length fit for a message.
+        value: String,
+        /// What would be right.
+        why: String,
+    },
+    /// Another field does not hold what it should.
+    #[error("{field}: {why}")]
+    InvalidArgument {
+        /// The name of the field.
+        field: String,
+        /// What would be right.
+        why: String,
+    },
+    /// No pool of that name is configured.
+    #[error("there is no pool {0}; `ipfloater ippool` lists them")]
+    NoSuchPool(PoolName),
+    /// The address belongs to no pool, or not to the one that was named.
+    #[error("{address} is in no pool; `ipfloater ippool` lists what is{}", in_pool(.pool))]
+    NotInPool {
+        /// The address.
+        address: IpAddr,
+        /// The pool that was named.
+        pool: Option<PoolName>,
+    },
+    /// Another user owns the address, or it was allocated before.
+    #[error("{floating} is allocated already; name no address to get a free one")]
+    AlreadyAllocated {
+        /// The address.
+        floating: FloatingIp,
+    },
+    /// No pool that fits has a free address.
+    #[error("no free {family} address is left in {}; release one, or enlarge the pool", pools(.pool))]
+    PoolExhausted {
+        /// The family that was needed.
+        family: String,
+        /// The pool that was named.
+        pool: Option<PoolName>,
+    },
+    /// The addresses are of different families.
+    #[error(
+        "{floating} and {fixed} are of different families; a floating IP is associated with a fixed address of its own"
+    )]
+    WrongFamily {
+        /// The floating IP.
+        floating: FloatingIp,
+        /// The host.
+        fixed: FixedIp,
+    },
+    /// The fixed address lies outside the private ranges.
+    #[error(
+        "{fixed} lies outside the private ranges; PRIVATE_IP_RANGES in the configuration says which those are"
+    )]
+    OutsidePrivateRanges {
+        /// The host.
+        fixed: FixedIp,
+    },
+    /// The address cannot be a host's.
+    #[error("{fixed} is {}, not a host's address", not_a_host(.why))]
+    NotAHost {
+        /// The address.
+        fixed: FixedIp,
+        /// What it is.
+        why: NotAHost,
+    },
+    /// The router itself has the pool address as a primary one.
+    #[error(
+        "{floating} is an address that the router itself uses; take it off the interface or out of the pool"
+    )]
+    RouterAddress {
+        /// The address.
+        floating: FloatingIp,
+    },
+    /// The floating IP is tied to another host.
+    #[error("{floating} is associated with {fixed}; allow reassociation to move it")]
+    AlreadyAssociated {
+        /// The floating IP.
+        floating: FloatingIp,
+        /// The host that has it.
+        fixed: FixedIp,
+    },
+    /// The host has another floating IP.
+    #[error("{fixed} already has the floating IP {floating}; allow reassociation to displace it")]
+    TargetInUse {
+        /// The host.
+        fixed: FixedIp,
+        /// The floating IP that it has.
+        floating: FloatingIp,
+    },
+    /// The fixed address has no floating IP to untie or release.
+    #[error("{address} has no floating IP")]
+    NotAssociated {
+        /// The fixed address.
+        address: IpAddr,
+    },
+    /// The kernel's maps hold no more.
+    #[error("at most {limit} {family} addresses can be associated at once")]
+    LimitReached {
+        /// How many.
+        limit: u32,
+        /// Of which family.
+        family: String,
+    },
+}
+
+impl Refusal {
+    /// The refusal of a text that is no usable address.
+    #[must_use]
+    pub fn invalid_address(field: &'static str, value: &str, why: impl ToString) -> Self {
+        // Long enough for any address; what is longer is none, and is not echoed.
+        let value = value.chars().take(64).collect();
+        Refusal::InvalidAddress {
+            field,
+            value,
+            why: why.to_string(),
+        }
+    }
+
+    /// The name of the error in `interfaces/`, without a prefix.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Refusal::InvalidAddress { .. } => "InvalidAddress",
+            Refusal::InvalidArgument { .. } => "InvalidArgument",
+            Refusal::NoSuchPool(_) => "NoSuchPool",
+            Refusal::NotInPool { .. } => "NotInPool",
+            Refusal::AlreadyAllocated { .. } => "AlreadyAllocated",
+            Refusal::PoolExhausted { .. } => "PoolExhausted",
+            Refusal::WrongFamily { .. } => "WrongFamily",
+            Refusal::OutsidePrivateRanges { .. } => "OutsidePrivateRanges",
+            Refusal::NotAHost { .. } => "NotAHost",
+            Refusal::RouterAddress { .. } => "RouterAddress",
+            Refusal::AlreadyAssociated { .. } => "AlreadyAssociated",
+            Refusal::TargetInUse { .. } => "TargetInUse",
+            Refusal::NotAssociated { .. } => "NotAssociated",
+            Refusal::LimitReached { .. } => "LimitReached",
+        }
+    }
+}
+
+fn in_pool(pool: &Option<PoolName>) -> String {
+    pool.as_ref().map_or_else(String::new, |pool| {
+        format!(", and pool {pool} does not have it")
+    })
+}
+
+fn pools(pool: &Option<PoolName>) -> String {
+    pool.as_ref()
+        .map_or_else(|| "any pool".to_owned(), |pool| format!("pool {pool}"))
+}
+
+fn not_a_host(why: &NotAHost) -> &'static str {
+    match why {
+        NotAHost::Router => "the router's own address",
+        NotAHost::Network => "the address of a network",
+        NotAHost::Broadcast => "a broadcast address",
+    }
+}

@@ -1,0 +1,78 @@
+//! The only code that touches the database: what should be, and who asked.
+//!
+//! A trait, because a distributed store comes later: it, too, can only promise
+//! "as long as nobody committed in between".
+
+use std::path::PathBuf;
+
+use crate::model::{Event, FloatingIp, Revision, Sequence, State};
+
+mod sqlite;
+
+pub use sqlite::SqliteStore;
+
+/// How many events are kept; older ones are forgotten.
+pub const EVENTS_KEPT: u64 = 100_000;
+
+/// Where the desired state is kept.
+pub trait Store: Send {
+    /// Reads everything.
+    fn load(&mut self) -> Result<State, StoreError>;
+
+    /// Makes events durable, as one transaction, if `expected` is still the
+    /// last revision. The events that alter the state carry the next revision;
+    /// without any of those, the revision stays.
+    fn commit(&mut self, expected: Revision, events: &[Event]) -> Result<(), StoreError>;
+
+    /// Reads what happened: at most `limit` events before `before` (or the
+    /// latest), about one address or all, latest first.
+    fn history(
+        &mut self,
+        floating: Option<FloatingIp>,
+        before: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError>;
+}
+
+/// The store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be opened.
+    #[error("cannot open the store {}", .path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The file is a database, but not ours, or of a newer version.
+    #[error("the store {} {why}", .path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What was found, and the remedy.
+        why: String,
+    },
+    /// Reading or writing failed; nothing was altered.
+    #[error("cannot {doing} the store")]
+    Access {
+        /// What was being done.
+        doing: &'static str,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// A row holds what we never write.
+    #[error("the store holds {what}, which this version did not write")]
+    Corrupt {
+        /// What.
+        what: String,
+    },
+    /// Somebody else committed since.
+    #[error("the store is at revision {found}, not {expected}")]
+    Conflict {
+        /// The revision that the caller knew.
+        expected: Revision,
+        /// The revision that is there.
+        found: Revision,
+    },
+}

@@ -1,0 +1,4 @@
+//! SQLite.
+/// Placeholder until merged.
+#[derive(Debug)]
+pub struct SqliteStore;

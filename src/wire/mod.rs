@@ -1,0 +1,362 @@
+//! The messages, shared by servers and clients.
+//!
+//! One vocabulary for both buses and for `--json`: a varlink struct is one of
+//! these in JSON, a D-Bus `a{sv}` has the same names as keys. Absent is absent:
+//! a field that does not apply is left out, never null or empty.
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::{AddressState, Snapshot};
+use crate::model::{Allocation, Event, EventKind, FixedIp, FloatingIp, Pool, PoolName};
+use crate::request::Outcome;
+
+/// The version of the interfaces. It grows when something is added; nothing is
+/// ever taken away.
+pub const API_VERSION: u32 = 1;
+
+/// One floating IP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Address {
+    /// The address.
+    pub floating_ip: FloatingIp,
+    /// Its pool; absent for an address that is in none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pool: Option<PoolName>,
+    /// `free`, `allocated`, `pending` or `active`.
+    pub state: String,
+    /// What a pending association waits for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// The host that has it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fixed_address: Option<FixedIp>,
+    /// The uid of its owner.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub owner: Option<u32>,
+    /// Since when it is allocated, in seconds since 1970 UTC.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub allocated_at: Option<i64>,
+    /// Since when it is associated, in seconds since 1970 UTC.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub associated_at: Option<i64>,
+    /// Present and true when the configuration no longer has it in a pool.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub orphaned: bool,
+}
+
+impl Address {
+    /// An address as the snapshot has it.
+    #[must_use]
+    pub fn new(snapshot: &Snapshot, floating: FloatingIp) -> Self {
+        Self::with(snapshot, floating, snapshot.state.allocation(floating))
+    }
+
+    /// The same, when its allocation is at hand.
+    #[must_use]
+    pub fn with(
+        snapshot: &Snapshot,
+        floating: FloatingIp,
+        allocation: Option<&Allocation>,
+    ) -> Self {
+        let state = match allocation {
+            None => AddressState::Free,
+            Some(allocation) => snapshot.state_with(floating, allocation),
+        };
+        Self::build(
+            floating,
+            allocation,
+            &state,
+            snapshot.site.pool_of(floating),
+        )
+    }
+
+    fn build(
+        floating: FloatingIp,
+        allocation: Option<&Allocation>,
+        state: &AddressState,
+        pool: Option<&Pool>,
+    ) -> Self {
+        let association = allocation.and_then(|allocation| allocation.association);
+        let pool_name = allocation
+            .map(|allocation| &allocation.pool)
+            .or(pool.map(|pool| &pool.name));
+        Address {
+            floating_ip: floating,
+            pool: pool_name.cloned(),
+            state: state.as_str().to_owned(),
+            reason: match state {
+                AddressState::Pending(reason) => Some(reason.to_string()),
+                AddressState::Free | AddressState::Allocated | AddressState::Active => None,
+            },
+            fixed_address: association.map(|association| association.fixed),
+            owner: allocation.map(|allocation| allocation.owner),
+            allocated_at: allocation.map(|allocation| allocation.allocated.0),
+            associated_at: association.map(|association| association.since.0),
+            orphaned: allocation.is_some() && pool.is_none(),
+        }
+    }
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// The address as it is now.
+    pub address: Address,
+    /// Whether anything was altered; false when it already was as asked.
+    pub changed: bool,
+    /// The host that had the address before.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub previous_fixed_address: Option<FixedIp>,
+    /// The floating IP that the host had before; it stays allocated.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub displaced_floating_ip: Option<FloatingIp>,
+    /// The commit that made it so, or the current one.
+    pub revision: u64,
+    /// The last event of it, or the current one.
+    pub sequence: u64,
+}
+
+impl Changed {
+    /// The message for an outcome.
+    #[must_use]
+    pub fn new(snapshot: &Snapshot, outcome: Outcome) -> Self {
+        let Outcome {
+            floating,
+            changed,
+            allocation,
+            pending,
+            previous,
+            displaced,
+            revision,
+            sequence,
+        } = outcome;
+        let state = match (&allocation, pending) {
+            (None, _) => AddressState::Free,
+            (
+                Some(Allocation {
+                    association: None, ..
+                }),
+                _,
+            ) => AddressState::Allocated,
+            (Some(_), Some(reason)) => AddressState::Pending(reason),
+            (Some(_), None) => AddressState::Active,
+        };
+        let pool = snapshot.site.pool_of(floating);
+        Changed {
+            address: Address::build(floating, allocation.as_ref(), &state, pool),
+            changed,
+            previous_fixed_address: previous,
+            displaced_floating_ip: displaced,
+            revision: revision.0,
+            sequence: sequence.0,
+        }
+    }
+}
+
+/// Which addresses a list is to have. All that are named must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Filter {
+    /// Of this pool.
+    pub pool: Option<PoolName>,
+    /// In this state; `free` is refused, because a pool of IPv6 has too many.
+    pub state: Option<String>,
+    /// Of this owner.
+    pub owner: Option<u32>,
+    /// Of this host.
+    pub fixed_address: Option<FixedIp>,
+}
+
+impl Filter {
+    /// Whether an address passes.
+    #[must_use]
+    pub fn admits(&self, address: &Address) -> bool {
+        let Filter {
+            pool,
+            state,
+            owner,
+            fixed_address,
+        } = self;
+        pool.as_ref()
+            .is_none_or(|pool| address.pool.as_ref() == Some(pool))
+            && state.as_ref().is_none_or(|state| address.state == *state)
+            && owner.is_none_or(|owner| address.owner == Some(owner))
+            && fixed_address.is_none_or(|fixed| address.fixed_address == Some(fixed))
+    }
+}
+
+/// One pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolInfo {
+    /// Its name.
+    pub name: PoolName,
+    /// Its addresses: single ones, and ranges as `FIRST-LAST`.
+    pub addresses: Vec<String>,
+    /// Its outside interface; absent when the default route tells.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub interface: Option<String>,
+    /// Whether the provider routes the addresses to the router.
+    pub routed: bool,
+    /// How many addresses it has.
+    pub size: u64,
+    /// How many of them are allocated.
+    pub allocated: u64,
+    /// How many of them are associated.
+    pub associated: u64,
+}
+
+impl PoolInfo {
+    /// All pools, in the order of the configuration.
+    #[must_use]
+    pub fn all(snapshot: &Snapshot) -> Vec<Self> {
+        let mut counts = std::collections::HashMap::<&PoolName, (u64, u64)>::new();
+        for (_, allocation) in snapshot.state.allocations() {
+            let (allocated, associated) = counts.entry(&allocation.pool).or_default();
+            *allocated += 1;
+            *associated += u64::from(allocation.association.is_some());
+        }
+        let info = |pool: &Pool| {
+            let (allocated, associated) = counts.get(&pool.name).copied().unwrap_or_default();
+            PoolInfo {
+                name: pool.name.clone(),
+                addresses: pool.ranges.iter().map(ToString::to_string).collect(),
+                interface: pool.interface.as_ref().map(ToString::to_string),
+                routed: pool.routed,
+                size: pool.size(),
+                allocated,
+                associated,
+            }
+        };
+        snapshot.site.pools.iter().map(info).collect()
+    }
+}
+
+/// How the daemon is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// `running`, or `degraded` when there are problems.
+    pub state: String,
+    /// The version of the daemon.
+    pub version: String,
+    /// How many commits there have been.
+    pub revision: u64,
+    /// The last event.
+    pub sequence: u64,
+    /// How many addresses the pools have.
+    pub size: u64,
+    /// How many are allocated.
+    pub allocated: u64,
+    /// How many are associated.
+    pub associated: u64,
+    /// How many of those are not in force.
+    pub pending: u64,
+    /// The outside interfaces in use.
+    pub outside: Vec<String>,
+    /// What is wrong, a line each, with the remedy.
+    pub problems: Vec<String>,
+    /// What an administrator should know although it works.
+    pub warnings: Vec<String>,
+    /// How often somebody else's edit of what is ours was put right.
+    pub repairs: u64,
+    /// Whether this is a kernel in memory.
+    pub simulated: bool,
+}
+
+impl Status {
+    /// How the daemon is, by a snapshot.
+    #[must_use]
+    pub fn new(snapshot: &Snapshot) -> Self {
+        let health = &snapshot.health;
+        let degraded = !health.problems.is_empty() || !snapshot.pending.is_empty();
+        Status {
+            state: if degraded { "degraded" } else { "running" }.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: snapshot.state.revision().0,
+            sequence: snapshot.state.sequence().0,
+            size: snapshot
+                .site
+                .pools
+                .iter()
+                .fold(0, |sum, pool| pool.size().saturating_add(sum)),
+            allocated: snapshot.state.allocated() as u64,
+            associated: snapshot.state.associated() as u64,
+            pending: snapshot.pending.size() as u64,
+            outside: snapshot.outside.iter().map(ToString::to_string).collect(),
+            problems: health.problems.clone(),
+            warnings: health.warnings.clone(),
+            repairs: health.repairs,
+            simulated: snapshot.simulated,
+        }
+    }
+}
+
+/// One line of the event log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventInfo {
+    /// Its place in the log.
+    pub sequence: u64,
+    /// The commit it belongs to; absent for what follows no commit.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revision: Option<u64>,
+    /// When, in seconds since 1970 UTC.
+    pub at: i64,
+    /// Who: a uid.
+    pub uid: u32,
+    /// By which way: `dbus`, `varlink` or `daemon`.
+    pub via: String,
+    /// What: `allocate`, `associate`, `disassociate`, `release`, `activate`,
+    /// `defer` or `repair`.
+    pub verb: String,
+    /// The address it is about.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub floating_ip: Option<FloatingIp>,
+    /// The host that has it since.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fixed_address: Option<FixedIp>,
+    /// The host that had it before.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub previous_fixed_address: Option<FixedIp>,
+    /// What an association waits for, or what was repaired.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
+
+impl From<&Event> for EventInfo {
+    fn from(event: &Event) -> Self {
+        use crate::model::Change;
+        let Event {
+            sequence,
+            revision,
+            at,
+            actor,
+            kind,
+        } = event;
+        let (fixed, previous, reason) = match kind {
+            EventKind::Changed(Change::Allocate { .. }) | EventKind::Activated { .. } => {
+                (None, None, None)
+            }
+            EventKind::Changed(Change::Associate {
+                fixed, previous, ..
+            }) => (Some(*fixed), *previous, None),
+            EventKind::Changed(Change::Disassociate { previous, .. }) => {
+                (None, Some(*previous), None)
+            }
+            EventKind::Changed(Change::Release { previous, .. }) => (None, *previous, None),
+            EventKind::Deferred { reason, .. } => (None, None, Some(reason.to_string())),
+            EventKind::Repaired { what } => (None, None, Some(what.clone())),
+        };
+        EventInfo {
+            sequence: sequence.0,
+            revision: revision.map(|revision| revision.0),
+            at: at.0,
+            uid: actor.uid,
+            via: actor.via.as_str().to_owned(),
+            verb: kind.verb().to_owned(),
+            floating_ip: kind.floating(),
+            fixed_address: fixed,
+            previous_fixed_address: previous,
+            reason,
+        }
+    }
+}
