@@ -6,11 +6,12 @@
 //! (over netlink and packet sockets) and a fake one, in memory, that refuses
 //! what the real one refuses.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 
 use crate::dataplane::{Cut, IfIndex, Link, Observed, Transaction};
-use crate::model::FloatingIp;
+use crate::model::{FixedIp, FloatingIp};
 
 /// The protocol number that our routes and IPv6 addresses carry, so that a
 /// fresh start recognises them. rtnetlink(7) leaves numbers above
@@ -29,6 +30,9 @@ pub trait Kernel: Send {
     /// Alters the table: all of the transaction or nothing. An empty one takes
     /// possession of a table that an earlier daemon left.
     fn transact(&mut self, transaction: &Transaction) -> Result<(), KernelError>;
+
+    /// A number that changes whenever anybody alters any table.
+    fn generation(&mut self) -> Result<u32, KernelError>;
 
     /// Makes the router answer for these addresses on these interfaces, and
     /// says which ones it could not. What is there already is no error.
@@ -57,7 +61,15 @@ pub struct Features {
 pub trait Flows: Send {
     /// Ends these flows, and says how many entries that were.
     fn cut(&mut self, cuts: &[Cut]) -> Result<usize, KernelError>;
+
+    /// Ends the flows that are translated otherwise than the associations say,
+    /// or not at all although they should be: those that an earlier daemon did
+    /// not come to, or that began while our table was missing.
+    fn settle(&mut self, associations: &Associations) -> Result<usize, KernelError>;
 }
+
+/// Which host has which floating IP.
+pub type Associations = HashMap<FloatingIp, FixedIp>;
 
 /// The neighbours on an outside link.
 pub trait Neighbours: Send {
