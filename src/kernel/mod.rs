@@ -6,12 +6,15 @@
 //! (over netlink and packet sockets) and a fake one, in memory, that refuses
 //! what the real one refuses.
 
-use std::collections::HashMap;
+mod fake;
+
+pub use fake::FakeKernel;
+
 use std::fmt;
 use std::io;
 
-use crate::dataplane::{Cut, IfIndex, Link, Observed, Transaction};
-use crate::model::{FixedIp, FloatingIp};
+use crate::dataplane::{Associations, Cut, IfIndex, Link, Observed, Transaction};
+use crate::model::FloatingIp;
 
 /// The protocol number that our routes and IPv6 addresses carry, so that a
 /// fresh start recognises them. rtnetlink(7) leaves numbers above
@@ -67,9 +70,6 @@ pub trait Flows: Send {
     /// not come to, or that began while our table was missing.
     fn settle(&mut self, associations: &Associations) -> Result<usize, KernelError>;
 }
-
-/// Which host has which floating IP.
-pub type Associations = HashMap<FloatingIp, FixedIp>;
 
 /// The neighbours on an outside link.
 pub trait Neighbours: Send {
