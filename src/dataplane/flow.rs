@@ -82,7 +82,9 @@ impl Associations {
         !self.in_pool(address) && !self.private.iter().any(|net| net.contains(&address))
     }
 
-    fn in_pool(&self, address: IpAddr) -> bool {
+    /// Whether the address is one of a pool.
+    #[must_use]
+    pub fn in_pool(&self, address: IpAddr) -> bool {
         let after = self.pools.partition_point(|range| range.first() <= address);
         after > 0 && self.pools[after - 1].contains(address)
     }
