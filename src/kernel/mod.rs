@@ -6,6 +6,8 @@
 //! (over netlink and packet sockets) and a fake one, in memory, that refuses
 //! what the real one refuses.
 
+mod socket;
+
 use std::fmt;
 use std::io;
 
