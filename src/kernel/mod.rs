@@ -6,6 +6,9 @@
 //! (over netlink and packet sockets) and a fake one, in memory, that refuses
 //! what the real one refuses.
 
+mod linux;
+pub mod nft;
+mod rtnl;
 mod socket;
 
 use std::fmt;
@@ -13,6 +16,8 @@ use std::io;
 
 use crate::dataplane::{Cut, IfIndex, Link, Observed, Transaction};
 use crate::model::FloatingIp;
+
+pub use linux::LinuxKernel;
 
 /// The protocol number that our routes and IPv6 addresses carry, so that a
 /// fresh start recognises them. rtnetlink(7) leaves numbers above
@@ -52,6 +57,16 @@ pub struct Features {
     pub table_owner: bool,
     /// Deleting conntrack entries by a filter, in the kernel, instead of
     /// dumping and deleting them one by one.
+    pub conntrack_filter: bool,
+}
+
+/// Features that are not to be used although the kernel has them, so that tests
+/// see what happens on an older one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hidden {
+    /// Hides [`Features::table_owner`].
+    pub table_owner: bool,
+    /// Hides [`Features::conntrack_filter`].
     pub conntrack_filter: bool,
 }
 

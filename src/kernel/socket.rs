@@ -136,6 +136,11 @@ impl Socket {
         self.sequence
     }
 
+    /// Leaves out sequence numbers that a batch used, up to the one after them.
+    pub(crate) fn skip_to(&mut self, next: u32) {
+        self.sequence = next.wrapping_sub(1);
+    }
+
     /// Sends messages as they are.
     pub(crate) fn send(&self, messages: &[u8]) -> io::Result<()> {
         loop {
