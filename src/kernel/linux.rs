@@ -14,7 +14,8 @@ use crate::dataplane::{IfIndex, Observed, Transaction};
 use crate::model::{AddressRange, Family, FixedIp, FloatingIp};
 
 use super::nft::{
-    self, Batch, Elements, Listing, NftMsg, OWNER_AND_PERSIST, PLAIN, SetAttr, TableAttr,
+    self, Batch, Dialect, Elements, Listing, NftMsg, OWNER_AND_PERSIST, PERSIST, PLAIN, SetAttr,
+    TableAttr,
 };
 use super::rtnl::Rtnl;
 use super::socket::{self, Answers, Socket};
@@ -28,6 +29,7 @@ pub struct LinuxKernel {
     nft: Socket,
     rtnl: Rtnl,
     features: Features,
+    dialect: Dialect,
     /// Whether the table is ours alone, or cannot be.
     possessed: bool,
 }
@@ -44,6 +46,11 @@ impl LinuxKernel {
             features: Features {
                 table_owner,
                 conntrack_filter: !hidden.conntrack_filter,
+            },
+            dialect: Dialect {
+                table_owner,
+                // Found out with the first table that is built.
+                map_keys: !hidden.map_keys,
             },
             possessed: !table_owner,
         })
@@ -69,12 +76,34 @@ impl LinuxKernel {
         generation.ok_or_else(|| failed(Errno::ENODATA.into()))
     }
 
-    fn table_flags(&self) -> u32 {
-        if self.features.table_owner {
-            OWNER_AND_PERSIST
-        } else {
-            PLAIN
+    /// The flags with which the table can be ours as it is. The kernel takes the
+    /// flag `owner` away when the owner's socket is closed.
+    fn acceptable_flags(&self) -> &'static [u32] {
+        match (self.dialect.table_owner, self.possessed) {
+            (false, _) => &[PLAIN],
+            (true, true) => &[OWNER_AND_PERSIST],
+            (true, false) => &[OWNER_AND_PERSIST, PERSIST],
         }
+    }
+
+    fn send(&mut self, transaction: &Transaction) -> Result<(), KernelError> {
+        let first = self.nft.next_sequence();
+        let batch = Batch::new(first, self.dialect, !self.possessed, transaction);
+        self.nft.skip_to(batch.next_sequence());
+        let lost = |error| KernelError::new(Operation::Transact("the batch".into()), error);
+        let Answers { refusals, .. } = self.nft.exchange(batch.bytes(), |_| {}).map_err(lost)?;
+        let Some(refusal) = refusals.into_iter().min_by_key(|refusal| refusal.sequence) else {
+            self.possessed = true;
+            return Ok(());
+        };
+        let object = batch.object(refusal.sequence, refusal.offset);
+        let is_owned = refusal.errno == Errno::EPERM as i32;
+        let mut error = refusal.of(Operation::Transact(object));
+        if is_owned {
+            // The kernel has no words for a table of another socket.
+            error.message.get_or_insert_with(|| OWNED.into());
+        }
+        Err(error)
     }
 
     /// Looks at the table. One that cannot be made ours as it is, because
@@ -98,7 +127,9 @@ impl LinuxKernel {
             }
         }
         let understood = self.observe_elements(&listing, observed)?;
-        observed.table = listing.ruleset(self.table_flags()).filter(|_| understood);
+        observed.table = listing
+            .ruleset(self.acceptable_flags())
+            .filter(|_| understood);
         Ok(())
     }
 
@@ -141,10 +172,18 @@ impl LinuxKernel {
     }
 }
 
+fn is_einval(error: &KernelError) -> bool {
+    error.errno() == Some(Errno::EINVAL as i32)
+}
+
 /// Whether the kernel knows tables that belong to a socket and outlive it
 /// (Linux 6.9).
 fn knows_owner(nft: &mut Socket) -> Result<bool, KernelError> {
-    let batch = Batch::probe(nft.next_sequence(), PROBE, OWNER_AND_PERSIST);
+    let dialect = Dialect {
+        table_owner: true,
+        map_keys: false,
+    };
+    let batch = Batch::probe(nft.next_sequence(), PROBE, dialect);
     nft.skip_to(batch.next_sequence());
     let answers = nft
         .exchange(batch.bytes(), |_| {})
@@ -171,27 +210,17 @@ impl Kernel for LinuxKernel {
         if self.possessed && transaction.is_empty() {
             return Ok(());
         }
-        let first = self.nft.next_sequence();
-        let batch = Batch::new(first, self.table_flags(), !self.possessed, transaction);
-        self.nft.skip_to(batch.next_sequence());
-        let Answers { refusals, .. } = self
-            .nft
-            .exchange(batch.bytes(), |_| {})
-            .map_err(|error| KernelError::new(Operation::Transact("the batch".into()), error))?;
-        match refusals.into_iter().min_by_key(|refusal| refusal.sequence) {
-            None => {
-                self.possessed = true;
-                Ok(())
-            }
-            Some(mut refusal) => {
-                let object = batch.object(refusal.sequence, refusal.offset);
-                // The kernel has no words for a table of another socket.
-                if refusal.errno == Errno::EPERM as i32 {
-                    refusal.message = refusal.message.or_else(|| Some(OWNED.into()));
-                }
-                Err(refusal.of(Operation::Transact(object)))
-            }
+        let mut outcome = self.send(transaction);
+        // EINVAL is how a kernel before 6.5 refuses to look up only the key of a
+        // map; nothing of the batch was taken.
+        if self.dialect.map_keys
+            && transaction.rebuild.is_some()
+            && outcome.as_ref().is_err_and(is_einval)
+        {
+            self.dialect.map_keys = false;
+            outcome = self.send(transaction);
         }
+        outcome
     }
 
     fn present(&mut self, addresses: &[(FloatingIp, IfIndex)]) -> Vec<(FloatingIp, KernelError)> {

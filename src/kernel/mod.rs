@@ -68,6 +68,9 @@ pub struct Hidden {
     pub table_owner: bool,
     /// Hides [`Features::conntrack_filter`].
     pub conntrack_filter: bool,
+    /// Hides that only the key of a map can be looked up (Linux 6.5), which
+    /// alters nothing but how three rules are written.
+    pub map_keys: bool,
 }
 
 /// The flows that conntrack keeps.

@@ -16,10 +16,10 @@ use crate::kernel::socket::{Attributes, HEADER, aligned};
 use crate::model::{AddressRange, Family, InterfaceName};
 
 use super::decode::Fields;
-use super::expr::write_rule;
+use super::expr::{without_map_keys, write_rule};
 use super::message::{
     ATTRIBUTE, ChainAttr, ElementAttr, ElementListAttr, HookAttr, NFGENMSG, NLA_F_NESTED, Nfgenmsg,
-    NftMsg, PLAIN, RuleAttr, SetAttr, SetDescriptionAttr, TableAttr, Writer,
+    NftMsg, OWNER_AND_PERSIST, PLAIN, RuleAttr, SetAttr, SetDescriptionAttr, TableAttr, Writer,
 };
 
 /// How many elements one message carries: 1,000 of two IPv6 addresses are
@@ -39,21 +39,41 @@ pub(super) const POLICY_ACCEPT: u32 = 1;
 /// `IFNAMSIZ`: an interface name is a key of so many bytes.
 const INTERFACE_NAME: u32 = 16;
 
+/// What a batch may use of what older kernels do not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dialect {
+    /// Tables that belong to a socket and outlive it.
+    pub table_owner: bool,
+    /// Looking up only the key of a map.
+    pub map_keys: bool,
+}
+
+impl Dialect {
+    /// The flags of our table.
+    #[must_use]
+    pub fn table_flags(self) -> u32 {
+        if self.table_owner {
+            OWNER_AND_PERSIST
+        } else {
+            PLAIN
+        }
+    }
+}
+
 /// A transaction, written for the kernel.
 #[derive(Clone, Debug)]
 pub struct Batch {
     writer: Writer,
     sequence: u32,
-    table_flags: u32,
+    dialect: Dialect,
 }
 
 impl Batch {
-    /// Writes a transaction. Sequence numbers begin with `first`; a table that
-    /// is made or taken possession of gets `table_flags`. `possess` says that
-    /// the table is to be adopted first.
+    /// Writes a transaction. Sequence numbers begin with `first`; `possess` says
+    /// that the table is there and is to be adopted first.
     #[must_use]
-    pub fn new(first: u32, table_flags: u32, possess: bool, transaction: &Transaction) -> Self {
-        let mut batch = Self::begin(first, table_flags);
+    pub fn new(first: u32, dialect: Dialect, possess: bool, transaction: &Transaction) -> Self {
+        let mut batch = Self::begin(first, dialect);
         let Transaction {
             rebuild,
             pool,
@@ -62,7 +82,7 @@ impl Batch {
         } = transaction;
         match rebuild {
             Some(ruleset) => batch.rebuild(ruleset),
-            None if possess => batch.table(NftMsg::NewTable, Some(table_flags)),
+            None if possess => batch.table(NftMsg::NewTable, Some(dialect.table_flags())),
             None => {}
         }
         if let Some(ranges) = pool {
@@ -80,20 +100,20 @@ impl Batch {
     /// A batch that makes a table of that name and is never ended, so that the
     /// kernel checks and forgets it: whether it knows the flags.
     #[must_use]
-    pub fn probe(first: u32, name: &str, table_flags: u32) -> Self {
-        let mut batch = Self::begin(first, table_flags);
+    pub fn probe(first: u32, name: &str, dialect: Dialect) -> Self {
+        let mut batch = Self::begin(first, dialect);
         batch.message(NftMsg::NewTable, NlmF::CREATE, Nfgenmsg::INET, |w| {
             w.text(TableAttr::Name, name);
-            w.number(TableAttr::Flags, table_flags);
+            w.number(TableAttr::Flags, dialect.table_flags());
         });
         batch
     }
 
-    fn begin(first: u32, table_flags: u32) -> Self {
+    fn begin(first: u32, dialect: Dialect) -> Self {
         let mut batch = Self {
             writer: Writer::default(),
             sequence: first,
-            table_flags,
+            dialect,
         };
         batch.message(NftMsg::BatchBegin, NlmF::empty(), Nfgenmsg::BATCH, |_| {});
         batch
@@ -138,7 +158,7 @@ impl Batch {
     fn rebuild(&mut self, ruleset: &Ruleset) {
         self.table(NftMsg::NewTable, None);
         self.table(NftMsg::DelTable, None);
-        let flags = (self.table_flags != PLAIN).then_some(self.table_flags);
+        let flags = Some(self.dialect.table_flags()).filter(|flags| *flags != PLAIN);
         self.table(NftMsg::NewTable, flags);
         for (set, id) in ruleset.sets.iter().zip(1..) {
             self.set(set, id);
@@ -149,7 +169,11 @@ impl Batch {
         }
         for chain in &ruleset.chains {
             for rule in &chain.rules {
-                self.rule(&chain.name, rule);
+                if self.dialect.map_keys {
+                    self.rule(&chain.name, rule);
+                } else {
+                    self.rule(&chain.name, &without_map_keys(rule, &ruleset.sets));
+                }
             }
         }
     }
@@ -392,7 +416,7 @@ fn address_after(address: IpAddr) -> Option<IpAddr> {
 
 /// The number by which nft(8) knows a type (`enum datatypes` in its
 /// datatype.h; the kernel only keeps it), and its length.
-fn type_and_length(kind: DataType) -> (u32, u32) {
+pub(super) fn type_and_length(kind: DataType) -> (u32, u32) {
     match kind {
         DataType::Ipv4 => (7, 4),
         DataType::Ipv6 => (8, 16),

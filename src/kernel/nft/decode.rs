@@ -162,14 +162,14 @@ impl Listing {
         self.sets.iter().any(|set| set.name == name)
     }
 
-    /// The table, when it has these flags and nothing in it is odd.
-    pub(crate) fn ruleset(self, table_flags: u32) -> Option<Ruleset> {
+    /// The table, when it has one of these flags and nothing in it is odd.
+    pub(crate) fn ruleset(self, table_flags: &[u32]) -> Option<Ruleset> {
         let Listing {
             mut sets,
             mut chains,
             ..
         } = self;
-        if self.odd || self.table_flags != Some(table_flags) {
+        if self.odd || !table_flags.contains(&self.table_flags?) {
             return None;
         }
         sets.sort_by(|a, b| a.name.cmp(&b.name));

@@ -5,11 +5,12 @@
 //! rule is never taken for our own.
 
 use crate::dataplane::ruleset::{
-    CmpOp, CtKey, Expr, MetaKey, PayloadBase, Register, Rule, Verdict,
+    CmpOp, CtKey, Expr, MetaKey, PayloadBase, Register, Rule, Set, Verdict,
 };
 use crate::kernel::socket::Attributes;
 use crate::model::Family;
 
+use super::batch::type_and_length;
 use super::decode::Fields;
 use super::message::{
     BitwiseAttr, CmpAttr, CtAttr, DataAttr, ExprAttr, ImmediateAttr, ListAttr, LookupAttr,
@@ -73,6 +74,79 @@ fn code<T: PartialEq>(table: &Table<T>, value: &T) -> u32 {
 fn meaning<T: Copy>(table: &Table<T>, code: u32) -> Option<T> {
     let row = table.iter().find(|(_, theirs)| *theirs == code);
     row.map(|(ours, _)| *ours)
+}
+
+/// The same rule for a kernel that refuses to look up only the key of a map
+/// (before Linux 6.5, `nft_lookup_init`): it looks up the value, which is never
+/// an address of zeros. nft(8) 1.0.6 prints that as `… map @map != 0x0 [invalid
+/// type]`; with the value in a register that nothing reads it would leave the
+/// lookup out.
+pub(super) fn without_map_keys(rule: &Rule, sets: &[Set]) -> Rule {
+    let mut spelled = Rule::new();
+    for expr in rule {
+        match expr {
+            Expr::Lookup {
+                set,
+                key,
+                value: None,
+            } if let Some(length) = value_length(sets, set) => spelled.extend([
+                Expr::Lookup {
+                    set: set.clone(),
+                    key: *key,
+                    value: Some(*key),
+                },
+                Expr::Cmp {
+                    op: CmpOp::Neq,
+                    register: *key,
+                    data: vec![0; length],
+                },
+            ]),
+            other => spelled.push(other.clone()),
+        }
+    }
+    spelled
+}
+
+/// The length of a map's values; `None` for a set.
+fn value_length(sets: &[Set], name: &str) -> Option<usize> {
+    let value = sets.iter().find(|set| set.name == name)?.value?;
+    Some(type_and_length(value).1 as usize)
+}
+
+/// Undoes [`without_map_keys`]; leaves every other rule as it is.
+fn with_map_keys(rule: Rule) -> Rule {
+    let mut read: Rule = Vec::with_capacity(rule.len());
+    for expr in rule {
+        let found = match (read.last(), &expr) {
+            (
+                Some(Expr::Lookup {
+                    set,
+                    key,
+                    value: Some(value),
+                }),
+                Expr::Cmp {
+                    op: CmpOp::Neq,
+                    register,
+                    data,
+                },
+            ) if key == value && value == register && data.iter().all(|byte| *byte == 0) => {
+                Some((set.clone(), *key))
+            }
+            _ => None,
+        };
+        match found {
+            Some((set, key)) => {
+                read.pop();
+                read.push(Expr::Lookup {
+                    set,
+                    key,
+                    value: None,
+                });
+            }
+            None => read.push(expr),
+        }
+    }
+    read
 }
 
 /// Writes the expressions of a rule, as elements of a list.
@@ -187,7 +261,7 @@ fn has_direction(key: CtKey) -> bool {
 
 /// Reads the expressions of a rule.
 pub(super) fn read_rule(list: &[u8]) -> Rule {
-    Attributes::new(list).map(|(_, expr)| read(expr)).collect()
+    with_map_keys(Attributes::new(list).map(|(_, expr)| read(expr)).collect())
 }
 
 fn read(expr: &[u8]) -> Expr {
@@ -323,6 +397,8 @@ fn read_nat(data: &Fields<'_>) -> Option<Expr> {
 }
 
 fn read_verdict(data: &Fields<'_>) -> Option<Expr> {
+    data.only(&[ImmediateAttr::To, ImmediateAttr::Data])
+        .then_some(())?;
     (data.number(ImmediateAttr::To)? == VERDICT).then_some(())?;
     let data = Fields::new(data.bytes(ImmediateAttr::Data)?);
     let verdict = Fields::new(data.bytes(DataAttr::Verdict)?);

@@ -27,9 +27,12 @@ const NFNL_SUBSYS_NFTABLES: u16 = 10;
 /// The flags of a table that anybody may alter.
 pub(crate) const PLAIN: u32 = 0;
 
+/// `NFT_TABLE_F_PERSIST`: the flag of a table that outlived its owner.
+pub(crate) const PERSIST: u32 = 0x4;
+
 /// `NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST`: only the socket that made or
 /// adopted the table may alter it, and it outlives the socket.
-pub(crate) const OWNER_AND_PERSIST: u32 = 0x2 | 0x4;
+pub(crate) const OWNER_AND_PERSIST: u32 = 0x2 | PERSIST;
 
 /// Types of messages: the subsystem in the high byte.
 #[neli_enum(serialized_type = "u16")]

@@ -11,8 +11,8 @@ mod decode;
 mod expr;
 mod message;
 
-pub use batch::Batch;
+pub use batch::{Batch, Dialect};
 pub(crate) use decode::{Elements, Listing, concerns_us, generation};
 pub(crate) use message::{
-    GROUP, NFPROTO_INET, Nfgenmsg, NftMsg, OWNER_AND_PERSIST, PLAIN, SetAttr, TableAttr, named,
+    GROUP, NftMsg, OWNER_AND_PERSIST, PERSIST, PLAIN, SetAttr, TableAttr, named,
 };
