@@ -5,8 +5,14 @@
 //! order, and a reader never waits for a commit. What takes long runs beside
 //! it: the [`cutter`] ends flows, the announcer tells neighbours.
 
+mod agenda;
+mod batch;
+mod controller;
+mod cutter;
 mod handle;
+mod reconcile;
 mod snapshot;
 
+pub use controller::{Controller, Parts};
 pub use handle::{Handle, Inbox, Message, Published, Rejection, Reply};
 pub use snapshot::{AddressState, Health, Snapshot};
