@@ -15,6 +15,7 @@
 //! are the only code that touches the system. ARCHITECTURE.md says more.
 
 pub mod authority;
+pub mod config;
 pub mod control;
 pub mod dataplane;
 pub mod kernel;

@@ -201,27 +201,6 @@ impl Socket {
         Ok(answers)
     }
 
-    /// Sends one message and waits for its acknowledgement. `flags` are added
-    /// to those of a request.
-    pub(crate) fn request<T: NlType, P: Size + ToBytes>(
-        &mut self,
-        operation: impl FnOnce() -> Operation,
-        kind: T,
-        flags: NlmF,
-        payload: P,
-    ) -> Result<(), KernelError> {
-        let sequence = self.next_sequence();
-        let flags = NlmF::REQUEST | NlmF::ACK | flags;
-        let message = message(kind, flags, sequence, payload);
-        match self.exchange(&message, |_| {}) {
-            Err(error) => Err(KernelError::new(operation(), error)),
-            Ok(Answers { mut refusals, .. }) if !refusals.is_empty() => {
-                Err(refusals.swap_remove(0).of(operation()))
-            }
-            Ok(_) => Ok(()),
-        }
-    }
-
     /// Reads a dump. What `each` gathers is begun anew when the kernel says that
     /// something altered what it was listing.
     pub(crate) fn dump<T: NlType + Copy, P: Size + ToBytes + Clone, G: Default>(
