@@ -11,6 +11,7 @@
 //!
 //! Data goes one way. A later stage never calls an earlier one.
 
+pub mod api;
 pub mod authority;
 pub mod control;
 pub mod dataplane;
