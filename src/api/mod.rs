@@ -6,4 +6,5 @@
 //! [`Authority`](crate::authority::Authority) and sends what it may to the
 //! controller's [`Handle`](crate::control::Handle).
 
+pub mod dbus;
 pub mod decode;
