@@ -350,6 +350,13 @@ async fn the_history_is_read_page_by_page_and_by_address() {
     let rows: Vec<Row> = client.call("History", &(about,)).await.unwrap();
     assert_eq!(rows.len(), 1);
     assert_eq!(texts(&rows[0])["sequence"], "1");
+
+    let tie = ("192.0.2.12", "10.0.0.5", options([]));
+    let _: Row = client.call("Associate", &tie).await.unwrap();
+    let by_host = options([("address", "10.0.0.5".into())]);
+    let rows: Vec<Row> = client.call("History", &(by_host,)).await.unwrap();
+    let verbs = rows.iter().map(|row| texts(row)["verb"].clone());
+    assert_eq!(verbs.collect::<Vec<_>>(), ["associate", "allocate"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

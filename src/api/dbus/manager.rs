@@ -219,8 +219,10 @@ impl Manager {
             .transpose()?;
         let limit = decode::limit("limit", limit.map(i64::from))?;
         self.authority.may_read_history(caller)?;
+        let snapshot = self.handle.snapshot();
+        let about = address.map(|address| decode::subject_of_history(&snapshot, address));
         let before = before.map(Sequence);
-        let events = self.handle.history(address, before, limit).await?;
+        let events = self.handle.history(about, before, limit).await?;
         Ok(rows(events.iter().map(EventInfo::from)))
     }
 
