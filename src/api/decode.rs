@@ -122,6 +122,16 @@ pub fn list(
     (addresses, next)
 }
 
+/// The floating IP that a question about the past means: the address itself, or
+/// the one that the host of that address has now.
+#[must_use]
+pub fn subject_of_history(snapshot: &Snapshot, address: FloatingIp) -> FloatingIp {
+    let known = |floating| is_floating(snapshot, floating);
+    let host = FixedIp::new(address.ip()).ok();
+    let of_host = host.and_then(|host| snapshot.state.floating_of(host));
+    of_host.filter(|_| !known(address)).unwrap_or(address)
+}
+
 /// One address: a floating IP, free ones of a pool included, or the one that a
 /// host has.
 pub fn describe(snapshot: &Snapshot, address: IpAddr) -> Result<Address, Refusal> {
@@ -135,9 +145,7 @@ pub fn describe(snapshot: &Snapshot, address: IpAddr) -> Result<Address, Refusal
     let floating = FloatingIp::new(address).map_err(unusable)?;
     let host = FixedIp::new(address).map_err(unusable)?;
 
-    let known =
-        snapshot.state.allocation(floating).is_some() || snapshot.site.pool_of(floating).is_some();
-    if known {
+    if is_floating(snapshot, floating) {
         Ok(Address::new(snapshot, floating))
     } else if let Some(floating) = snapshot.state.floating_of(host) {
         Ok(Address::new(snapshot, floating))
@@ -149,6 +157,10 @@ pub fn describe(snapshot: &Snapshot, address: IpAddr) -> Result<Address, Refusal
             pool: None,
         })
     }
+}
+
+fn is_floating(snapshot: &Snapshot, floating: FloatingIp) -> bool {
+    snapshot.state.allocation(floating).is_some() || snapshot.site.pool_of(floating).is_some()
 }
 
 fn listable(state: &str) -> Result<String, Refusal> {

@@ -7,3 +7,5 @@
 //! controller's [`Handle`](crate::control::Handle).
 
 pub mod decode;
+pub mod error;
+pub mod varlink;
