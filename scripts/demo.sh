@@ -181,9 +181,11 @@ END
     eventually "the service of $place" inside "$place" bash -c 'cat </dev/tcp/127.0.0.1/80'
 }
 
-# ask PLACE ADDRESS: connects to port 80 and prints the answer.
+# ask PLACE ADDRESS: connects to port 80 and prints the answer. Longer than the
+# 3 s in which Linux gives up on a neighbour: a connection that ended before
+# would leave the next one to hear of that.
 ask() {
-    shown "$1" timeout 3 bash -c "cat </dev/tcp/$2/80"
+    shown "$1" timeout 5 bash -c "cat </dev/tcp/$2/80"
 }
 
 # --- the daemon ------------------------------------------------------------
