@@ -77,6 +77,19 @@ impl Observed {
         };
     }
 
+    /// The same kernel, if it had no table of ours.
+    #[must_use]
+    pub(super) fn without_table(&self) -> Self {
+        Observed {
+            presence: self.presence.clone(),
+            links: self.links.clone(),
+            default_route4: self.default_route4.clone(),
+            default_route6: self.default_route6.clone(),
+            surroundings: self.surroundings.clone(),
+            ..Observed::default()
+        }
+    }
+
     /// What is there once the kernel has taken the transaction.
     pub fn note(&mut self, transaction: &Transaction) {
         let Transaction {

@@ -78,6 +78,16 @@ impl Surroundings {
         self.addresses.iter().any(|net| net.addr() == address)
     }
 
+    /// Whether the router has the address with more than itself behind it, as
+    /// its own: not one that was put there alone, as a /32 or /128, to have the
+    /// router answer for it.
+    #[must_use]
+    pub fn is_primary(&self, address: IpAddr) -> bool {
+        self.addresses
+            .iter()
+            .any(|net| net.addr() == address && net.prefix_len() < net.max_prefix_len())
+    }
+
     /// Why the address is no host's, judged by the private ranges and by the
     /// networks that the router is on.
     #[must_use]
