@@ -14,7 +14,9 @@
 //! [`plan`] and [`dataplane`] decide and touch nothing; [`kernel`] and [`store`]
 //! are the only code that touches the system. ARCHITECTURE.md says more.
 
+pub mod api;
 pub mod authority;
+pub mod config;
 pub mod control;
 pub mod dataplane;
 pub mod kernel;

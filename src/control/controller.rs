@@ -380,14 +380,22 @@ impl Controller {
     /// Pool addresses that the administrator put on an interface, as the
     /// original told its users to.
     fn kept_addresses(&self) -> Vec<String> {
-        let nets = self.observed.surroundings.addresses.iter();
-        nets.filter_map(|net| {
-            let floating = FloatingIp::new(net.addr()).ok()?;
+        let own = self.observed.surroundings.addresses.iter();
+        own.filter_map(|own| {
+            let floating = FloatingIp::new(own.net.addr()).ok()?;
             self.site.pool_of(floating)?;
-            Some(format!(
-                "{net} is on an interface of the router, which answers for it even while it is free; \
-                 it is kept, and no longer needed there"
-            ))
+            Some(if own.is_primary() {
+                format!(
+                    "{} on {} is an address of the router and of a pool; it is not given out, and not closed",
+                    own.net, own.interface
+                )
+            } else {
+                format!(
+                    "{} is on {}, so the router answers for it even while it is free; it is kept, \
+                     and no longer needed there",
+                    own.net, own.interface
+                )
+            })
         })
         .collect()
     }

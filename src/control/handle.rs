@@ -173,6 +173,12 @@ impl Handle {
         self.snapshots.borrow().clone()
     }
 
+    /// What is true, as it turns. Whoever is slow misses what was true between.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
+    }
+
     /// What is true now, and everything that happens from now on. Events up to
     /// the snapshot's sequence may come again and are to be passed over.
     #[must_use]

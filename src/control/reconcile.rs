@@ -91,7 +91,7 @@ impl Controller {
             self.site.pool_of(*floating).is_none() && self.state.allocation(*floating).is_none()
         };
         if touched.iter().any(orphan_gone) {
-            delta.transaction.pool = Some(desired.pool());
+            delta.transaction.pool = Some(desired.pool(&self.observed));
         }
         let applied = self.carry_out(&delta);
         for floating in touched {
@@ -357,7 +357,7 @@ impl Controller {
     fn associations(&self) -> Associations {
         Associations::new(
             self.state.associations(),
-            self.desired().pool(),
+            self.desired().pool(&self.observed),
             self.site.private.clone(),
         )
     }

@@ -107,7 +107,7 @@ impl Delta {
             let without_table = observed.without_table();
             let mut builder = Builder::new(desired, &without_table);
             builder.delta.transaction.rebuild = Some(desired.ruleset.clone());
-            builder.delta.transaction.pool = Some(desired.pool());
+            builder.delta.transaction.pool = Some(desired.pool(observed));
             let outside = desired.outside(observed).into_iter().map(Element::Outside);
             builder.delta.transaction.add.extend(outside);
             builder.compare_all();
@@ -141,7 +141,7 @@ impl<'a> Builder<'a> {
         let Transaction {
             pool, remove, add, ..
         } = &mut self.delta.transaction;
-        let ranges = self.desired.pool();
+        let ranges = self.desired.pool(self.observed);
         *pool = (ranges != self.observed.pool).then_some(ranges);
         let outside = self.desired.outside(self.observed);
         remove.extend(

@@ -110,9 +110,10 @@ impl<'a> Desired<'a> {
     }
 
     /// The elements of the sets `pool4` and `pool6`: the pools, and what is
-    /// still allocated from pools that the configuration no longer has.
+    /// still allocated from pools that the configuration no longer has. Without
+    /// the router's own addresses, whose services would be closed with them.
     #[must_use]
-    pub fn pool(&self) -> Vec<AddressRange> {
+    pub fn pool(&self, observed: &Observed) -> Vec<AddressRange> {
         let configured = self
             .site
             .pools
@@ -123,7 +124,19 @@ impl<'a> Desired<'a> {
             .allocations()
             .filter(|(floating, _)| self.site.pool_of(*floating).is_none())
             .map(|(floating, _)| AddressRange::single(floating.ip()));
-        AddressRange::merge(configured.chain(orphans).collect())
+        let mut ranges: Vec<_> = configured.chain(orphans).collect();
+        for own in observed
+            .surroundings
+            .addresses
+            .iter()
+            .filter(|own| own.is_primary())
+        {
+            ranges = ranges
+                .iter()
+                .flat_map(|range| range.without(own.net.addr()))
+                .collect();
+        }
+        AddressRange::merge(ranges)
     }
 }
 

@@ -28,7 +28,8 @@ pub struct Link {
 /// What the kernel was seen to hold, kept up to date with what we did since.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// Our table without its elements; `None` when there is none.
+    /// Our table without its elements; `None` when there is none, or one that
+    /// only building it anew makes ours.
     pub table: Option<Ruleset>,
     /// The elements of the maps `floating_to_fixed4` and `6`.
     pub floating_to_fixed: HashMap<FloatingIp, FixedIp>,

@@ -15,7 +15,7 @@ use nix::libc;
 use crate::dataplane::{
     Associations, Cut, Element, IfIndex, Link, Observed, Ruleset, Transaction, ruleset::DataType,
 };
-use crate::model::{Family, FloatingIp, InterfaceName};
+use crate::model::{Family, FloatingIp, InterfaceName, RouterAddress};
 
 use super::{Features, Flows, Kernel, KernelError, Neighbours, Noticed, Operation, Watch};
 
@@ -68,16 +68,19 @@ impl FakeKernel {
             name.parse::<InterfaceName>()
                 .expect("the name is a constant")
         };
-        let net = |net: &str| net.parse().expect("the prefix is a constant");
+        let own = |net: &str, interface: &str| RouterAddress {
+            net: net.parse().expect("the prefix is a constant"),
+            interface: name(interface),
+        };
         let mut held = Observed::default();
         held.links = [(name("wan0"), link(2, 1)), (name("lan0"), link(3, 2))].into();
         held.default_route4 = Some(name("wan0"));
         held.default_route6 = Some(name("wan0"));
         held.surroundings.addresses = vec![
-            net("10.0.0.1/24"),
-            net("192.0.2.254/24"),
-            net("fd00::1/64"),
-            net("2001:db8:ffff::1/64"),
+            own("10.0.0.1/24", "lan0"),
+            own("192.0.2.254/24", "wan0"),
+            own("fd00::1/64", "lan0"),
+            own("2001:db8:ffff::1/64", "wan0"),
         ];
         let (notices, noticed) = channel();
         let inner = Inner {

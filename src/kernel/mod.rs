@@ -19,7 +19,7 @@ use std::fmt;
 use std::io;
 
 use crate::dataplane::{Associations, Cut, IfIndex, Link, Observed, Transaction};
-use crate::model::{FloatingIp, Surroundings};
+use crate::model::FloatingIp;
 
 pub use announce::{Announcer, PacketNeighbours};
 pub use conntrack::ConntrackFlows;
@@ -99,9 +99,9 @@ impl Hidden {
     }
 }
 
-/// The addresses that the router has now. Needs no privileges.
-pub fn observe_surroundings() -> Result<Surroundings, KernelError> {
-    Ok(rtnl::Rtnl::open_unprivileged()?.observe()?.surroundings)
+/// Looks at interfaces, routes and addresses. Needs no privileges.
+pub fn observe_links() -> Result<Observed, KernelError> {
+    rtnl::Rtnl::open_unprivileged()?.observe()
 }
 
 /// The flows that conntrack keeps.

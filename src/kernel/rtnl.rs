@@ -25,7 +25,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use crate::dataplane::{IfIndex, Link, Observed};
-use crate::model::{Family, FloatingIp, InterfaceName};
+use crate::model::{Family, FloatingIp, InterfaceName, RouterAddress};
 
 use super::socket::{self, Attributes, Message, Socket};
 use super::{KernelError, Operation, PROTOCOL};
@@ -51,6 +51,7 @@ pub(super) struct Route {
     protocol: u8,
     kind: u8,
     to: Option<IpAddr>,
+    via: Option<IpAddr>,
     metric: u32,
     interface: Option<u32>,
 }
@@ -91,6 +92,12 @@ impl Rtnl {
 
         for family in Family::BOTH {
             let routes = self.routes(family)?;
+            observed.surroundings.gateways.extend(
+                routes
+                    .iter()
+                    .filter(|route| route.is_default())
+                    .filter_map(|route| route.via),
+            );
             let default = routes
                 .iter()
                 .filter(|route| route.is_default())
@@ -111,7 +118,10 @@ impl Rtnl {
             let ours = protocol == PROTOCOL && address.is_ipv6();
             match FloatingIp::new(address) {
                 Ok(floating) if ours => drop(observed.presence.insert(floating, IfIndex(index))),
-                Ok(_) => observed.surroundings.addresses.push(net),
+                Ok(_) => {
+                    let own = name(Some(index)).map(|interface| RouterAddress { net, interface });
+                    observed.surroundings.addresses.extend(own);
+                }
                 // Loopback and link-local addresses are nobody's to forward to.
                 Err(_) => {}
             }
@@ -307,12 +317,14 @@ pub(super) fn route(message: &Message<'_>) -> Option<Route> {
         protocol: header[5],
         kind: header[7],
         to: None,
+        via: None,
         metric: 0,
         interface: None,
     };
     for (attribute, value) in Attributes::new(&message.payload[12..]) {
         match attribute {
             libc::RTA_DST => route.to = ip(value),
+            libc::RTA_GATEWAY => route.via = ip(value),
             libc::RTA_OIF => route.interface = u32_of(value),
             libc::RTA_PRIORITY => route.metric = u32_of(value)?,
             RTA_TABLE => route.table = u32_of(value)?,

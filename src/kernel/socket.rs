@@ -201,27 +201,6 @@ impl Socket {
         Ok(answers)
     }
 
-    /// Sends one message and waits for its acknowledgement. `flags` are added
-    /// to those of a request.
-    pub(crate) fn request<T: NlType, P: Size + ToBytes>(
-        &mut self,
-        operation: impl FnOnce() -> Operation,
-        kind: T,
-        flags: NlmF,
-        payload: P,
-    ) -> Result<(), KernelError> {
-        let sequence = self.next_sequence();
-        let flags = NlmF::REQUEST | NlmF::ACK | flags;
-        let message = message(kind, flags, sequence, payload);
-        match self.exchange(&message, |_| {}) {
-            Err(error) => Err(KernelError::new(operation(), error)),
-            Ok(Answers { mut refusals, .. }) if !refusals.is_empty() => {
-                Err(refusals.swap_remove(0).of(operation()))
-            }
-            Ok(_) => Ok(()),
-        }
-    }
-
     /// Reads a dump. What `each` gathers is begun anew when the kernel says that
     /// something altered what it was listing.
     pub(crate) fn dump<T: NlType + Copy, P: Size + ToBytes + Clone, G: Default>(
@@ -530,4 +509,87 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 fn sequence_of(messages: &[u8]) -> u32 {
     u32_at(messages, 8).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the kernel answers to a message of 20 bytes with number 9.
+    fn refusal(flags: NlmF, extended: &[u8]) -> Vec<u8> {
+        let mut asked = message(0x0a00_u16, NlmF::REQUEST, 9, 0_u32);
+        if flags.contains(NlmF::CAPPED) {
+            asked.truncate(HEADER);
+        }
+        let mut bytes = Vec::new();
+        let length = u32::try_from(HEADER + 4 + asked.len() + extended.len()).unwrap();
+        bytes.extend(length.to_ne_bytes());
+        bytes.extend(u16::from(Nlmsg::Error).to_ne_bytes());
+        bytes.extend(flags.bits().to_ne_bytes());
+        bytes.extend(9_u32.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend((-17_i32).to_ne_bytes());
+        bytes.extend(asked);
+        bytes.extend(extended);
+        bytes
+    }
+
+    #[test]
+    fn a_refusal_keeps_errno_offset_and_words() {
+        let mut extended = Vec::new();
+        extended.extend([8, 0, 2, 0, 40, 0, 0, 0]);
+        extended.extend([10, 0, 1, 0]);
+        extended.extend(b"Sorry\0\0\0");
+        let full = Refusal {
+            errno: 17,
+            sequence: 9,
+            offset: Some(40),
+            message: Some("Sorry".into()),
+        };
+        let bare = Refusal {
+            offset: None,
+            message: None,
+            ..full.clone()
+        };
+        for (flags, extended, expected) in [
+            (NlmF::ACK_TLVS, &extended[..], &full),
+            (NlmF::ACK_TLVS | NlmF::CAPPED, &extended, &full),
+            (NlmF::empty(), &[], &bare),
+            (NlmF::CAPPED, &[], &bare),
+        ] {
+            let datagram = refusal(flags, extended);
+            let refusals: Vec<_> = Replies::new(&datagram)
+                .map(|reply| match reply {
+                    Reply::Refused(refusal) => refusal,
+                    _ => panic!("it is a refusal"),
+                })
+                .collect();
+            assert_eq!(refusals, std::slice::from_ref(expected), "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn a_datagram_with_several_replies_gives_all_of_them() {
+        let mut datagram = message(0x0a00_u16, NlmF::MULTI, 1, 5_u32);
+        datagram.extend(refusal(NlmF::empty(), &[]));
+        datagram.extend(message(u16::from(Nlmsg::Done), NlmF::MULTI, 3, 0_u32));
+        let sequences: Vec<_> = Replies::new(&datagram)
+            .map(|reply| reply.sequence())
+            .collect();
+        assert_eq!(sequences, [1, 9, 3]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_whatever_make_reading_panic_or_hang(
+            bytes in proptest::collection::vec(0_u8..40, 0..200),
+        ) {
+            let replies = Replies::new(&bytes).count();
+            prop_assert!(replies <= bytes.len() / HEADER);
+            let attributes = Attributes::new(&bytes).count();
+            prop_assert!(attributes <= bytes.len() / 4);
+        }
+    }
 }

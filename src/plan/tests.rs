@@ -48,11 +48,13 @@ impl World {
             guard: true,
             block_free: true,
         };
+        let own = |net: &str, interface: &str| crate::model::RouterAddress {
+            net: net.parse().unwrap(),
+            interface: interface.parse().unwrap(),
+        };
         let surroundings = Surroundings {
-            addresses: vec![
-                "10.0.1.1/24".parse().unwrap(),
-                "203.0.113.1/24".parse().unwrap(),
-            ],
+            addresses: vec![own("10.0.1.1/24", "lan0"), own("203.0.113.1/24", "wan0")],
+            ..Surroundings::default()
         };
         let ruleset = Ruleset::new(&site, |_| 1024);
         World {

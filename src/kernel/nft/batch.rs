@@ -3,23 +3,21 @@
 //! The kernel takes a batch whole or not at all, and no packet sees it half
 //! done. When it refuses one, [`Batch::object`] says which object it refused.
 
-use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use neli::consts::nl::NlmF;
 
 use crate::dataplane::ruleset::{
     Base, BaseKind, Chain, DataType, Hook, Rule, Ruleset, Set, named, names,
 };
 use crate::dataplane::{Element, Transaction};
-use crate::kernel::socket::{Attributes, HEADER, aligned};
-use crate::model::{AddressRange, Family, InterfaceName};
+use crate::kernel::socket::HEADER;
+use crate::model::{AddressRange, Family};
 
 use super::decode::Fields;
+use super::element::{INTERFACE_NAME, SETS, element_at, ends, place, write_end, write_of_ours};
 use super::expr::{without_map_keys, write_rule};
 use super::message::{
-    ATTRIBUTE, ChainAttr, ElementAttr, ElementListAttr, HookAttr, NFGENMSG, NLA_F_NESTED, Nfgenmsg,
-    NftMsg, OWNER_AND_PERSIST, PLAIN, RuleAttr, SetAttr, SetDescriptionAttr, TableAttr, Writer,
+    ChainAttr, ElementListAttr, HookAttr, NFGENMSG, Nfgenmsg, NftMsg, OWNER_AND_PERSIST, PLAIN,
+    RuleAttr, SetAttr, SetDescriptionAttr, TableAttr, Writer,
 };
 
 /// How many elements one message carries: 1,000 of two IPv6 addresses are
@@ -30,14 +28,8 @@ const ELEMENTS_PER_MESSAGE: usize = 1_000;
 pub(super) const SET_INTERVAL: u32 = 0x4;
 pub(super) const SET_MAP: u32 = 0x8;
 
-/// `NFT_SET_ELEM_INTERVAL_END`.
-pub(super) const INTERVAL_END: u32 = 0x1;
-
 /// `NF_ACCEPT`, as the policy of a chain.
 pub(super) const POLICY_ACCEPT: u32 = 1;
-
-/// `IFNAMSIZ`: an interface name is a key of so many bytes.
-const INTERFACE_NAME: u32 = 16;
 
 /// What a batch may use of what older kernels do not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,22 +234,14 @@ impl Batch {
         }
     }
 
-    /// A range is two elements: its first address, and the address after its
-    /// last, marked as end. The highest range of all has no end.
     fn fill_pool(&mut self, ranges: &[AddressRange]) {
         for family in Family::BOTH {
             let ends = ranges
                 .iter()
                 .filter(|range| range.family() == family)
-                .flat_map(|range| {
-                    let end = address_after(range.last()).map(|end| (end, INTERVAL_END));
-                    [Some((range.first(), 0)), end].into_iter().flatten()
-                });
+                .flat_map(ends);
             let set = named(names::POOL, family);
-            self.elements(NftMsg::NewSetElem, NlmF::CREATE, &set, ends, |w, end| {
-                let (address, flags) = end;
-                write_element(w, Octets::of(address).as_slice(), None, flags);
-            });
+            self.elements(NftMsg::NewSetElem, NlmF::CREATE, &set, ends, write_end);
         }
     }
 
@@ -271,7 +255,7 @@ impl Batch {
                 let these = elements.iter().filter(|element| place(element) == index);
                 let keys_only = kind == NftMsg::DelSetElem;
                 self.elements(kind, flags, set, these, |w, element| {
-                    write_element_of_ours(w, element, keys_only);
+                    write_of_ours(w, element, keys_only);
                 });
             }
         }
@@ -309,108 +293,6 @@ impl Batch {
                 || "the batch".to_owned(),
                 |(_, kind, message)| describe(kind, message, offset),
             )
-    }
-}
-
-/// The sets that have elements of ours, in the order in which they are written.
-const SETS: [&str; 5] = [
-    "floating_to_fixed4",
-    "floating_to_fixed6",
-    "fixed_to_floating4",
-    "fixed_to_floating6",
-    names::OUTSIDE,
-];
-
-/// Where in [`SETS`] the set of an element is.
-fn place(element: &Element) -> usize {
-    let (v4, family) = match element {
-        Element::FloatingToFixed(floating, _) => (0, floating.family()),
-        Element::FixedToFloating(fixed, _) => (2, fixed.family()),
-        Element::Outside(_) => return 4,
-    };
-    match family {
-        Family::V4 => v4,
-        Family::V6 => v4 + 1,
-    }
-}
-
-fn write_element_of_ours(writer: &mut Writer, element: &Element, key_only: bool) {
-    let (key, value) = match element {
-        Element::FloatingToFixed(floating, fixed) => (floating.ip(), fixed.ip()),
-        Element::FixedToFloating(fixed, floating) => (fixed.ip(), floating.ip()),
-        Element::Outside(name) => {
-            return write_element(writer, &interface_key(name), None, 0);
-        }
-    };
-    let (key, value) = (Octets::of(key), Octets::of(value));
-    let value = (!key_only).then(|| value.as_slice());
-    write_element(writer, key.as_slice(), value, 0);
-}
-
-/// Writes one element. Lengths are known beforehand, so nothing is patched: a
-/// hundred thousand of them take as long as copying them.
-fn write_element(writer: &mut Writer, key: &[u8], value: Option<&[u8]>, flags: u32) {
-    // NFTA_LIST_ELEM { NFTA_SET_ELEM_KEY { NFTA_DATA_VALUE } … }
-    let data = |bytes: &[u8]| 2 * ATTRIBUTE + aligned(bytes.len());
-    let number = if flags == 0 { 0 } else { ATTRIBUTE + 4 };
-    let length = data(key) + value.map_or(0, data) + number;
-    writer.head(NLA_F_NESTED | ELEMENT, length);
-    writer.data(ElementAttr::Key, key);
-    if let Some(value) = value {
-        writer.data(ElementAttr::Data, value);
-    }
-    if flags != 0 {
-        writer.number(ElementAttr::Flags, flags);
-    }
-}
-
-/// `NFTA_LIST_ELEM`.
-const ELEMENT: u16 = 1;
-
-fn interface_key(name: &InterfaceName) -> [u8; INTERFACE_NAME as usize] {
-    let mut key = [0; INTERFACE_NAME as usize];
-    key[..name.as_str().len()].copy_from_slice(name.as_str().as_bytes());
-    key
-}
-
-/// The bytes of an address in network order.
-#[derive(Clone, Copy, Debug)]
-struct Octets {
-    bytes: [u8; 16],
-    length: usize,
-}
-
-impl Octets {
-    fn of(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(v4) => {
-                let mut bytes = [0; 16];
-                bytes[..4].copy_from_slice(&v4.octets());
-                Self { bytes, length: 4 }
-            }
-            IpAddr::V6(v6) => Self {
-                bytes: v6.octets(),
-                length: 16,
-            },
-        }
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-}
-
-/// The next address; `None` after the highest one of a family.
-fn address_after(address: IpAddr) -> Option<IpAddr> {
-    match address {
-        IpAddr::V4(v4) => v4
-            .to_bits()
-            .checked_add(1)
-            .map(|bits| Ipv4Addr::from_bits(bits).into()),
-        IpAddr::V6(v6) => v6
-            .to_bits()
-            .checked_add(1)
-            .map(|bits| Ipv6Addr::from_bits(bits).into()),
     }
 }
 
@@ -470,7 +352,7 @@ pub(super) fn kind_name(kind: BaseKind) -> &'static str {
 }
 
 /// The messages of a batch: sequence number, type, and all bytes of each.
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u32, NftMsg, &[u8])> {
+pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u32, NftMsg, &[u8])> {
     std::iter::from_fn(move || {
         let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let (length, sequence) = (word(0)? as usize, word(8)?);
@@ -501,37 +383,5 @@ fn describe(kind: NftMsg, message: &[u8], offset: Option<usize>) -> String {
             }
         }
         _ => "the batch".to_owned(),
-    }
-}
-
-/// The element that lies at an offset of a message, as nft(8) writes it.
-fn element_at(message: &[u8], offset: usize) -> Option<String> {
-    let fields = Fields::new(&message[HEADER + NFGENMSG..]);
-    let list = fields.bytes(ElementListAttr::Elements)?;
-    let start = list.as_ptr() as usize - message.as_ptr() as usize;
-    let mut end = start;
-    for (_, element) in Attributes::new(list) {
-        end += ATTRIBUTE + aligned(element.len());
-        if (start..end).contains(&offset) {
-            let fields = Fields::new(element);
-            let mut text = key_text(fields.value(ElementAttr::Key)?);
-            if let Some(value) = fields.value(ElementAttr::Data) {
-                let _ = write!(text, " : {}", key_text(value));
-            }
-            return Some(text);
-        }
-    }
-    None
-}
-
-fn key_text(key: &[u8]) -> String {
-    if let Ok(v4) = <[u8; 4]>::try_from(key) {
-        Ipv4Addr::from(v4).to_string()
-    } else if let Some(name) = super::decode::interface_name(key) {
-        name.to_string()
-    } else if let Ok(v6) = <[u8; 16]>::try_from(key) {
-        Ipv6Addr::from(v6).to_string()
-    } else {
-        format!("{key:02x?}")
     }
 }

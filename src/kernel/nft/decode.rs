@@ -5,20 +5,15 @@
 //! anew makes it ours. Handles, counters and comments alter nothing and are
 //! passed over.
 
-use std::net::IpAddr;
-
 use crate::dataplane::Ruleset;
 use crate::dataplane::ruleset::{Base, BaseKind, Chain, Hook, Rule, Set, TABLE};
 use crate::kernel::socket::{Attributes, Message};
-use crate::model::{AddressRange, Family, InterfaceName};
 
-use super::batch::{
-    INTERVAL_END, POLICY_ACCEPT, SET_INTERVAL, SET_MAP, hook_number, kind_name, type_of,
-};
+use super::batch::{POLICY_ACCEPT, SET_INTERVAL, SET_MAP, hook_number, kind_name, type_of};
 use super::expr::read_rule;
 use super::message::{
-    ChainAttr, DataAttr, ElementAttr, ElementListAttr, GenerationAttr, HookAttr, NFGENMSG,
-    NFPROTO_INET, NftMsg, RuleAttr, SetAttr, SetDescriptionAttr, TableAttr,
+    ChainAttr, DataAttr, GenerationAttr, HookAttr, NFGENMSG, NFPROTO_INET, NftMsg, PLAIN, RuleAttr,
+    SetAttr, SetDescriptionAttr, TableAttr,
 };
 
 /// More than any attribute type that is read here.
@@ -72,18 +67,21 @@ impl<'a> Fields<'a> {
 
     /// The value in a `struct nft_data`.
     pub(super) fn value(&self, kind: impl Into<u16>) -> Option<&'a [u8]> {
-        let nested = Attributes::new(self.bytes(kind)?);
-        let value = u16::from(DataAttr::Value);
-        nested
-            .into_iter()
-            .find(|(kind, _)| *kind == value)
-            .map(|(_, bytes)| bytes)
+        data_value(self.bytes(kind)?)
     }
+}
+
+/// The value in the attributes of a `struct nft_data`.
+pub(super) fn data_value(data: &[u8]) -> Option<&[u8]> {
+    let value = u16::from(DataAttr::Value);
+    Attributes::new(data)
+        .find(|(kind, _)| *kind == value)
+        .map(|(_, bytes)| bytes)
 }
 
 /// The attributes of a message about our table; `None` for another's. In all
 /// messages of nf_tables the first attribute is the name of the table.
-fn of_our_table<'a>(message: &Message<'a>) -> Option<Fields<'a>> {
+pub(super) fn of_our_table<'a>(message: &Message<'a>) -> Option<Fields<'a>> {
     let (general, attributes) = message.payload.split_at_checked(NFGENMSG)?;
     let fields = Fields::new(attributes);
     let ours = general[0] == NFPROTO_INET && fields.text(TableAttr::Name) == Some(TABLE);
@@ -132,7 +130,7 @@ impl Listing {
     }
 
     fn table(&mut self, fields: &Fields<'_>) -> Option<()> {
-        self.table_flags = Some(fields.number(TableAttr::Flags)?);
+        self.table_flags = Some(fields.number(TableAttr::Flags).unwrap_or(PLAIN));
         Some(())
     }
 
@@ -249,156 +247,118 @@ fn read_base(chain: &Fields<'_>, hook: &Fields<'_>) -> Option<Base> {
     alike.then_some(base)
 }
 
-/// The elements of one set, gathered message by message.
-#[derive(Debug, Default)]
-pub(crate) struct Elements {
-    elements: Vec<RawElement>,
-    odd: bool,
-}
+#[cfg(test)]
+mod tests {
+    use super::super::batch::{Batch, Dialect, messages};
+    use super::*;
+    use crate::dataplane::ruleset::{Expr, Verdict};
+    use crate::dataplane::{Element, Transaction};
+    use crate::kernel::socket::HEADER;
+    use crate::model::Site;
+    use neli::consts::nl::NlmF;
 
-/// Key and value; the longest has 16 bytes.
-#[derive(Clone, Copy, Debug)]
-struct RawElement {
-    key: Bytes,
-    value: Option<Bytes>,
-    end: bool,
-}
+    const DIALECTS: [Dialect; 2] = [
+        Dialect {
+            table_owner: true,
+            map_keys: true,
+        },
+        Dialect {
+            table_owner: false,
+            map_keys: false,
+        },
+    ];
 
-#[derive(Clone, Copy, Debug)]
-struct Bytes {
-    bytes: [u8; 16],
-    length: u8,
-}
-
-impl Bytes {
-    fn new(slice: &[u8]) -> Option<Self> {
-        let mut bytes = [0; 16];
-        bytes.get_mut(..slice.len())?.copy_from_slice(slice);
-        let length = u8::try_from(slice.len()).ok()?;
-        Some(Self { bytes, length })
+    fn rulesets() -> impl Iterator<Item = Ruleset> {
+        let switches = [(false, false), (false, true), (true, false), (true, true)];
+        switches.into_iter().map(|(guard, block_free)| {
+            let site = Site {
+                pools: Vec::new(),
+                private: Vec::new(),
+                guard,
+                block_free,
+            };
+            Ruleset::new(&site, |_| 1_024)
+        })
     }
 
-    fn address(self) -> Option<IpAddr> {
-        match self.length {
-            4 => {
-                let [a, b, c, d, ..] = self.bytes;
-                Some([a, b, c, d].into())
-            }
-            16 => Some(self.bytes.into()),
-            _ => None,
-        }
-    }
-}
-
-/// The name of an interface in a key of 16 bytes.
-pub(super) fn interface_name(key: &[u8]) -> Option<InterfaceName> {
-    let length = key.iter().position(|byte| *byte == 0)?;
-    let (name, rest) = key.split_at(length);
-    let padded = key.len() == 16 && rest.iter().all(|byte| *byte == 0);
-    padded
-        .then(|| std::str::from_utf8(name).ok()?.parse().ok())
-        .flatten()
-}
-
-impl Elements {
-    /// Takes in the elements of one message.
-    pub(crate) fn take(&mut self, message: &Message<'_>) {
-        let fields = of_our_table(message);
-        let list = fields.and_then(|fields| fields.bytes(ElementListAttr::Elements));
-        for (_, element) in Attributes::new(list.unwrap_or_default()) {
-            match read_element(element) {
-                Some(element) => self.elements.push(element),
-                None => self.odd = true,
-            }
-        }
-    }
-
-    /// The elements of a map of addresses; `None` when there is one that we
-    /// would never write.
-    pub(crate) fn pairs<K, V>(self) -> Option<Vec<(K, V)>>
-    where
-        K: TryFrom<IpAddr>,
-        V: TryFrom<IpAddr>,
-    {
-        let pair = |element: &RawElement| {
-            let key = K::try_from(element.key.address()?).ok()?;
-            let value = V::try_from(element.value?.address()?).ok()?;
-            Some((key, value))
+    fn rebuild(ruleset: &Ruleset, dialect: Dialect) -> Batch {
+        let transaction = Transaction {
+            rebuild: Some(ruleset.clone()),
+            ..Transaction::default()
         };
-        let pairs: Option<Vec<_>> = self.elements.iter().map(pair).collect();
-        pairs.filter(|_| !self.odd)
+        Batch::new(1, dialect, false, &transaction)
     }
 
-    /// The elements of a set of interface names.
-    pub(crate) fn names(self) -> Option<Vec<InterfaceName>> {
-        let name = |element: &RawElement| interface_name(&element.key.bytes);
-        let names: Option<Vec<_>> = self.elements.iter().map(name).collect();
-        names.filter(|_| !self.odd)
-    }
-
-    /// The elements of an interval set of a family: sorted, disjoint, not
-    /// touching.
-    pub(crate) fn ranges(mut self, family: Family) -> Option<Vec<AddressRange>> {
-        if self.odd {
-            return None;
-        }
-        // Where a range ends and another begins, the end comes first.
-        self.elements
-            .sort_unstable_by_key(|element| (element.key.bytes, !element.end));
-        let mut ranges = Vec::new();
-        let mut open: Option<IpAddr> = None;
-        for element in self.elements {
-            let address = element.key.address()?;
-            match (open.take(), element.end) {
-                (None, false) => open = Some(address),
-                (Some(first), true) => {
-                    ranges.push(AddressRange::new(first, address_before(address)?).ok()?);
-                }
-                // nft(8) begins a set with the end of what is below it.
-                (None, true) if ranges.is_empty() => {}
-                (Some(_), false) | (None, true) => return None,
+    /// What a dump would say of what the batch makes.
+    fn listing(batch: &Batch) -> Listing {
+        let mut listing = Listing::default();
+        for (sequence, kind, bytes) in messages(batch.bytes()) {
+            if kind != NftMsg::DelTable {
+                listing.take(&message(sequence, kind, bytes, 0));
             }
         }
-        if let Some(first) = open {
-            ranges.push(AddressRange::new(first, highest(family)).ok()?);
+        listing
+    }
+
+    fn message(sequence: u32, kind: NftMsg, bytes: &[u8], port: u32) -> Message<'_> {
+        Message {
+            kind: kind.into(),
+            flags: NlmF::empty(),
+            sequence,
+            port,
+            payload: &bytes[HEADER..],
         }
-        Some(AddressRange::merge(ranges))
     }
-}
 
-fn read_element(element: &[u8]) -> Option<RawElement> {
-    let fields = Fields::new(element);
-    let flags = fields.number(ElementAttr::Flags).unwrap_or(0);
-    // A comment is harmless. A catch-all has no key; it is refused below.
-    let alike = flags & !INTERVAL_END == 0
-        && fields.only(&[
-            ElementAttr::Key,
-            ElementAttr::Data,
-            ElementAttr::Flags,
-            ElementAttr::UserData,
-        ]);
-    let value = match fields.value(ElementAttr::Data) {
-        Some(value) => Some(Bytes::new(value)?),
-        None => None,
-    };
-    let element = RawElement {
-        key: Bytes::new(fields.value(ElementAttr::Key)?)?,
-        value,
-        end: flags & INTERVAL_END != 0,
-    };
-    alike.then_some(element)
-}
-
-fn address_before(address: IpAddr) -> Option<IpAddr> {
-    match address {
-        IpAddr::V4(v4) => Some(std::net::Ipv4Addr::from_bits(v4.to_bits().checked_sub(1)?).into()),
-        IpAddr::V6(v6) => Some(std::net::Ipv6Addr::from_bits(v6.to_bits().checked_sub(1)?).into()),
+    #[test]
+    fn a_ruleset_is_read_back_as_it_was_written() {
+        for ruleset in rulesets() {
+            for dialect in DIALECTS {
+                let read = listing(&rebuild(&ruleset, dialect));
+                let flags = [dialect.table_flags()];
+                assert_eq!(read.ruleset(&flags), Some(ruleset.clone()), "{dialect:?}");
+            }
+        }
     }
-}
 
-fn highest(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => std::net::Ipv4Addr::BROADCAST.into(),
-        Family::V6 => std::net::Ipv6Addr::from_bits(u128::MAX).into(),
+    #[test]
+    fn a_table_with_other_flags_is_none() {
+        for ruleset in rulesets() {
+            let read = listing(&rebuild(&ruleset, DIALECTS[0]));
+            assert_eq!(read.ruleset(&[PLAIN]), None);
+        }
+    }
+
+    #[test]
+    fn an_expression_that_we_never_use_stays_foreign() {
+        let mut ruleset = rulesets().next().unwrap();
+        let foreign = vec![
+            Expr::Foreign("counter".into()),
+            Expr::Verdict(Verdict::Drop),
+        ];
+        ruleset.chains[0].rules.push(foreign);
+        let read = listing(&rebuild(&ruleset, DIALECTS[0]));
+        let flags = [DIALECTS[0].table_flags()];
+        assert_eq!(read.ruleset(&flags), Some(ruleset));
+    }
+
+    #[test]
+    fn only_what_others_do_to_our_table_concerns_us() {
+        let transaction = Transaction {
+            add: vec![Element::Outside("wan0".parse().unwrap())],
+            ..Transaction::default()
+        };
+        let ours = Batch::new(1, DIALECTS[0], false, &transaction);
+        let other = Batch::probe(1, "other", DIALECTS[0]);
+        let told = |batch: &Batch, port| {
+            messages(batch.bytes())
+                .filter(|(sequence, kind, bytes)| {
+                    concerns_us(&message(*sequence, *kind, bytes, port), 77)
+                })
+                .count()
+        };
+        assert_eq!(told(&ours, 78), 1, "the element, not the ends of the batch");
+        assert_eq!(told(&ours, 77), 0, "our own");
+        assert_eq!(told(&other, 78), 0, "another table");
     }
 }

@@ -157,10 +157,7 @@ pub(crate) struct Named {
 }
 
 /// A request about what these attributes name, each a text.
-pub(crate) fn named<A: NlAttrType + Into<u16>>(attributes: &[(A, &str)]) -> Named
-where
-    A: Copy,
-{
+pub(crate) fn named<A: NlAttrType + Copy + Into<u16>>(attributes: &[(A, &str)]) -> Named {
     let mut writer = Writer::default();
     for &(kind, text) in attributes {
         writer.text(kind, text);

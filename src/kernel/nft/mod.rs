@@ -8,11 +8,13 @@
 
 mod batch;
 mod decode;
+mod element;
 mod expr;
 mod message;
 
 pub use batch::{Batch, Dialect};
-pub(crate) use decode::{Elements, Listing, concerns_us, generation};
+pub(crate) use decode::{Listing, concerns_us, generation};
+pub(crate) use element::Elements;
 pub(crate) use message::{
     GROUP, NftMsg, OWNER_AND_PERSIST, PERSIST, PLAIN, SetAttr, TableAttr, named,
 };
