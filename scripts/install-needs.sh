@@ -64,6 +64,18 @@ apt() {
     DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq "$@" </dev/null
 }
 
+# Only dpkg's lock can be waited for, not that of the package lists, which a
+# machine's own daily update holds for a while.
+update() {
+    local try
+    for try in {1..12}; do
+        ! apt update || return 0
+        note "no package lists yet ($try of 12); again in 5 s"
+        sleep 5
+    done
+    fail "apt-get update fails; see above"
+}
+
 note "installing ${missing[*]}"
-apt update
+update
 apt install -y --no-install-recommends "${missing[@]}" >/dev/null
