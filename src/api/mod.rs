@@ -8,3 +8,5 @@
 
 pub mod dbus;
 pub mod decode;
+pub mod error;
+pub mod varlink;
