@@ -18,6 +18,7 @@ pub mod api;
 pub mod authority;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod dataplane;
 pub mod kernel;
 pub mod logging;

@@ -4,6 +4,7 @@
 //! judge. The field names are those of `interfaces/`.
 
 use std::net::IpAddr;
+use std::ops::Bound;
 
 use crate::control::Snapshot;
 use crate::model::{FixedIp, FloatingIp, ParseAddressError, PoolName};
@@ -110,7 +111,7 @@ pub fn list(
     }
     let mut admitted = snapshot
         .state
-        .allocations_after(after)
+        .allocations_from(after.map_or(Bound::Unbounded, Bound::Excluded))
         .map(|(floating, allocation)| Address::with(snapshot, floating, Some(allocation)))
         .filter(|address| filter.admits(address));
     let addresses: Vec<_> = admitted.by_ref().take(limit).collect();

@@ -13,6 +13,6 @@ mod handle;
 mod reconcile;
 mod snapshot;
 
-pub use controller::{Controller, Parts};
+pub use controller::{Controller, Parts, StartError};
 pub use handle::{Handle, Inbox, Message, Published, Rejection, Reply};
 pub use snapshot::{AddressState, Health, Snapshot};

@@ -80,7 +80,7 @@ struct Responder {
 
 impl Responder {
     fn run(mut self) {
-        while let Some(message) = self.inbox.messages.blocking_recv() {
+        while let Ok(message) = self.inbox.messages.recv() {
             match message {
                 Message::Request(request, reply) => {
                     let answer = self.carry_out(&request);
@@ -95,7 +95,7 @@ impl Responder {
                     let _ = reply.send(Ok(self.history(floating, before, limit)));
                 }
                 Message::Noticed(_) => self.repair(),
-                Message::Cut(_) => {}
+                Message::Watching | Message::Cut { .. } | Message::Problem { .. } => {}
                 Message::Stop => return,
             }
         }
