@@ -13,6 +13,8 @@
 
 pub mod api;
 pub mod authority;
+pub mod cli;
+pub mod client;
 pub mod control;
 pub mod dataplane;
 pub mod kernel;
