@@ -39,7 +39,7 @@ impl<R> Authorized<R> {
 
 /// The subject may not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("user {uid} may not {verb}; only root and the daemon's own user may change anything yet")]
+#[error("user {uid} may not {verb}; only root and the daemon's own user may yet")]
 pub struct Denied {
     /// Who asked.
     pub uid: Uid,
@@ -69,16 +69,23 @@ impl Authority {
         request: Request,
     ) -> Result<Authorized<Request>, Denied> {
         let Subject { uid, via } = subject;
+        self.trusts(uid, request.verb())?;
+        Ok(Authorized {
+            request,
+            actor: Actor { uid, via },
+        })
+    }
+
+    /// Whether the subject may read who changed what.
+    pub fn may_read_history(&self, subject: Subject) -> Result<(), Denied> {
+        self.trusts(subject.uid, "read the history")
+    }
+
+    fn trusts(&self, uid: Uid, verb: &'static str) -> Result<(), Denied> {
         if uid == 0 || uid == self.own {
-            Ok(Authorized {
-                request,
-                actor: Actor { uid, via },
-            })
+            Ok(())
         } else {
-            Err(Denied {
-                uid,
-                verb: request.verb(),
-            })
+            Err(Denied { uid, verb })
         }
     }
 }
@@ -99,6 +106,11 @@ mod tests {
             };
             assert_eq!(
                 authority.authorize(subject, request.clone()).is_ok(),
+                allowed,
+                "{uid}"
+            );
+            assert_eq!(
+                authority.may_read_history(subject).is_ok(),
                 allowed,
                 "{uid}"
             );

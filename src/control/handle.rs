@@ -1,8 +1,9 @@
 //! What everybody else holds of the controller.
 
 use std::sync::Arc;
+use std::sync::mpsc;
 
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::authority::Authorized;
 use crate::kernel::Noticed;
@@ -17,6 +18,9 @@ const QUEUE: usize = 4_096;
 /// How many events a subscriber may be behind before it is told that it lost
 /// some.
 const EVENTS_BEHIND: usize = 4_096;
+
+/// Where the answer to a request goes.
+pub type Reply = oneshot::Sender<Result<Outcome, Rejection>>;
 
 /// What the controller is sent.
 #[derive(Debug)]
@@ -39,8 +43,22 @@ pub enum Message {
     },
     /// Somebody else altered something in the kernel.
     Noticed(Noticed),
-    /// Flows that were to be cut are cut; the ticket of the batch.
-    Cut(u64),
+    /// From now on a [`Message::Noticed`] follows whatever somebody else does.
+    Watching,
+    /// Flows that were to be cut are cut, or could not be.
+    Cut {
+        /// The ticket of the batch.
+        ticket: u64,
+        /// Why they could not.
+        failure: Option<String>,
+    },
+    /// A part of the daemon has a problem, or has it no longer.
+    Problem {
+        /// Which part.
+        part: &'static str,
+        /// What is wrong, and the remedy.
+        text: Option<String>,
+    },
     /// Stop, leaving traffic alone.
     Stop,
 }
@@ -87,7 +105,7 @@ pub struct Published {
 /// The fronts' end of the controller.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    messages: mpsc::Sender<Message>,
+    messages: mpsc::SyncSender<Message>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     events: broadcast::Sender<Arc<Published>>,
 }
@@ -107,7 +125,7 @@ impl Handle {
     /// Both ends, with what is true before the first request.
     #[must_use]
     pub fn new(first: Snapshot) -> (Handle, Inbox) {
-        let (sender, messages) = mpsc::channel(QUEUE);
+        let (sender, messages) = mpsc::sync_channel(QUEUE);
         let (shown, snapshots) = watch::channel(Arc::new(first));
         let (events, _) = broadcast::channel(EVENTS_BEHIND);
         let handle = Handle {
@@ -155,6 +173,12 @@ impl Handle {
         self.snapshots.borrow().clone()
     }
 
+    /// What is true, as it turns. Whoever is slow misses what was true between.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
+    }
+
     /// What is true now, and everything that happens from now on. Events up to
     /// the snapshot's sequence may come again and are to be passed over.
     #[must_use]
@@ -163,19 +187,25 @@ impl Handle {
         (self.snapshot(), events)
     }
 
+    /// Waits until the controller is gone.
+    pub async fn closed(&self) {
+        let mut snapshots = self.snapshots.clone();
+        while snapshots.changed().await.is_ok() {}
+    }
+
     /// Sends what needs no answer; blocks while the controller's queue is full.
     /// For threads of the daemon, not for fronts.
     pub fn tell(&self, message: Message) {
         // It fails only when the controller is gone, and then so is the daemon.
-        let _ = self.messages.blocking_send(message);
+        let _ = self.messages.send(message);
     }
 
     fn send(&self, message: Message) -> Result<(), Rejection> {
         self.messages
             .try_send(message)
             .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => Rejection::Busy,
-                mpsc::error::TrySendError::Closed(_) => Rejection::Stopping,
+                mpsc::TrySendError::Full(_) => Rejection::Busy,
+                mpsc::TrySendError::Disconnected(_) => Rejection::Stopping,
             })
     }
 }

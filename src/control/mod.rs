@@ -2,10 +2,17 @@
 //!
 //! Everybody else holds a [`Handle`]: sends it authorized requests, reads the
 //! last [`Snapshot`], or subscribes to what happens. There are no locks to
-//! order, and a reader never waits for a commit.
+//! order, and a reader never waits for a commit. What takes long runs beside
+//! it: the cutter ends flows, the announcer tells neighbours.
 
+mod agenda;
+mod batch;
+mod controller;
+mod cutter;
 mod handle;
+mod reconcile;
 mod snapshot;
 
-pub use handle::{Handle, Inbox, Message, Published, Rejection};
+pub use controller::{Controller, Parts, StartError};
+pub use handle::{Handle, Inbox, Message, Published, Rejection, Reply};
 pub use snapshot::{AddressState, Health, Snapshot};

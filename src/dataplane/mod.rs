@@ -6,10 +6,12 @@
 
 mod delta;
 mod desired;
+mod flow;
 mod observed;
 pub mod ruleset;
 
 pub use delta::{Cut, Delta, Element, Step, Transaction};
 pub use desired::{Desired, Place};
+pub use flow::{Associations, Flow};
 pub use observed::{IfIndex, Link, Observed};
 pub use ruleset::Ruleset;

@@ -28,7 +28,8 @@ pub struct Link {
 /// What the kernel was seen to hold, kept up to date with what we did since.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// Our table without its elements; `None` when there is none.
+    /// Our table without its elements; `None` when there is none, or one that
+    /// only building it anew makes ours.
     pub table: Option<Ruleset>,
     /// The elements of the maps `floating_to_fixed4` and `6`.
     pub floating_to_fixed: HashMap<FloatingIp, FixedIp>,
@@ -75,6 +76,29 @@ impl Observed {
             surroundings,
             ..std::mem::take(self)
         };
+    }
+
+    /// Keeps the interfaces of the default routes of an earlier look where this
+    /// one saw none: a lease that is renewed must not cut anything. One that is
+    /// gone itself is forgotten.
+    pub fn remember_default_routes(&mut self, earlier: [Option<InterfaceName>; 2]) {
+        let [earlier4, earlier6] =
+            earlier.map(|name| name.filter(|name| self.links.contains_key(name)));
+        self.default_route4 = self.default_route4.take().or(earlier4);
+        self.default_route6 = self.default_route6.take().or(earlier6);
+    }
+
+    /// The same kernel, if it had no table of ours.
+    #[must_use]
+    pub(super) fn without_table(&self) -> Self {
+        Observed {
+            presence: self.presence.clone(),
+            links: self.links.clone(),
+            default_route4: self.default_route4.clone(),
+            default_route6: self.default_route6.clone(),
+            surroundings: self.surroundings.clone(),
+            ..Observed::default()
+        }
     }
 
     /// What is there once the kernel has taken the transaction.

@@ -122,11 +122,9 @@ pub enum Hook {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Register(pub u8);
 
-/// The only register that our rules need.
+/// The only register that our rules need: the kernel's are as wide as an IPv6
+/// address.
 const R1: Register = Register(1);
-
-/// The one that takes what a rule looks up and does not use.
-const R2: Register = Register(2);
 
 /// An expression of the nft virtual machine, as far as our rules use them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,7 +176,7 @@ pub enum Expr {
         set: String,
         /// The key.
         key: Register,
-        /// Where its value goes; `None` for a set.
+        /// Where its value goes; `None` when only the key is looked up.
         value: Option<Register>,
     },
     /// Translate the destination to the address in a register.
@@ -452,13 +450,8 @@ fn guard_local(block_free: bool) -> Chain {
         if block_free {
             in_set(destination(family), names::POOL, family, drop_it())
         } else {
-            in_map(
-                destination(family),
-                names::FLOATING_TO_FIXED,
-                family,
-                vec![],
-                drop_it(),
-            )
+            let map = names::FLOATING_TO_FIXED;
+            in_set(destination(family), map, family, drop_it())
         }
     };
     let reply = vec![
@@ -494,13 +487,8 @@ fn guard_forward() -> [Chain; 2] {
     for family in Family::BOTH {
         bypassed.push(in_set(destination(family), names::POOL, family, drop_it()));
         bypassed.push(in_set(source(family), names::POOL, family, drop_it()));
-        bypassed.push(in_map(
-            source(family),
-            names::FIXED_TO_FLOATING,
-            family,
-            on_interface(MetaKey::Oifname, vec![]),
-            drop_it(),
-        ));
+        let translated = in_set(source(family), names::FIXED_TO_FLOATING, family, drop_it());
+        bypassed.push(on_interface(MetaKey::Oifname, translated));
     }
     let mut untranslated = ct_bits(CtKey::State, STATE_INVALID | STATE_UNTRACKED);
     untranslated.push(go("bypassed"));
@@ -585,25 +573,10 @@ fn translate(family: Family, address: Rule, map: &str, nat: Expr) -> Rule {
     rule
 }
 
-/// `ip daddr @pool4 drop` and its like.
+/// `ip daddr @pool4 drop` and its like; of a map, the keys are looked up.
 fn in_set(address: Rule, set: &str, family: Family, then: Expr) -> Rule {
     let mut rule = address;
     rule.extend([lookup(set, family), then]);
-    rule
-}
-
-/// The same for the keys of a map. Before Linux 6.5 a map cannot be looked up
-/// for its key alone (`nft_lookup_init`), so its value goes to a register that
-/// nothing reads.
-fn in_map(address: Rule, map: &str, family: Family, and: Rule, then: Expr) -> Rule {
-    let mut rule = and;
-    rule.extend(address);
-    rule.push(Expr::Lookup {
-        set: named(map, family),
-        key: R1,
-        value: Some(R2),
-    });
-    rule.push(then);
     rule
 }
 

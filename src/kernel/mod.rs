@@ -6,11 +6,26 @@
 //! (over netlink and packet sockets) and a fake one, in memory, that refuses
 //! what the real one refuses.
 
+mod announce;
+mod conntrack;
+mod fake;
+mod linux;
+pub mod nft;
+mod rtnl;
+mod socket;
+mod watch;
+
 use std::fmt;
 use std::io;
 
-use crate::dataplane::{Cut, IfIndex, Link, Observed, Transaction};
+use crate::dataplane::{Associations, Cut, IfIndex, Link, Observed, Transaction};
 use crate::model::FloatingIp;
+
+pub use announce::{Announcer, PacketNeighbours};
+pub use conntrack::ConntrackFlows;
+pub use fake::FakeKernel;
+pub use linux::LinuxKernel;
+pub use watch::{KernelWatch, Ports};
 
 /// The protocol number that our routes and IPv6 addresses carry, so that a
 /// fresh start recognises them. rtnetlink(7) leaves numbers above
@@ -29,6 +44,9 @@ pub trait Kernel: Send {
     /// Alters the table: all of the transaction or nothing. An empty one takes
     /// possession of a table that an earlier daemon left.
     fn transact(&mut self, transaction: &Transaction) -> Result<(), KernelError>;
+
+    /// A number that changes whenever anybody alters any table.
+    fn generation(&mut self) -> Result<u32, KernelError>;
 
     /// Makes the router answer for these addresses on these interfaces, and
     /// says which ones it could not. What is there already is no error.
@@ -53,10 +71,48 @@ pub struct Features {
     pub conntrack_filter: bool,
 }
 
+/// Features that are not to be used although the kernel has them, so that tests
+/// see what happens on an older one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hidden {
+    /// Hides [`Features::table_owner`].
+    pub table_owner: bool,
+    /// Hides [`Features::conntrack_filter`].
+    pub conntrack_filter: bool,
+    /// Hides that only the key of a map can be looked up (Linux 6.5), which
+    /// alters nothing but how three rules are written.
+    pub map_keys: bool,
+}
+
+impl Hidden {
+    /// What `IPFLOATER_HIDE_FEATURES` names, separated by commas:
+    /// `table-owner`, `conntrack-filter`, `map-keys`. For tests.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let names = std::env::var("IPFLOATER_HIDE_FEATURES").unwrap_or_default();
+        let hides = |feature| names.split(',').any(|name| name.trim() == feature);
+        Self {
+            table_owner: hides("table-owner"),
+            conntrack_filter: hides("conntrack-filter"),
+            map_keys: hides("map-keys"),
+        }
+    }
+}
+
+/// Looks at interfaces, routes and addresses. Needs no privileges.
+pub fn observe_links() -> Result<Observed, KernelError> {
+    rtnl::Rtnl::open_unprivileged()?.observe()
+}
+
 /// The flows that conntrack keeps.
 pub trait Flows: Send {
     /// Ends these flows, and says how many entries that were.
     fn cut(&mut self, cuts: &[Cut]) -> Result<usize, KernelError>;
+
+    /// Ends the flows that are translated otherwise than the associations say,
+    /// or not at all although they should be: those that an earlier daemon did
+    /// not come to, or that began while our table was missing.
+    fn settle(&mut self, associations: &Associations) -> Result<usize, KernelError>;
 }
 
 /// The neighbours on an outside link.

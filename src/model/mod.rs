@@ -12,7 +12,7 @@ mod state;
 pub use address::{AddressError, Family, FixedIp, FloatingIp, ParseAddressError};
 pub use change::{Actor, Change, Event, EventKind, Via};
 pub use pool::{AddressRange, InterfaceName, NameError, Pool, PoolName, RangeError};
-pub use site::{NotAHost, Site, Surroundings};
+pub use site::{NotAHost, RouterAddress, Site, Surroundings};
 pub use state::{
     Allocation, Association, PendingReason, Revision, Sequence, State, Timestamp, Uid,
 };

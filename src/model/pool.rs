@@ -207,6 +207,23 @@ impl AddressRange {
         (self.contains(address) && address < self.last).then(|| successor(address))
     }
 
+    /// What is left of the range without an address: nothing, one or two.
+    #[must_use]
+    pub fn without(&self, address: IpAddr) -> Vec<Self> {
+        if !self.contains(address) {
+            return vec![*self];
+        }
+        let before = (self.first < address).then(|| Self {
+            first: self.first,
+            last: predecessor(address),
+        });
+        let behind = self.after(address).map(|next| Self {
+            first: next,
+            last: self.last,
+        });
+        before.into_iter().chain(behind).collect()
+    }
+
     /// Sorts ranges and joins those that touch or overlap.
     #[must_use]
     pub fn merge(mut ranges: Vec<Self>) -> Vec<Self> {
@@ -250,6 +267,14 @@ fn successor(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits().saturating_add(1)).into(),
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits().saturating_add(1)).into(),
+    }
+}
+
+/// The address before; the lowest one is its own predecessor.
+fn predecessor(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits().saturating_sub(1)).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits().saturating_sub(1)).into(),
     }
 }
 
@@ -312,6 +337,23 @@ mod tests {
                 range("2001:db8::", "2001:db8::f"),
             ]
         );
+    }
+
+    #[test]
+    fn a_range_without_one_of_its_addresses_falls_apart() {
+        let whole = range("192.0.2.1", "192.0.2.3");
+        let without = |address: &str| whole.without(address.parse().unwrap());
+        assert_eq!(without("192.0.2.1"), [range("192.0.2.2", "192.0.2.3")]);
+        assert_eq!(
+            without("192.0.2.2"),
+            [
+                range("192.0.2.1", "192.0.2.1"),
+                range("192.0.2.3", "192.0.2.3")
+            ]
+        );
+        assert_eq!(without("192.0.2.3"), [range("192.0.2.1", "192.0.2.2")]);
+        assert_eq!(without("192.0.2.4"), [whole]);
+        assert_eq!(range("::1", "::1").without("::1".parse().unwrap()), []);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Family, FixedIp, FloatingIp, Pool, PoolName};
+use super::{Family, FixedIp, FloatingIp, InterfaceName, Pool, PoolName};
 
 /// What the configuration says about addresses and traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,10 +36,16 @@ impl Site {
         self.pools.iter().find(|pool| pool.contains(floating))
     }
 
-    /// Whether the address lies inside, where fixed addresses are.
+    /// Whether the address lies inside, where fixed addresses are. A pool may
+    /// lie in a range that nobody wrote; its addresses are never private.
     #[must_use]
     pub fn is_private(&self, address: IpAddr) -> bool {
         self.private.iter().any(|net| net.contains(&address))
+            && !self
+                .pools
+                .iter()
+                .flat_map(|pool| &pool.ranges)
+                .any(|range| range.contains(address))
     }
 
     /// How many addresses the pools of a family have, as far as a `u64` counts.
@@ -64,18 +70,46 @@ pub enum NotAHost {
     Broadcast,
 }
 
-/// The addresses that the router has, ours left out.
+/// An address of the router's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RouterAddress {
+    /// The address, with the length of its network's prefix.
+    pub net: IpNet,
+    /// The interface that it is on.
+    pub interface: InterfaceName,
+}
+
+impl RouterAddress {
+    /// Whether there is more than the address itself behind it: not one that was
+    /// put there alone, as a /32 or /128, to have the router answer for it.
+    #[must_use]
+    pub fn is_primary(&self) -> bool {
+        self.net.prefix_len() < self.net.max_prefix_len()
+    }
+}
+
+/// The addresses around us: the router's, ours left out, and its gateways.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Surroundings {
-    /// Address and prefix length of each, as on its interface. Sorted.
-    pub addresses: Vec<IpNet>,
+    /// The addresses of the router. Sorted.
+    pub addresses: Vec<RouterAddress>,
+    /// The next hops of the default routes.
+    pub gateways: Vec<IpAddr>,
 }
 
 impl Surroundings {
     /// Whether the router itself has the address.
     #[must_use]
     pub fn is_router(&self, address: IpAddr) -> bool {
-        self.addresses.iter().any(|net| net.addr() == address)
+        self.addresses.iter().any(|own| own.net.addr() == address)
+    }
+
+    /// Whether it has it as its own, and not only to answer for it.
+    #[must_use]
+    pub fn is_primary(&self, address: IpAddr) -> bool {
+        self.addresses
+            .iter()
+            .any(|own| own.net.addr() == address && own.is_primary())
     }
 
     /// Why the address is no host's, judged by the private ranges and by the
@@ -88,7 +122,7 @@ impl Surroundings {
         }
         site.private
             .iter()
-            .chain(&self.addresses)
+            .chain(self.addresses.iter().map(|own| &own.net))
             .find_map(|net| end_of_network(net, address))
     }
 }

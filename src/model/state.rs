@@ -1,11 +1,12 @@
 //! Everything desired, and its revision.
 
 use std::fmt;
+use std::ops::Bound;
 
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
-use super::{Change, FixedIp, FloatingIp, InterfaceName, PoolName};
+use super::{Change, Family, FixedIp, FloatingIp, InterfaceName, PoolName};
 
 /// A user id, as in getuid(2).
 pub type Uid = u32;
@@ -115,7 +116,8 @@ pub struct State {
     sequence: Sequence,
     allocations: RedBlackTreeMapSync<FloatingIp, Allocation>,
     by_fixed: RedBlackTreeMapSync<FixedIp, FloatingIp>,
-    last_allocated: RedBlackTreeMapSync<PoolName, FloatingIp>,
+    last_allocated: RedBlackTreeMapSync<(PoolName, Family), FloatingIp>,
+    associated4: usize,
 }
 
 impl State {
@@ -131,18 +133,20 @@ impl State {
             sequence,
             ..State::default()
         };
-        let mut latest = std::collections::BTreeMap::<PoolName, (Timestamp, FloatingIp)>::new();
+        let mut latest = std::collections::BTreeMap::<_, (Timestamp, FloatingIp)>::new();
         for (floating, allocation) in allocations {
             let seen = (allocation.allocated, floating);
-            let last = latest.entry(allocation.pool.clone()).or_insert(seen);
+            let last = latest
+                .entry((allocation.pool.clone(), floating.family()))
+                .or_insert(seen);
             *last = (*last).max(seen);
             if let Some(association) = &allocation.association {
-                state.by_fixed.insert_mut(association.fixed, floating);
+                state.note_tied(association.fixed, floating);
             }
             state.allocations.insert_mut(floating, allocation);
         }
-        for (pool, (_, floating)) in latest {
-            state.last_allocated.insert_mut(pool, floating);
+        for (place, (_, floating)) in latest {
+            state.last_allocated.insert_mut(place, floating);
         }
         state
     }
@@ -177,10 +181,10 @@ impl State {
         self.by_fixed.get(&fixed).copied()
     }
 
-    /// The address that was given out last from a pool.
+    /// The address of a family that was given out last from a pool.
     #[must_use]
-    pub fn last_allocated(&self, pool: &PoolName) -> Option<FloatingIp> {
-        self.last_allocated.get(pool).copied()
+    pub fn last_allocated(&self, pool: &PoolName, family: Family) -> Option<FloatingIp> {
+        self.last_allocated.get(&(pool.clone(), family)).copied()
     }
 
     /// All allocated addresses, in order.
@@ -190,15 +194,13 @@ impl State {
             .map(|(floating, allocation)| (*floating, allocation))
     }
 
-    /// The allocated addresses in order, from the first after `cursor`.
-    pub fn allocations_after(
+    /// The allocated addresses in order, from a bound on.
+    pub fn allocations_from(
         &self,
-        cursor: Option<FloatingIp>,
+        from: Bound<FloatingIp>,
     ) -> impl Iterator<Item = (FloatingIp, &Allocation)> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let from = cursor.map_or(Unbounded, Excluded);
         self.allocations
-            .range((from, Unbounded))
+            .range((from, Bound::Unbounded))
             .map(|(floating, allocation)| (*floating, allocation))
     }
 
@@ -220,6 +222,15 @@ impl State {
         self.by_fixed.size()
     }
 
+    /// How many addresses of a family are associated.
+    #[must_use]
+    pub fn associated_of(&self, family: Family) -> usize {
+        match family {
+            Family::V4 => self.associated4,
+            Family::V6 => self.associated() - self.associated4,
+        }
+    }
+
     /// The state after one more change, at the same revision.
     ///
     /// The plan made the change from this state; one that does not fit it (an
@@ -232,26 +243,23 @@ impl State {
                 pool,
                 owner,
             } => {
-                self.last_allocated.insert_mut(pool.clone(), *floating);
-                self.allocations.insert_mut(
-                    *floating,
-                    Allocation {
-                        pool: pool.clone(),
-                        owner: *owner,
-                        allocated: at,
-                        association: None,
-                    },
-                );
+                self.last_allocated
+                    .insert_mut((pool.clone(), floating.family()), *floating);
+                let allocation = Allocation {
+                    pool: pool.clone(),
+                    owner: *owner,
+                    allocated: at,
+                    association: None,
+                };
+                self.allocations.insert_mut(*floating, allocation);
             }
             Change::Associate {
                 floating,
                 fixed,
                 previous,
             } => {
-                if let Some(previous) = previous {
-                    self.by_fixed.remove_mut(previous);
-                }
-                self.by_fixed.insert_mut(*fixed, *floating);
+                self.note_untied(*previous);
+                self.note_tied(*fixed, *floating);
                 self.tie(
                     *floating,
                     Some(Association {
@@ -261,18 +269,15 @@ impl State {
                 );
             }
             Change::Disassociate { floating, previous } => {
-                self.by_fixed.remove_mut(previous);
+                self.note_untied(Some(*previous));
                 self.tie(*floating, None);
             }
             Change::Release { floating, previous } => {
-                if let Some(previous) = previous {
-                    self.by_fixed.remove_mut(previous);
-                }
+                self.note_untied(*previous);
                 self.allocations.remove_mut(floating);
             }
         }
-        self.sequence = self.sequence.next();
-        self
+        self.after_event()
     }
 
     /// The same state, after one event that changed nothing desired.
@@ -299,5 +304,18 @@ impl State {
             ..allocation.clone()
         };
         self.allocations.insert_mut(floating, allocation);
+    }
+
+    fn note_tied(&mut self, fixed: FixedIp, floating: FloatingIp) {
+        self.by_fixed.insert_mut(fixed, floating);
+        self.associated4 += usize::from(fixed.family() == Family::V4);
+    }
+
+    fn note_untied(&mut self, fixed: Option<FixedIp>) {
+        if let Some(fixed) = fixed
+            && self.by_fixed.remove_mut(&fixed)
+        {
+            self.associated4 -= usize::from(fixed.family() == Family::V4);
+        }
     }
 }

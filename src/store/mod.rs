@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use crate::model::{Event, FloatingIp, Revision, Sequence, State};
 
+mod migrate;
+mod schema;
 mod sqlite;
 
 pub use sqlite::SqliteStore;
@@ -45,6 +47,20 @@ pub enum StoreError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// A file of the state directory cannot be opened.
+    #[error("cannot open {}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another daemon has the state directory.
+    #[error("another ipfloaterd uses {}; give this one a --state-directory of its own", .path.display())]
+    InUse {
+        /// The lock.
+        path: PathBuf,
+    },
     /// The file is a database, but not ours, or of a newer version.
     #[error("the store {} {why}", .path.display())]
     Foreign {
@@ -62,10 +78,10 @@ pub enum StoreError {
         source: rusqlite::Error,
     },
     /// A row holds what we never write.
-    #[error("the store holds {what}, which this version did not write")]
+    #[error("the store holds a row that this version did not write")]
     Corrupt {
-        /// What.
-        what: String,
+        /// Which column, and what is wrong with it.
+        source: rusqlite::Error,
     },
     /// Somebody else committed since.
     #[error("the store is at revision {found}, not {expected}")]

@@ -6,6 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod varlink;
+
+pub use varlink::{Described, Details, Events, Listed, Monitored, Notice, Pools, Version};
+
 use crate::control::{AddressState, Snapshot};
 use crate::model::{Allocation, Event, EventKind, FixedIp, FloatingIp, Pool, PoolName};
 use crate::request::Outcome;
@@ -16,7 +20,6 @@ pub const API_VERSION: u32 = 1;
 
 /// One floating IP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Address {
     /// The address.
     pub floating_ip: FloatingIp,
@@ -223,13 +226,19 @@ impl PoolInfo {
                 addresses: pool.ranges.iter().map(ToString::to_string).collect(),
                 interface: pool.interface.as_ref().map(ToString::to_string),
                 routed: pool.routed,
-                size: pool.size(),
+                size: countable(pool.size()),
                 allocated,
                 associated,
             }
         };
         snapshot.site.pools.iter().map(info).collect()
     }
+}
+
+/// A count that every client can read: JSON readers agree on integers up to
+/// 2^63-1 only.
+fn countable(count: u64) -> u64 {
+    count.min(i64::MAX as u64)
 }
 
 /// How the daemon is.
@@ -274,11 +283,13 @@ impl Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: snapshot.state.revision().0,
             sequence: snapshot.state.sequence().0,
-            size: snapshot
-                .site
-                .pools
-                .iter()
-                .fold(0, |sum, pool| pool.size().saturating_add(sum)),
+            size: countable(
+                snapshot
+                    .site
+                    .pools
+                    .iter()
+                    .fold(0, |sum, pool| pool.size().saturating_add(sum)),
+            ),
             allocated: snapshot.state.allocated() as u64,
             associated: snapshot.state.associated() as u64,
             pending: snapshot.pending.size() as u64,

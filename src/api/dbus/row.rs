@@ -1,0 +1,176 @@
+//! The messages as `a{sv}`, with the types that
+//! `interfaces/org.ipfloater.Manager.xml` promises.
+//!
+//! Every struct is taken apart here field by field, so that a new field does
+//! not compile until somebody gives it a D-Bus type. Absent fields are left out.
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use zbus::{Signature, Type, Variant};
+
+use crate::wire;
+
+/// One `a{sv}`, in the order in which it was put together.
+#[derive(Debug, Default)]
+pub(super) struct Row(Vec<(&'static str, Variant<'static>)>);
+
+impl Row {
+    fn put(mut self, key: &'static str, value: impl Into<Variant<'static>>) -> Self {
+        self.0.push((key, value.into()));
+        self
+    }
+
+    fn maybe(self, key: &'static str, value: Option<impl Into<Variant<'static>>>) -> Self {
+        match value {
+            Some(value) => self.put(key, value),
+            None => self,
+        }
+    }
+}
+
+impl Type for Row {
+    const SIGNATURE: &'static Signature =
+        <std::collections::BTreeMap<&str, Variant<'static>> as Type>::SIGNATURE;
+}
+
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (key, value) in &self.0 {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
+    }
+}
+
+fn text(value: impl ToString) -> String {
+    value.to_string()
+}
+
+impl From<wire::Address> for Row {
+    fn from(address: wire::Address) -> Self {
+        let wire::Address {
+            floating_ip,
+            pool,
+            state,
+            reason,
+            fixed_address,
+            owner,
+            allocated_at,
+            associated_at,
+            orphaned,
+        } = address;
+        Row::default()
+            .put("floating_ip", text(floating_ip))
+            .maybe("pool", pool.map(text))
+            .put("state", state)
+            .maybe("reason", reason)
+            .maybe("fixed_address", fixed_address.map(text))
+            .maybe("owner", owner)
+            .maybe("allocated_at", allocated_at)
+            .maybe("associated_at", associated_at)
+            .maybe("orphaned", orphaned.then_some(true))
+    }
+}
+
+impl From<wire::Changed> for Row {
+    fn from(result: wire::Changed) -> Self {
+        let wire::Changed {
+            address,
+            changed,
+            previous_fixed_address,
+            displaced_floating_ip,
+            revision,
+            sequence,
+        } = result;
+        Row::from(address)
+            .put("changed", changed)
+            .maybe("previous_fixed_address", previous_fixed_address.map(text))
+            .maybe("displaced_floating_ip", displaced_floating_ip.map(text))
+            .put("revision", revision)
+            .put("sequence", sequence)
+    }
+}
+
+impl From<wire::PoolInfo> for Row {
+    fn from(pool: wire::PoolInfo) -> Self {
+        let wire::PoolInfo {
+            name,
+            addresses,
+            interface,
+            routed,
+            size,
+            allocated,
+            associated,
+        } = pool;
+        Row::default()
+            .put("name", text(name))
+            .put("addresses", addresses)
+            .maybe("interface", interface)
+            .put("routed", routed)
+            .put("size", size)
+            .put("allocated", allocated)
+            .put("associated", associated)
+    }
+}
+
+impl From<wire::Status> for Row {
+    fn from(status: wire::Status) -> Self {
+        let wire::Status {
+            state,
+            version,
+            revision,
+            sequence,
+            size,
+            allocated,
+            associated,
+            pending,
+            outside,
+            problems,
+            warnings,
+            repairs,
+            simulated,
+        } = status;
+        Row::default()
+            .put("state", state)
+            .put("version", version)
+            .put("revision", revision)
+            .put("sequence", sequence)
+            .put("size", size)
+            .put("allocated", allocated)
+            .put("associated", associated)
+            .put("pending", pending)
+            .put("outside", outside)
+            .put("problems", problems)
+            .put("warnings", warnings)
+            .put("repairs", repairs)
+            .put("simulated", simulated)
+    }
+}
+
+impl From<wire::EventInfo> for Row {
+    fn from(event: wire::EventInfo) -> Self {
+        let wire::EventInfo {
+            sequence,
+            revision,
+            at,
+            uid,
+            via,
+            verb,
+            floating_ip,
+            fixed_address,
+            previous_fixed_address,
+            reason,
+        } = event;
+        Row::default()
+            .put("sequence", sequence)
+            .maybe("revision", revision)
+            .put("at", at)
+            .put("uid", uid)
+            .put("via", via)
+            .put("verb", verb)
+            .maybe("floating_ip", floating_ip.map(text))
+            .maybe("fixed_address", fixed_address.map(text))
+            .maybe("previous_fixed_address", previous_fixed_address.map(text))
+            .maybe("reason", reason)
+    }
+}

@@ -1,0 +1,12 @@
+//! The fronts: wire messages to requests, and outcomes to wire messages.
+//!
+//! Both buses decode with the same functions ([`decode`]) and name errors by
+//! the same list ([`error`]), so that a request means the same and fails the
+//! same on either. `async` ends here: a front asks the
+//! [`Authority`](crate::authority::Authority) and sends what it may to the
+//! controller's [`Handle`](crate::control::Handle).
+
+pub mod dbus;
+pub mod decode;
+pub mod error;
+pub mod varlink;

@@ -1,0 +1,351 @@
+//! The configuration: the original's file, unchanged, and what we added.
+//!
+//! INI, section `[IPFLOATER]` and one `[POOL name]` for each further pool.
+//! Fragments are merged key by key, the later one wins. A wrong value names
+//! file, section, key, value and what would be right; keys that no longer apply
+//! are named in a warning. [`check_against`] holds the result against a router.
+
+mod check;
+mod file;
+mod pools;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+
+use crate::model::{Family, InterfaceName, Pool, PoolName, Site};
+
+pub use check::{Misfit, check_against};
+use file::{Section, Sections};
+
+/// Where the configuration is when nobody says otherwise.
+const DEFAULT_PATH: &str = "/etc/ipfloaterd.conf";
+
+/// The section of the original, which also describes the first pool.
+const MAIN: &str = "IPFLOATER";
+
+/// What the keys are called. The original's come first.
+mod keys {
+    pub(super) const IP_POOL: &str = "IP_POOL";
+    pub(super) const IP_POOL_FILE: &str = "IP_POOL_FILE";
+    pub(super) const PRIVATE_IP_RANGES: &str = "PRIVATE_IP_RANGES";
+    pub(super) const BLOCK_PUBLIC_IPS: &str = "BLOCK_PUBLIC_IPS";
+    pub(super) const OUTSIDE_INTERFACE: &str = "OUTSIDE_INTERFACE";
+    pub(super) const ROUTED: &str = "ROUTED";
+    pub(super) const GUARD_FORWARD: &str = "GUARD_FORWARD";
+
+    /// Keys of the section `[IPFLOATER]`.
+    pub(super) const MAIN: [&str; 7] = [
+        IP_POOL,
+        IP_POOL_FILE,
+        PRIVATE_IP_RANGES,
+        BLOCK_PUBLIC_IPS,
+        OUTSIDE_INTERFACE,
+        ROUTED,
+        GUARD_FORWARD,
+    ];
+
+    /// Keys of a section `[POOL name]`.
+    pub(super) const POOL: [&str; 4] = [IP_POOL, IP_POOL_FILE, OUTSIDE_INTERFACE, ROUTED];
+
+    /// Keys of the original that no longer apply, and what to know instead.
+    pub(super) const GONE: [(&str, &str); 6] = [
+        (
+            "LISTEN_IP",
+            "there is no network port; `ssh HOST ipfloater …` works from afar",
+        ),
+        (
+            "LISTEN_PORT",
+            "there is no network port; `ssh HOST ipfloater …` works from afar",
+        ),
+        (
+            "REST_IP",
+            "there is no REST interface; D-Bus and varlink take its place",
+        ),
+        (
+            "REST_PORT",
+            "there is no REST interface; D-Bus and varlink take its place",
+        ),
+        (
+            "DB",
+            "the store is in the state directory, /var/lib/ipfloater by default",
+        ),
+        (
+            "REMOVE_AT_BOOT",
+            "it never had an effect; associations outlast a reboot",
+        ),
+    ];
+}
+
+/// Where fixed addresses lie when nobody says otherwise: RFC 1918, RFC 4193.
+const DEFAULT_PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+
+/// What the configuration says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// About addresses and traffic.
+    pub site: Site,
+    /// What the administrator should know although it is no error.
+    pub warnings: Vec<Warning>,
+    /// The files that were read, in the order of their precedence.
+    pub files: Vec<PathBuf>,
+}
+
+/// What the administrator should know although it is no error.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// A key of the original that no longer applies.
+    #[error("{}: {key} no longer applies: {instead}", .file.display())]
+    NoLongerApplies {
+        /// Where it is.
+        file: PathBuf,
+        /// Which.
+        key: String,
+        /// What to know instead.
+        instead: &'static str,
+    },
+    /// There are no addresses to give out.
+    #[error("no pool has an address; set IP_POOL in the section [IPFLOATER]")]
+    NoAddresses,
+    /// A family has floating IPs, and nowhere to lead them.
+    #[error(
+        "a pool has {0} addresses, but PRIVATE_IP_RANGES names no {0} range: none of them can be associated"
+    )]
+    NoPrivateRange(Family),
+}
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no file.
+    #[error(
+        "there is no {}; copy /etc/default/ipfloaterd.conf there and set IP_POOL",
+        .0.display()
+    )]
+    Missing(PathBuf),
+    /// The file cannot be read.
+    #[error("cannot read {}", .path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no text, or far too long for a configuration.
+    #[error("{} is no configuration: {why}", .path.display())]
+    NoText {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The file is no INI.
+    #[error("{}, line {line}: {why}", .path.display())]
+    Syntax {
+        /// Which.
+        path: PathBuf,
+        /// Where, counted from 1.
+        line: usize,
+        /// What is wrong.
+        why: String,
+    },
+    /// A section that nothing reads.
+    #[error("{}: there is no section [{section}]; there are [IPFLOATER] and [POOL name]", .path.display())]
+    UnknownSection {
+        /// Where it is.
+        path: PathBuf,
+        /// Which.
+        section: String,
+    },
+    /// A key that nothing reads.
+    #[error("{}, section [{section}]: there is no key {key}; did you mean {nearest}?", .path.display())]
+    UnknownKey {
+        /// Where it is.
+        path: PathBuf,
+        /// In which section.
+        section: String,
+        /// Which.
+        key: String,
+        /// The most similar one that there is.
+        nearest: &'static str,
+    },
+    /// A key that is there twice in a file.
+    #[error("{}, section [{section}]: {key} is there twice; keep one", .path.display())]
+    Twice {
+        /// Where it is.
+        path: PathBuf,
+        /// In which section.
+        section: String,
+        /// Which.
+        key: String,
+    },
+    /// A value that is not what it should be.
+    #[error("{}, section [{section}], {key}: {value:?}: {why}", .path.display())]
+    Value {
+        /// Where it is.
+        path: PathBuf,
+        /// In which section.
+        section: String,
+        /// Of which key.
+        key: String,
+        /// The value, or the part of it that is wrong.
+        value: String,
+        /// What would be right.
+        why: String,
+    },
+    /// Two pools have the same addresses.
+    #[error("the pools {first} and {second} both have {addresses}; an address belongs to one pool")]
+    Overlap {
+        /// One pool.
+        first: PoolName,
+        /// The other.
+        second: PoolName,
+        /// What both have.
+        addresses: String,
+    },
+    /// A pool has addresses that are private.
+    #[error(
+        "pool {pool} has {addresses}, which lie in the private range {private}; floating IPs and fixed \
+         addresses must be apart: correct IP_POOL or PRIVATE_IP_RANGES"
+    )]
+    PoolIsPrivate {
+        /// The pool.
+        pool: PoolName,
+        /// Its addresses.
+        addresses: String,
+        /// The range of PRIVATE_IP_RANGES.
+        private: IpNet,
+    },
+}
+
+impl Settings {
+    /// Reads the configuration: one file and the fragments beside it, in a
+    /// directory of the same name with `.d` behind it.
+    pub fn load(config: Option<&Path>) -> Result<Self, ConfigError> {
+        let path = config.unwrap_or(Path::new(DEFAULT_PATH));
+        let files = file::with_fragments(path)?;
+        let mut sections = Sections::new();
+        for file in &files {
+            file::merge(&mut sections, file, &file::read(file)?)?;
+        }
+        Self::understand(sections, files)
+    }
+
+    fn understand(mut sections: Sections, files: Vec<PathBuf>) -> Result<Self, ConfigError> {
+        let mut warnings = Vec::new();
+        let main = sections
+            .remove(MAIN)
+            .unwrap_or_else(|| Section::named(MAIN));
+        for (key, instead) in keys::GONE {
+            if let Some(entry) = main.entry(key) {
+                let (file, key) = (entry.path.clone(), key.to_owned());
+                warnings.push(Warning::NoLongerApplies { file, key, instead });
+            }
+        }
+        let private = private_ranges(&main)?;
+        let mut pools = vec![pools::pool(PoolName::default_pool(), &main)?];
+        for (_, section) in sections {
+            pools.push(pools::pool(pools::name(&section)?, &section)?);
+        }
+        pools.retain(|pool| !pool.ranges.is_empty());
+        check::disjoint(&pools)?;
+        if main.entry(keys::PRIVATE_IP_RANGES).is_some() {
+            check::apart(&pools, &private)?;
+        }
+
+        let site = Site {
+            guard: main.flag(keys::GUARD_FORWARD)?.unwrap_or(true),
+            block_free: main.flag(keys::BLOCK_PUBLIC_IPS)?.unwrap_or(true),
+            pools,
+            private,
+        };
+        if site.pools.is_empty() {
+            warnings.push(Warning::NoAddresses);
+        }
+        for family in Family::BOTH {
+            let has_range = site
+                .private
+                .iter()
+                .any(|net| Family::of(net.addr()) == family);
+            if site.capacity(family) > 0 && !has_range {
+                warnings.push(Warning::NoPrivateRange(family));
+            }
+        }
+        Ok(Self {
+            site,
+            warnings,
+            files,
+        })
+    }
+}
+
+/// Where fixed addresses may lie. Host bits may be set, as in the original's
+/// own file.
+fn private_ranges(main: &Section) -> Result<Vec<IpNet>, ConfigError> {
+    let Some(items) = main.list(keys::PRIVATE_IP_RANGES) else {
+        return Ok(DEFAULT_PRIVATE
+            .map(|net| net.parse().expect("the prefix is a constant"))
+            .to_vec());
+    };
+    let net = |item: &str| {
+        let host = |address: std::net::IpAddr| IpNet::from(address);
+        item.parse::<IpNet>()
+            .ok()
+            .or_else(|| item.parse().ok().map(host))
+            .map(|net| net.trunc())
+            .ok_or_else(|| {
+                let why = "write a prefix such as 192.168.1.0/24 or fd00::/64";
+                main.wrong(keys::PRIVATE_IP_RANGES, item, why)
+            })
+    };
+    items.iter().map(|item| net(item)).collect()
+}
+
+/// What was understood, for `--check-config`.
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for file in &self.files {
+            writeln!(f, "read {}", file.display())?;
+        }
+        for pool in &self.site.pools {
+            let Pool {
+                name,
+                ranges,
+                interface,
+                routed,
+            } = pool;
+            let ranges: Vec<_> = ranges.iter().map(ToString::to_string).collect();
+            let interface = interface
+                .as_ref()
+                .map_or("that of the default route", InterfaceName::as_str);
+            let routed = if *routed {
+                ", routed to this router"
+            } else {
+                ""
+            };
+            writeln!(
+                f,
+                "pool {name}: {} addresses: {}; outside interface: {interface}{routed}",
+                pool.size(),
+                ranges.join(", ")
+            )?;
+        }
+        let private: Vec<_> = self.site.private.iter().map(ToString::to_string).collect();
+        writeln!(f, "private ranges: {}", private.join(", "))?;
+        let word = |yes| if yes { "yes" } else { "no" };
+        writeln!(
+            f,
+            "free pool addresses closed: {}",
+            word(self.site.block_free)
+        )?;
+        writeln!(f, "forwarded packets guarded: {}", word(self.site.guard))?;
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,327 @@
+//! The configuration, by files as people write them.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::dataplane::Observed;
+use crate::model::RouterAddress;
+
+/// The settings that a file of this text has.
+fn load(text: &str) -> Result<Settings, String> {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("ipfloaterd.conf");
+    fs::write(&path, text).unwrap();
+    let shown = |text: String| text.replace(&path.display().to_string(), "FILE");
+    Settings::load(Some(&path)).map_err(|error| shown(crate::chain(&error)))
+}
+
+fn pool(text: &str) -> Vec<String> {
+    let settings = load(&format!("[IPFLOATER]\nIP_POOL = {text}\n")).unwrap();
+    settings.site.pools[0]
+        .ranges
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn the_originals_own_file_works_unchanged_and_its_dead_keys_are_named() {
+    let settings = load(
+        "[IPFLOATER]\n# ip addresses\nIP_POOL=158.42.1.10,158.42.1.11\nPRIVATE_IP_RANGES=192.168.1.1/24\n\
+         BLOCK_PUBLIC_IPS=True\nLISTEN_IP=127.0.0.1\nLISTEN_PORT=7000\nREST_IP=127.0.0.1\nREST_PORT=7003\n\
+         DB=sqlite:///var/lib/ipfloater.db\nREMOVE_AT_BOOT=True\nIP_POOL_FILE=\n",
+    )
+    .unwrap();
+    assert_eq!(
+        settings.site.pools[0].ranges[0].to_string(),
+        "158.42.1.10-158.42.1.11"
+    );
+    assert_eq!(
+        settings.site.private,
+        ["192.168.1.0/24".parse::<IpNet>().unwrap()]
+    );
+    assert!(settings.site.block_free && settings.site.guard);
+    let named: Vec<_> = settings.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(named.len(), 6, "{named:?}");
+    for key in [
+        "LISTEN_IP",
+        "LISTEN_PORT",
+        "REST_IP",
+        "REST_PORT",
+        "DB",
+        "REMOVE_AT_BOOT",
+    ] {
+        assert!(
+            named
+                .iter()
+                .any(|warning| warning.contains(&format!(": {key} no longer applies"))),
+            "{key}"
+        );
+    }
+}
+
+#[test]
+fn the_template_works_with_a_pool_and_warns_without_one() {
+    let template = include_str!("../../etc/default/ipfloaterd.conf");
+    assert_eq!(load(template).unwrap().warnings, [Warning::NoAddresses]);
+    let with_pool = load(&template.replace("\nIP_POOL =\n", "\nIP_POOL = 203.0.113.10\n")).unwrap();
+    assert_eq!(with_pool.warnings, []);
+    // Every key that is commented out is one that works.
+    let all: String = template
+        .lines()
+        .map(|line| line.strip_prefix("# ").unwrap_or(line).to_owned() + "\n")
+        .collect();
+    let examples: Vec<_> = all
+        .lines()
+        .filter(|line| {
+            line.starts_with('[')
+                || line
+                    .split_once(" = ")
+                    .is_some_and(|(key, _)| !key.contains(' '))
+        })
+        .filter(|line| !line.starts_with("IP_POOL_FILE"))
+        .collect();
+    let settings = load(&examples.join("\n")).unwrap();
+    assert_eq!(settings.site.pools.len(), 2);
+    assert_eq!(
+        settings.site.pools[1].interface,
+        Some("eth2".parse().unwrap())
+    );
+}
+
+#[test]
+fn pools_take_addresses_ranges_and_prefixes_of_both_families() {
+    assert_eq!(pool("198.51.100.7"), ["198.51.100.7"]);
+    assert_eq!(
+        pool("198.51.100.7, 198.51.100.9 - 198.51.100.12"),
+        ["198.51.100.7", "198.51.100.9-198.51.100.12"]
+    );
+    assert_eq!(pool("203.0.113.8/29"), ["203.0.113.9-203.0.113.14"]);
+    assert_eq!(pool("203.0.113.8/31"), ["203.0.113.8-203.0.113.9"]);
+    assert_eq!(
+        pool("2001:db8::/64"),
+        ["2001:db8::1-2001:db8::ffff:ffff:ffff:ffff"]
+    );
+    assert_eq!(pool("198.51.100.7 # comment\n"), ["198.51.100.7"]);
+    assert_eq!(
+        pool("198.51.100.7,\n    198.51.100.9"),
+        ["198.51.100.7", "198.51.100.9"]
+    );
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_place_and_what_would_be_right() {
+    for (text, parts) in [
+        (
+            "[IPFLOATER]\nIP_POOL = 198.51.100.300",
+            vec!["FILE, section [IPFLOATER], IP_POOL: \"198.51.100.300\""],
+        ),
+        (
+            "[IPFLOATER]\nIP_POOL = 010.0.0.1",
+            vec!["\"010.0.0.1\"", "leading zeros"],
+        ),
+        ("[IPFLOATER]\nIP_POOL = 127.0.0.1", vec!["loopback"]),
+        ("[IPFLOATER]\nIP_POOL = 224.0.0.0/24", vec!["multicast"]),
+        (
+            "[IPFLOATER]\nIP_POOL = 203.0.113.9/29",
+            vec!["203.0.113.8/29"],
+        ),
+        (
+            "[IPFLOATER]\nIP_POOL = 198.51.100.9-198.51.100.7",
+            vec!["comes after"],
+        ),
+        (
+            "[IPFLOATER]\nIP_POOL = 198.51.100.9-2001:db8::1",
+            vec!["families"],
+        ),
+        (
+            "[IPFLOATER]\nIP_POL = 1.2.3.4",
+            vec!["no key IP_POL", "did you mean IP_POOL?"],
+        ),
+        (
+            "[IPFLOATER]\nIP_POOL = 198.51.100.1\nIP_POOL = 198.51.100.2",
+            vec!["IP_POOL is there twice"],
+        ),
+        (
+            "[IPFLOATR]\nIP_POOL = 198.51.100.1",
+            vec!["no section [IPFLOATR]"],
+        ),
+        ("IP_POOL = 198.51.100.1", vec!["before the first section"]),
+        (
+            "[IPFLOATER]\nBLOCK_PUBLIC_IPS = perhaps",
+            vec!["BLOCK_PUBLIC_IPS", "yes or no"],
+        ),
+        (
+            "[IPFLOATER]\nPRIVATE_IP_RANGES = 10.0.0.0/33",
+            vec!["PRIVATE_IP_RANGES", "\"10.0.0.0/33\""],
+        ),
+        (
+            "[IPFLOATER]\nOUTSIDE_INTERFACE = eth0, eth1",
+            vec!["[POOL name]"],
+        ),
+        (
+            "[IPFLOATER]\nOUTSIDE_INTERFACE = much-too-long-a-name",
+            vec!["1 to 15"],
+        ),
+        (
+            "[IPFLOATER]\nIP_POOL = 10.0.0.9\nPRIVATE_IP_RANGES = 10.0.0.0/24",
+            vec!["10.0.0.9", "10.0.0.0/24"],
+        ),
+        (
+            "[IPFLOATER]\nIP_POOL = 198.51.100.0/24\n[POOL b]\nIP_POOL = 198.51.100.7",
+            vec!["default and b", "198.51.100.7"],
+        ),
+        (
+            "[POOL a b]\nIP_POOL = 198.51.100.7",
+            vec!["\"a b\"", "1 to 63"],
+        ),
+        (
+            "[POOL default]\nIP_POOL = 198.51.100.7",
+            vec!["choose another name"],
+        ),
+        (
+            "[IPFLOATER]\nIP_POOL_FILE = /nonexistent/pool",
+            vec!["IP_POOL_FILE", "/nonexistent/pool"],
+        ),
+        ("[IPFLOATER\nIP_POOL = 198.51.100.7", vec!["FILE, line"]),
+    ] {
+        let error = load(text).expect_err(text);
+        assert!(!error.contains('\n'), "one line: {error}");
+        for part in parts {
+            assert!(
+                error.contains(part),
+                "{text:?} says {error:?}, without {part:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_or_not_text_says_so() {
+    let directory = TempDir::new().unwrap();
+    let missing = Settings::load(Some(&directory.path().join("none.conf")))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        missing.contains("copy /etc/default/ipfloaterd.conf"),
+        "{missing}"
+    );
+    let is_directory = Settings::load(Some(directory.path())).unwrap_err();
+    assert!(
+        crate::chain(&is_directory).contains("directory"),
+        "{is_directory}"
+    );
+    let path = directory.path().join("binary.conf");
+    fs::write(&path, [0xff, 0xfe, 0x00]).unwrap();
+    assert!(
+        Settings::load(Some(&path))
+            .unwrap_err()
+            .to_string()
+            .contains("UTF-8")
+    );
+    fs::write(&path, vec![b'#'; 2 << 20]).unwrap();
+    assert!(
+        Settings::load(Some(&path))
+            .unwrap_err()
+            .to_string()
+            .contains("1 MiB")
+    );
+}
+
+#[test]
+fn fragments_replace_single_keys_in_the_order_of_their_names() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("c.conf");
+    fs::create_dir(directory.path().join("c.conf.d")).unwrap();
+    fs::write(&path, "[IPFLOATER]\nIP_POOL = 198.51.100.1\nROUTED = yes\n").unwrap();
+    fs::write(
+        directory.path().join("c.conf.d/20.conf"),
+        "[ipfloater]\nip_pool: 198.51.100.3\n",
+    )
+    .unwrap();
+    fs::write(
+        directory.path().join("c.conf.d/10.conf"),
+        "[IPFLOATER]\nIP_POOL = 198.51.100.2\n",
+    )
+    .unwrap();
+    fs::write(directory.path().join("c.conf.d/ignored.txt"), "nonsense").unwrap();
+    let settings = Settings::load(Some(&path)).unwrap();
+    assert_eq!(settings.site.pools[0].ranges[0].to_string(), "198.51.100.3");
+    assert!(settings.site.pools[0].routed);
+    assert_eq!(settings.files.len(), 3);
+}
+
+#[test]
+fn the_originals_file_of_addresses_adds_to_the_pool() {
+    let directory = TempDir::new().unwrap();
+    let list = directory.path().join("pool");
+    fs::write(
+        &list,
+        "# public\n198.51.100.7 02:00:00:00:00:07\n\n198.51.100.9\t# spare\n198.51.100.7\n",
+    )
+    .unwrap();
+    let text = format!(
+        "[IPFLOATER]\nIP_POOL = 198.51.100.8\nIP_POOL_FILE = {}\n",
+        list.display()
+    );
+    assert_eq!(
+        load(&text).unwrap().site.pools[0].ranges[0].to_string(),
+        "198.51.100.7-198.51.100.9"
+    );
+    fs::write(&list, "198.51.100.7\n198.51.100\n").unwrap();
+    let error = load(&text).unwrap_err();
+    assert!(
+        error.contains("line 2") && error.contains("198.51.100"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_pool_inside_the_ranges_that_nobody_wrote_is_not_private() {
+    let site = load("[IPFLOATER]\nIP_POOL = 10.9.0.0/24\n").unwrap().site;
+    assert!(site.is_private("10.1.0.1".parse().unwrap()));
+    assert!(!site.is_private("10.9.0.1".parse().unwrap()));
+}
+
+#[test]
+fn what_does_not_fit_the_router_is_named() {
+    let site = |pool: &str| {
+        load(&format!("[IPFLOATER]\nIP_POOL = {pool}\n"))
+            .unwrap()
+            .site
+    };
+    let mut observed = Observed {
+        default_route4: Some("eth0".parse().unwrap()),
+        ..Observed::default()
+    };
+    observed.surroundings.gateways = vec!["203.0.113.1".parse().unwrap()];
+    observed.surroundings.addresses = [
+        ("203.0.113.2/24", "eth0"),
+        ("203.0.113.9/32", "eth0"),
+        ("172.31.0.1/24", "eth1"),
+    ]
+    .map(|(net, interface)| RouterAddress {
+        net: net.parse().unwrap(),
+        interface: interface.parse().unwrap(),
+    })
+    .to_vec();
+    for (pool, expected) in [
+        ("203.0.113.10-203.0.113.20", vec![]),
+        ("203.0.113.9", vec![]),
+        ("203.0.113.2", vec!["the router itself uses on eth0"]),
+        ("203.0.113.1", vec!["gateway"]),
+        ("203.0.113.255", vec!["broadcast"]),
+        ("172.31.0.5", vec!["172.31.0.0/24 on eth1"]),
+    ] {
+        let misfits: Vec<_> = check_against(&site(pool), &observed)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(misfits.len(), expected.len(), "{pool}: {misfits:?}");
+        for (misfit, part) in misfits.iter().zip(expected) {
+            assert!(misfit.contains(part), "{pool}: {misfit}");
+        }
+    }
+}

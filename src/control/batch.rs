@@ -1,0 +1,126 @@
+//! The requests that have queued up, decided together: one commit, one nft
+//! batch, each with its own answer.
+
+use crate::authority::Authorized;
+use crate::dataplane::Cut;
+use crate::model::{Change, Event, EventKind, FloatingIp, Revision, State, Timestamp};
+use crate::plan::{self, Decision, View};
+use crate::request::{Outcome, Refusal, Request};
+
+use super::Reply;
+
+/// Requests that were granted, and the state they lead to.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// The state after all of them.
+    pub(super) state: State,
+    /// What they alter, in order.
+    pub(super) events: Vec<Event>,
+    /// Their answers, but for what only applying them can tell.
+    pub(super) granted: Vec<(Reply, Outcome)>,
+    revision: Revision,
+    at: Timestamp,
+}
+
+impl Batch {
+    pub(super) fn new(state: &State, at: Timestamp) -> Self {
+        Self {
+            state: state.clone(),
+            events: Vec::new(),
+            granted: Vec::new(),
+            revision: state.revision().next(),
+            at,
+        }
+    }
+
+    /// Decides one more request on the state that the others leave. A refusal
+    /// touches nothing.
+    pub(super) fn decide(
+        &mut self,
+        view: View<'_>,
+        request: &Authorized<Request>,
+    ) -> Result<Outcome, Refusal> {
+        let view = View {
+            state: &self.state,
+            ..view
+        };
+        let Decision {
+            floating,
+            changes,
+            previous,
+            displaced,
+        } = plan::decide(view, request.actor(), request.request())?;
+        let changed = !changes.is_empty();
+        for change in changes {
+            self.state = self.state.clone().with(&change, self.at);
+            self.events.push(Event {
+                sequence: self.state.sequence(),
+                revision: Some(self.revision),
+                at: self.at,
+                actor: request.actor(),
+                kind: EventKind::Changed(change),
+            });
+        }
+        Ok(Outcome {
+            floating,
+            changed,
+            allocation: self.state.allocation(floating).cloned(),
+            pending: None,
+            previous,
+            displaced,
+            revision: if changed {
+                self.revision
+            } else {
+                self.state.revision()
+            },
+            sequence: self.state.sequence(),
+        })
+    }
+
+    /// The changes, in order.
+    pub(super) fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.events.iter().filter_map(|event| match &event.kind {
+            EventKind::Changed(change) => Some(change),
+            EventKind::Activated { .. }
+            | EventKind::Deferred { .. }
+            | EventKind::Repaired { .. } => None,
+        })
+    }
+
+    /// The addresses that are altered, each once.
+    pub(super) fn touched(&self) -> Vec<FloatingIp> {
+        let mut touched: Vec<_> = self.changes().map(Change::floating).collect();
+        touched.sort_unstable();
+        touched.dedup();
+        touched
+    }
+
+    /// The flows that must not go on as they are, and whether the answers have
+    /// to wait until they have ended: they do where a host loses an address.
+    pub(super) fn cuts(&self) -> (Vec<Cut>, bool) {
+        let mut cuts = Vec::new();
+        let mut wait = false;
+        for change in self.changes() {
+            match change {
+                Change::Allocate { .. } | Change::Release { previous: None, .. } => {}
+                Change::Associate {
+                    floating,
+                    fixed,
+                    previous,
+                } => {
+                    cuts.extend([Cut::Floating(*floating), Cut::Outbound(*fixed)]);
+                    wait |= previous.is_some();
+                }
+                Change::Disassociate { floating, .. }
+                | Change::Release {
+                    floating,
+                    previous: Some(_),
+                } => {
+                    cuts.push(Cut::Floating(*floating));
+                    wait = true;
+                }
+            }
+        }
+        (cuts, wait)
+    }
+}

@@ -1,0 +1,487 @@
+//! The one place that knows the order of the stages.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant, SystemTime};
+
+use rpds::RedBlackTreeMapSync;
+
+use crate::authority::Authorized;
+use crate::chain;
+use crate::dataplane::{Observed, Ruleset};
+use crate::kernel::{Announcer, Flows, Kernel, Noticed};
+use crate::model::{
+    Actor, Change, Event, EventKind, Family, FloatingIp, PendingReason, Site, State, Timestamp, Via,
+};
+use crate::plan::View;
+use crate::request::{Outcome, Request};
+use crate::store::{Store, StoreError};
+
+use super::agenda::{Agenda, Look};
+use super::batch::Batch;
+use super::cutter::Cutter;
+use super::{Handle, Health, Inbox, Message, Published, Rejection, Reply, Snapshot};
+
+/// The most messages that are taken at once.
+const BATCH: usize = 1_024;
+
+/// What the controller owns.
+pub struct Parts {
+    /// Where the desired state is kept.
+    pub store: Box<dyn Store>,
+    /// The kernel.
+    pub kernel: Box<dyn Kernel>,
+    /// The flows that conntrack keeps.
+    pub flows: Box<dyn Flows>,
+    /// Who tells the neighbours.
+    pub announcer: Announcer,
+    /// The configuration.
+    pub site: Site,
+    /// What its reader wants the administrator to know.
+    pub warnings: Vec<String>,
+    /// Whether this is a kernel in memory.
+    pub simulated: bool,
+}
+
+/// The owner of state, store and kernel.
+pub struct Controller {
+    pub(super) state: State,
+    pub(super) site: Arc<Site>,
+    pub(super) ruleset: Ruleset,
+    pub(super) kernel: Box<dyn Kernel>,
+    pub(super) announcer: Announcer,
+    pub(super) cutter: Cutter,
+    pub(super) agenda: Agenda,
+    /// What the kernel was last seen to hold, with what was done since.
+    pub(super) observed: Observed,
+    /// Whether `observed` can be believed: not after an error.
+    pub(super) certain: bool,
+    /// The generation of the tables after our last look or act.
+    pub(super) generation: Option<u32>,
+    pub(super) pending: RedBlackTreeMapSync<FloatingIp, PendingReason>,
+    /// Addresses that were altered while the kernel refused: their flows are
+    /// still to be cut.
+    pub(super) uncut: HashSet<FloatingIp>,
+    /// What is wrong, by the part of the daemon that found it.
+    pub(super) problems: BTreeMap<&'static str, String>,
+    pub(super) repairs: u64,
+    store: Box<dyn Store>,
+    warnings: Vec<String>,
+    simulated: bool,
+    inbox: Inbox,
+    /// Answers that wait until flows have ended, by ticket.
+    waiting: HashMap<u64, Vec<(Reply, Outcome)>>,
+    last_ticket: u64,
+}
+
+impl Controller {
+    /// Loads the store and makes the kernel agree with it. After this traffic
+    /// passes, and requests can be taken.
+    pub fn start(parts: Parts) -> Result<(Controller, Handle), StartError> {
+        let Parts {
+            mut store,
+            kernel,
+            flows,
+            announcer,
+            site,
+            warnings,
+            simulated,
+        } = parts;
+        let state = store.load()?;
+        let ruleset = Ruleset::new(&site, |family| {
+            Ruleset::size_for(capacity(&site, &state, family))
+        });
+        let (handle, inbox) = Handle::new(Snapshot {
+            state: state.clone(),
+            pending: RedBlackTreeMapSync::default(),
+            site: Arc::new(site.clone()),
+            outside: Default::default(),
+            health: Arc::default(),
+            features: kernel.features(),
+            simulated,
+        });
+        let cutter = Cutter::start(flows, handle.clone()).map_err(StartError::Thread)?;
+        let mut controller = Controller {
+            state,
+            site: Arc::new(site),
+            ruleset,
+            kernel,
+            announcer,
+            cutter,
+            agenda: Agenda::default(),
+            observed: Observed::default(),
+            certain: false,
+            generation: None,
+            pending: RedBlackTreeMapSync::default(),
+            uncut: HashSet::new(),
+            problems: BTreeMap::new(),
+            repairs: 0,
+            store,
+            warnings,
+            simulated,
+            inbox,
+            waiting: HashMap::new(),
+            last_ticket: 0,
+        };
+        controller.adopt()?;
+        controller.show();
+        Ok((controller, handle))
+    }
+
+    /// Serves until it is told to stop. Traffic is left alone.
+    pub fn run(mut self) {
+        while self.serve() {}
+        // A change that is committed is answered, even now.
+        let Controller {
+            cutter, waiting, ..
+        } = self;
+        cutter.finish();
+        for (reply, outcome) in waiting.into_values().flatten() {
+            let _ = reply.send(Ok(outcome));
+        }
+    }
+
+    /// Waits for messages and takes all that have come. False means stop.
+    fn serve(&mut self) -> bool {
+        let pause = self.agenda.pause(Instant::now()).unwrap_or(Duration::MAX);
+        let mut next = match self.inbox.messages.recv_timeout(pause) {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        };
+        let mut requests = Vec::new();
+        let mut go_on = true;
+        let mut taken = 0;
+        while let Some(message) = next {
+            match message {
+                Message::Request(request, reply) => requests.push((request, reply)),
+                Message::Stop => go_on = false,
+                other => self.note(other),
+            }
+            taken += 1;
+            next = if taken < BATCH && go_on {
+                self.inbox.messages.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        if !requests.is_empty() {
+            self.execute(requests);
+        }
+        if let Some(look) = self.agenda.take(Instant::now()) {
+            self.repair(look);
+        }
+        go_on
+    }
+
+    fn note(&mut self, message: Message) {
+        let now = Instant::now();
+        match message {
+            Message::Request(..) | Message::Stop => unreachable!("serve takes these itself"),
+            Message::History {
+                floating,
+                before,
+                limit,
+                reply,
+            } => {
+                let events = self.store.history(floating, before, limit);
+                let _ = reply.send(events.map_err(|error| Rejection::StoreFailed(chain(&error))));
+            }
+            Message::Noticed(Noticed::Links) => self.agenda.noticed(Look::Links, now),
+            Message::Noticed(Noticed::Table | Noticed::Lost) => {
+                self.agenda.noticed(Look::Everything, now)
+            }
+            Message::Watching => self.catch_up(now),
+            Message::Cut { ticket, failure } => {
+                self.report(
+                    "flows",
+                    failure.map(|why| format!("flows of moved addresses may go on: {why}")),
+                );
+                for (reply, outcome) in self.waiting.remove(&ticket).unwrap_or_default() {
+                    let _ = reply.send(Ok(outcome));
+                }
+            }
+            Message::Problem { part, text } => self.report(part, text),
+        }
+    }
+
+    /// What happened between our last look and the first notification?
+    fn catch_up(&mut self, now: Instant) {
+        let untouched =
+            self.generation.is_some() && self.kernel.generation().ok() == self.generation;
+        self.agenda.noticed(
+            if untouched {
+                Look::Links
+            } else {
+                Look::Everything
+            },
+            now,
+        );
+    }
+
+    /// Carries the requests that have queued up to the kernel, together.
+    ///
+    /// Whatever can refuse a request stands before the commit. After it nothing
+    /// refuses: a failure there is a status, and is retried.
+    fn execute(&mut self, requests: Vec<(Authorized<Request>, Reply)>) {
+        let mut batch = Batch::new(&self.state, now());
+        for (request, reply) in requests {
+            let view = View {
+                state: &self.state,
+                site: &self.site,
+                surroundings: &self.observed.surroundings,
+                ruleset: &self.ruleset,
+            };
+            match batch.decide(view, &request) {
+                Ok(outcome) => batch.granted.push((reply, outcome)),
+                Err(refusal) => {
+                    log_refusal(&request, &refusal);
+                    let _ = reply.send(Err(refusal.into()));
+                }
+            }
+        }
+        if batch.events.is_empty() {
+            self.answer(batch.granted);
+            return;
+        }
+        if let Err(error) = self.store.commit(self.state.revision(), &batch.events) {
+            self.refuse_all(batch, &error);
+            return;
+        }
+        self.report("store", None);
+
+        // No return.
+        self.state = batch.state.clone().committed();
+        let applied = self.apply(&batch.touched());
+        self.show();
+        for event in &batch.events {
+            log_change(event);
+        }
+        let (cuts, wait) = batch.cuts();
+        self.publish(std::mem::take(&mut batch.events));
+        if !applied {
+            self.uncut.extend(batch.touched());
+            self.answer(batch.granted);
+            return;
+        }
+        self.last_ticket += 1;
+        if !cuts.is_empty() {
+            self.cutter.cut(self.last_ticket, cuts);
+        }
+        if wait {
+            let answers = self.with_status(batch.granted);
+            self.waiting.insert(self.last_ticket, answers);
+        } else {
+            self.answer(batch.granted);
+        }
+    }
+
+    fn refuse_all(&mut self, batch: Batch, error: &StoreError) {
+        let why = chain(error);
+        tracing::error!(error = %why, "nothing was changed: the store did not take it");
+        self.report("store", Some(format!("changes are refused: {why}")));
+        for (reply, _) in batch.granted {
+            let _ = reply.send(Err(Rejection::StoreFailed(why.clone())));
+        }
+        if matches!(error, StoreError::Conflict { .. }) {
+            // Nobody else may write our store; what we know of it is wrong.
+            tracing::error!("the store was altered by somebody else; stopping, traffic goes on");
+            std::process::exit(1);
+        }
+    }
+
+    fn with_status(&self, granted: Vec<(Reply, Outcome)>) -> Vec<(Reply, Outcome)> {
+        let status = |outcome: Outcome| Outcome {
+            pending: self.pending.get(&outcome.floating).cloned(),
+            ..outcome
+        };
+        granted
+            .into_iter()
+            .map(|(reply, outcome)| (reply, status(outcome)))
+            .collect()
+    }
+
+    fn answer(&self, granted: Vec<(Reply, Outcome)>) {
+        for (reply, outcome) in self.with_status(granted) {
+            // Who hung up meanwhile can ask again: asking twice is no error.
+            let _ = reply.send(Ok(outcome));
+        }
+    }
+
+    /// Records what follows no commit, and tells subscribers.
+    pub(super) fn record(&mut self, kinds: Vec<EventKind>) {
+        if kinds.is_empty() {
+            return;
+        }
+        let actor = Actor {
+            uid: nix::unistd::getuid().as_raw(),
+            via: Via::Daemon,
+        };
+        let mut state = self.state.clone();
+        let mut events = Vec::new();
+        for kind in kinds {
+            state = state.after_event();
+            events.push(Event {
+                sequence: state.sequence(),
+                revision: None,
+                at: now(),
+                actor,
+                kind,
+            });
+        }
+        match self.store.commit(self.state.revision(), &events) {
+            Ok(()) => {
+                self.state = state;
+                self.show();
+                self.publish(events);
+            }
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "an event could not be recorded; traffic is not concerned");
+            }
+        }
+    }
+
+    /// Tells subscribers what is now true.
+    fn publish(&self, events: Vec<Event>) {
+        if self.inbox.events.receiver_count() == 0 {
+            return;
+        }
+        let snapshot = self.inbox.snapshots.borrow().clone();
+        for event in events {
+            let state = event
+                .kind
+                .floating()
+                .map(|floating| snapshot.state_of(floating));
+            let _ = self.inbox.events.send(Arc::new(Published { event, state }));
+        }
+    }
+
+    /// Shows what is now true.
+    pub(super) fn show(&self) {
+        let mut warnings = self.warnings.clone();
+        warnings.extend(self.kept_addresses());
+        let health = Health {
+            problems: self.problems.values().cloned().collect(),
+            warnings,
+            repairs: self.repairs,
+        };
+        self.inbox.snapshots.send_replace(Arc::new(Snapshot {
+            state: self.state.clone(),
+            pending: self.pending.clone(),
+            site: self.site.clone(),
+            outside: self.observed.outside.clone(),
+            health: Arc::new(health),
+            features: self.kernel.features(),
+            simulated: self.simulated,
+        }));
+    }
+
+    /// Pool addresses that the administrator put on an interface, as the
+    /// original told its users to.
+    fn kept_addresses(&self) -> Vec<String> {
+        let own = self.observed.surroundings.addresses.iter();
+        own.filter_map(|own| {
+            let floating = FloatingIp::new(own.net.addr()).ok()?;
+            self.site.pool_of(floating)?;
+            Some(if own.is_primary() {
+                format!(
+                    "{} on {} is an address of the router and of a pool; it is not given out, and not closed",
+                    own.net, own.interface
+                )
+            } else {
+                format!(
+                    "{} is on {}, so the router answers for it even while it is free; it is kept, \
+                     and no longer needed there",
+                    own.net, own.interface
+                )
+            })
+        })
+        .collect()
+    }
+
+    /// A part of the daemon has a problem, or has it no longer.
+    pub(super) fn report(&mut self, part: &'static str, text: Option<String>) {
+        if self.problems.get(part) == text.as_ref() {
+            return;
+        }
+        match text {
+            Some(text) => {
+                tracing::warn!("{text}");
+                self.problems.insert(part, text);
+            }
+            None => {
+                self.problems.remove(part);
+            }
+        }
+        self.show();
+    }
+}
+
+/// Why the controller could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] crate::kernel::KernelError),
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// How many addresses of a family can be associated: those of the pools, and
+/// those that came from pools that are gone.
+fn capacity(site: &Site, state: &State, family: Family) -> u64 {
+    let orphans = state
+        .allocations()
+        .filter(|(floating, _)| floating.family() == family && site.pool_of(*floating).is_none())
+        .count();
+    site.capacity(family).saturating_add(orphans as u64)
+}
+
+/// The wall clock, for people.
+fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+fn log_change(event: &Event) {
+    let (fixed, previous) = match &event.kind {
+        EventKind::Changed(Change::Associate {
+            fixed, previous, ..
+        }) => (Some(*fixed), *previous),
+        EventKind::Changed(Change::Disassociate { previous, .. }) => (None, Some(*previous)),
+        EventKind::Changed(Change::Release { previous, .. }) => (None, *previous),
+        EventKind::Changed(Change::Allocate { .. })
+        | EventKind::Activated { .. }
+        | EventKind::Deferred { .. }
+        | EventKind::Repaired { .. } => (None, None),
+    };
+    tracing::info!(
+        verb = event.kind.verb(),
+        floating_ip = event.kind.floating().map(tracing::field::display),
+        fixed_address = fixed.map(tracing::field::display),
+        previous_fixed_address = previous.map(tracing::field::display),
+        uid = event.actor.uid,
+        via = event.actor.via.as_str(),
+        revision = event.revision.map(|revision| revision.0),
+        sequence = event.sequence.0,
+        "changed"
+    );
+}
+
+fn log_refusal(request: &Authorized<Request>, refusal: &crate::request::Refusal) {
+    let actor = request.actor();
+    tracing::info!(
+        verb = request.request().verb(),
+        uid = actor.uid,
+        via = actor.via.as_str(),
+        outcome = refusal.name(),
+        "refused: {refusal}"
+    );
+}

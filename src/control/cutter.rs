@@ -1,0 +1,103 @@
+//! Ends flows beside the controller: conntrack's table may be large, and nobody
+//! else's request waits for it.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use crate::dataplane::{Associations, Cut};
+use crate::kernel::{Flows, KernelError};
+
+use super::{Handle, Message};
+
+/// What the cutter is to do.
+enum Job {
+    /// End these flows, and say so by the ticket.
+    Cut { ticket: u64, cuts: Vec<Cut> },
+    /// End the flows that disagree with the associations.
+    Settle(Associations),
+}
+
+/// The controller's end of the thread that ends flows.
+#[derive(Debug)]
+pub(super) struct Cutter {
+    jobs: Sender<Job>,
+    thread: JoinHandle<()>,
+}
+
+impl Cutter {
+    /// Starts the thread.
+    pub(super) fn start(flows: Box<dyn Flows>, handle: Handle) -> std::io::Result<Self> {
+        let (jobs, queue) = channel();
+        let thread = std::thread::Builder::new()
+            .name("cutter".into())
+            .spawn(move || run(flows, &queue, &handle))?;
+        Ok(Self { jobs, thread })
+    }
+
+    /// Ends these flows; [`Message::Cut`] with the ticket tells when.
+    pub(super) fn cut(&self, ticket: u64, cuts: Vec<Cut>) {
+        self.jobs
+            .send(Job::Cut { ticket, cuts })
+            .expect("the cutter ends only after the controller let go of it");
+    }
+
+    /// Ends the flows that disagree with the associations.
+    pub(super) fn settle(&self, associations: Associations) {
+        self.jobs
+            .send(Job::Settle(associations))
+            .expect("the cutter ends only after the controller let go of it");
+    }
+
+    /// Waits until all that was asked for is done.
+    pub(super) fn finish(self) {
+        drop(self.jobs);
+        if self.thread.join().is_err() {
+            tracing::error!(
+                "the thread that ends flows has died; flows of moved addresses may go on"
+            );
+        }
+    }
+}
+
+/// All cuts that have queued up share one pass over conntrack's table.
+fn run(mut flows: Box<dyn Flows>, queue: &Receiver<Job>, handle: &Handle) {
+    while let Ok(first) = queue.recv() {
+        let mut tickets = Vec::new();
+        let mut all = Vec::new();
+        for job in std::iter::once(first).chain(queue.try_iter()) {
+            match job {
+                Job::Cut { ticket, cuts } => {
+                    tickets.push(ticket);
+                    all.extend(cuts);
+                }
+                Job::Settle(associations) => settle(flows.as_mut(), &associations),
+            }
+        }
+        let failure = cut(flows.as_mut(), &all)
+            .err()
+            .map(|error| error.to_string());
+        for ticket in tickets {
+            handle.tell(Message::Cut {
+                ticket,
+                failure: failure.clone(),
+            });
+        }
+    }
+}
+
+fn cut(flows: &mut dyn Flows, cuts: &[Cut]) -> Result<(), KernelError> {
+    if cuts.is_empty() {
+        return Ok(());
+    }
+    // A dump that others disturbed fails; the second one seldom does.
+    let ended = flows.cut(cuts).or_else(|_| flows.cut(cuts))?;
+    tracing::debug!(ended, "flows ended");
+    Ok(())
+}
+
+fn settle(flows: &mut dyn Flows, associations: &Associations) {
+    match flows.settle(associations) {
+        Ok(ended) => tracing::debug!(ended, "flows that disagreed with the associations ended"),
+        Err(error) => tracing::warn!(%error, "flows from before the start may go on as they were"),
+    }
+}

@@ -1,0 +1,425 @@
+//! Making the kernel agree: diff and apply, for a request as for a start.
+//!
+//! The two differ in what "observed" is. A request diffs against what is
+//! remembered of the kernel, for the addresses that it touched; a start, a lost
+//! notification or somebody else's edit dumps it whole.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
+
+use crate::dataplane::{
+    Associations, Cut, Delta, Desired, Element, IfIndex, Link, Observed, Step, Transaction,
+};
+use crate::kernel::KernelError;
+use crate::model::{EventKind, FloatingIp, InterfaceName, PendingReason};
+
+use super::Controller;
+use super::agenda::Look;
+use super::controller::StartError;
+
+/// More transitions than this at once are one event, not one each: an
+/// interface that goes down with all its addresses.
+const MOST_TRANSITIONS: usize = 256;
+
+/// What was known before a look, as far as it tells what somebody else did.
+#[derive(Debug)]
+struct Before {
+    links: BTreeMap<InterfaceName, Link>,
+    outside: BTreeSet<InterfaceName>,
+    presence: HashMap<FloatingIp, IfIndex>,
+}
+
+/// What became of a delta.
+#[derive(Debug, Default)]
+struct Applied {
+    /// Why the whole of it stopped.
+    failure: Option<KernelError>,
+    /// What the kernel did not take, by address.
+    refused: HashMap<FloatingIp, String>,
+}
+
+impl Controller {
+    /// Takes over what is in the kernel at start and corrects the difference in
+    /// one transaction. A kernel that cannot be read at all is no start.
+    pub(super) fn adopt(&mut self) -> Result<(), StartError> {
+        self.observed = self.kernel.observe()?;
+        self.certain = true;
+        let delta = Delta::whole(&self.desired(), &self.observed);
+        tracing::info!(
+            associations = self.state.associated(),
+            corrected = delta.transaction.remove.len() + delta.transaction.add.len(),
+            rebuilt = delta.transaction.rebuild.is_some(),
+            "adopting what is in the kernel"
+        );
+        // Even an empty transaction makes the table ours.
+        if let Err(error) = self.kernel.transact(&delta.transaction) {
+            let owned_by_another = error.errno() == Some(nix::libc::EPERM);
+            if owned_by_another {
+                return Err(error.into());
+            }
+            self.fail(&error);
+        } else {
+            self.observed.note(&delta.transaction);
+        }
+        let transaction = Transaction::default();
+        let rest = Delta {
+            transaction,
+            ..delta
+        };
+        let applied = self.carry_out(&rest);
+        self.settle(&applied, &BTreeSet::new());
+        self.cutter.settle(self.associations());
+        let held: Vec<_> = self
+            .observed
+            .presence
+            .iter()
+            .map(|(floating, index)| (*floating, *index))
+            .collect();
+        self.announce(&held);
+        Ok(())
+    }
+
+    /// Makes the kernel agree about a few addresses. Says whether the table
+    /// took it.
+    pub(super) fn apply(&mut self, touched: &[FloatingIp]) -> bool {
+        if !self.certain {
+            return self.look_and_apply(Look::Everything).is_some();
+        }
+        let desired = self.desired();
+        let mut delta = Delta::of(&desired, &self.observed, touched);
+        let orphan_gone = |floating: &FloatingIp| {
+            self.site.pool_of(*floating).is_none() && self.state.allocation(*floating).is_none()
+        };
+        if touched.iter().any(orphan_gone) {
+            delta.transaction.pool = Some(desired.pool(&self.observed));
+        }
+        let applied = self.carry_out(&delta);
+        for floating in touched {
+            self.update_pending(*floating, &applied);
+        }
+        self.note_failures(&applied);
+        applied.failure.is_none()
+    }
+
+    /// Looks at the kernel because something was noticed or is tried again, and
+    /// puts right what differs.
+    pub(super) fn repair(&mut self, look: Look) {
+        let before = self.pending.clone();
+        let look = if self.certain { look } else { Look::Everything };
+        let was_certain = self.certain;
+        let Some(repaired) = self.look_and_apply(look) else {
+            self.show();
+            return;
+        };
+        let mut kinds = self.transitions(&before);
+        if let Some(what) = repaired.filter(|_| was_certain) {
+            let now = Instant::now();
+            self.repairs += 1;
+            self.agenda.repaired(now);
+            let fight = self.agenda.is_fight(now);
+            self.report(
+                "fight",
+                fight.then(|| {
+                    "somebody keeps altering table inet ipfloater or our routes; repairs are slowed down. \
+                     `nft monitor` and `ip monitor` show who"
+                        .to_owned()
+                }),
+            );
+            tracing::warn!("somebody else altered what is ours; {what}");
+            kinds.push(EventKind::Repaired { what });
+        } else if !self.agenda.is_fight(Instant::now()) {
+            self.report("fight", None);
+        }
+        self.show();
+        self.record(kinds);
+    }
+
+    /// Observes, diffs and applies. `None` means that the kernel refused;
+    /// `Some(Some(text))` that something which had been right was put right.
+    fn look_and_apply(&mut self, look: Look) -> Option<Option<String>> {
+        let before = Before {
+            links: self.observed.links.clone(),
+            outside: self.observed.outside.clone(),
+            presence: self.observed.presence.clone(),
+        };
+        let default_routes = [
+            self.observed.default_route4.clone(),
+            self.observed.default_route6.clone(),
+        ];
+        let seen = match look {
+            Look::Everything => self.kernel.observe().map(|seen| self.observed = seen),
+            Look::Links => self
+                .kernel
+                .observe_links()
+                .map(|seen| self.observed.refresh_links(seen)),
+        };
+        if let Err(error) = seen {
+            self.fail(&error);
+            return None;
+        }
+        self.observed.remember_default_routes(default_routes);
+        self.certain = true;
+
+        let delta = Delta::whole(&self.desired(), &self.observed);
+        let repaired = describe(&delta, &before, &self.observed);
+        let risen = risen(&before, &self.observed);
+        let applied = self.carry_out(&delta);
+        let stale = delta
+            .transaction
+            .remove
+            .iter()
+            .filter_map(|element| match element {
+                Element::FloatingToFixed(floating, _) => Some(Cut::Floating(*floating)),
+                Element::FixedToFloating(..) | Element::Outside(_) => None,
+            });
+        let cuts: Vec<_> = stale.collect();
+        self.settle(&applied, &risen);
+        if applied.failure.is_some() {
+            return None;
+        }
+        if delta.transaction.rebuild.is_some() {
+            self.cutter.settle(self.associations());
+        }
+        self.cut_late(cuts);
+        Some(repaired)
+    }
+
+    /// Takes the steps of a delta in their order, and keeps `observed` in step.
+    fn carry_out(&mut self, delta: &Delta) -> Applied {
+        let mut applied = Applied::default();
+        for step in Delta::ORDER {
+            match step {
+                Step::Withdraw if !delta.withdraw.is_empty() => {
+                    for (floating, _) in &delta.withdraw {
+                        self.announcer.withdraw(*floating);
+                    }
+                    let refused = refused(self.kernel.withdraw(&delta.withdraw));
+                    for (floating, _) in &delta.withdraw {
+                        if !refused.contains_key(floating) {
+                            self.observed.presence.remove(floating);
+                        }
+                    }
+                    applied.refused.extend(refused);
+                }
+                Step::Transact if !delta.transaction.is_empty() => {
+                    if let Err(error) = self.kernel.transact(&delta.transaction) {
+                        applied.failure = Some(error);
+                        return applied;
+                    }
+                    self.observed.note(&delta.transaction);
+                }
+                Step::Present if !delta.present.is_empty() => {
+                    let refused = refused(self.kernel.present(&delta.present));
+                    let held = delta
+                        .present
+                        .iter()
+                        .filter(|(floating, _)| !refused.contains_key(floating));
+                    let held: Vec<_> = held.copied().collect();
+                    self.observed.presence.extend(held.iter().copied());
+                    self.announce(&held);
+                    applied.refused.extend(refused);
+                }
+                Step::Withdraw | Step::Transact | Step::Present => {}
+            }
+        }
+        if self.generation.is_none() || !delta.transaction.is_empty() {
+            self.generation = self.kernel.generation().ok();
+        }
+        applied
+    }
+
+    /// After a look at everything: what waits for what, and what to announce.
+    fn settle(&mut self, applied: &Applied, risen: &BTreeSet<IfIndex>) {
+        let addresses: Vec<_> = self
+            .state
+            .associations()
+            .map(|(floating, _)| floating)
+            .collect();
+        for floating in &addresses {
+            self.update_pending(*floating, applied);
+        }
+        let gone: Vec<_> = self
+            .pending
+            .keys()
+            .filter(|f| self.state.association(**f).is_none())
+            .copied()
+            .collect();
+        for floating in gone {
+            self.pending.remove_mut(&floating);
+        }
+        self.note_failures(applied);
+        if !risen.is_empty() {
+            let held = self
+                .observed
+                .presence
+                .iter()
+                .filter(|(_, index)| risen.contains(index));
+            let held: Vec<_> = held.map(|(floating, index)| (*floating, *index)).collect();
+            self.announce(&held);
+        }
+    }
+
+    fn update_pending(&mut self, floating: FloatingIp, applied: &Applied) {
+        let reason = if self.state.association(floating).is_none() {
+            None
+        } else if let Some(error) = &applied.failure {
+            Some(PendingReason::Kernel(error.to_string()))
+        } else if let Some(why) = applied.refused.get(&floating) {
+            Some(PendingReason::Kernel(why.clone()))
+        } else {
+            self.desired().pending(floating, &self.observed)
+        };
+        match reason {
+            Some(reason) => self.pending.insert_mut(floating, reason),
+            None => {
+                self.pending.remove_mut(&floating);
+            }
+        }
+    }
+
+    fn note_failures(&mut self, applied: &Applied) {
+        if let Some(error) = &applied.failure {
+            self.fail(error);
+        } else if let Some((floating, why)) = applied.refused.iter().next() {
+            let pause = self.agenda.retry(Instant::now());
+            tracing::warn!(%floating, error = %why, "will retry in {} s", pause.as_secs());
+        } else {
+            self.agenda.settled();
+            self.report("kernel", None);
+        }
+    }
+
+    /// What we know of the kernel is not to be believed; look again later.
+    fn fail(&mut self, error: &KernelError) {
+        self.certain = false;
+        let pause = self.agenda.retry(Instant::now());
+        tracing::error!(%error, "will retry in {} s", pause.as_secs());
+        self.report("kernel", Some(error.to_string()));
+    }
+
+    /// Cuts what could not be cut when it was altered, and what was found stale.
+    fn cut_late(&mut self, mut cuts: Vec<Cut>) {
+        for floating in std::mem::take(&mut self.uncut) {
+            cuts.push(Cut::Floating(floating));
+            cuts.extend(
+                self.state
+                    .association(floating)
+                    .map(|association| Cut::Outbound(association.fixed)),
+            );
+        }
+        if !cuts.is_empty() {
+            self.cutter.cut(0, cuts);
+        }
+    }
+
+    fn announce(&self, held: &[(FloatingIp, IfIndex)]) {
+        for (floating, index) in held {
+            if let Some(link) = self
+                .observed
+                .links
+                .values()
+                .find(|link| link.index == *index)
+            {
+                self.announcer.announce(*floating, link.clone());
+            }
+        }
+    }
+
+    /// What became active or pending since, as events.
+    fn transitions(
+        &self,
+        before: &rpds::RedBlackTreeMapSync<FloatingIp, PendingReason>,
+    ) -> Vec<EventKind> {
+        let deferred = self
+            .pending
+            .iter()
+            .filter(|(floating, reason)| before.get(floating) != Some(*reason))
+            .map(|(floating, reason)| EventKind::Deferred {
+                floating: *floating,
+                reason: reason.clone(),
+            });
+        let activated = before
+            .keys()
+            .filter(|floating| {
+                !self.pending.contains_key(floating) && self.state.association(**floating).is_some()
+            })
+            .map(|floating| EventKind::Activated {
+                floating: *floating,
+            });
+        let kinds: Vec<_> = deferred.chain(activated).collect();
+        if kinds.len() > MOST_TRANSITIONS {
+            let what = format!(
+                "{} associations changed between active and pending at once",
+                kinds.len()
+            );
+            vec![EventKind::Repaired { what }]
+        } else {
+            kinds
+        }
+    }
+
+    /// What every flow is held against.
+    fn associations(&self) -> Associations {
+        Associations::new(
+            self.state.associations(),
+            self.desired().pool(&self.observed),
+            self.site.private.clone(),
+        )
+    }
+
+    fn desired(&self) -> Desired<'_> {
+        Desired::new(&self.ruleset, &self.state, &self.site)
+    }
+}
+
+fn refused(errors: Vec<(FloatingIp, KernelError)>) -> HashMap<FloatingIp, String> {
+    errors
+        .into_iter()
+        .map(|(floating, error)| (floating, error.to_string()))
+        .collect()
+}
+
+/// Interfaces that have carrier and had none, or are new.
+fn risen(before: &Before, after: &Observed) -> BTreeSet<IfIndex> {
+    let had = |name: &InterfaceName, index| {
+        before
+            .links
+            .get(name)
+            .is_some_and(|link| link.carrier && link.index == index)
+    };
+    let links = after
+        .links
+        .iter()
+        .filter(|(name, link)| link.carrier && !had(name, link.index));
+    links.map(|(_, link)| link.index).collect()
+}
+
+/// What of a delta undoes somebody else's doing, in words; `None` when it only
+/// follows interfaces that came, went or went down.
+fn describe(delta: &Delta, before: &Before, after: &Observed) -> Option<String> {
+    let mut done = Vec::new();
+    let transaction = &delta.transaction;
+    if transaction.rebuild.is_some() {
+        done.push("table inet ipfloater was built anew".to_owned());
+    } else if transaction.pool.is_some() {
+        done.push("the pool sets were corrected".to_owned());
+    }
+    let elements = transaction.remove.len() + transaction.add.len();
+    if transaction.rebuild.is_none() && before.outside == after.outside && elements > 0 {
+        done.push(format!("{elements} elements were corrected"));
+    }
+    let was_up = |index: IfIndex| {
+        let up =
+            |links: &BTreeMap<_, Link>| links.values().any(|link| link.index == index && link.up);
+        up(&before.links) && up(&after.links)
+    };
+    let lost = delta
+        .present
+        .iter()
+        .filter(|(f, index)| before.presence.contains_key(f) && was_up(*index))
+        .count();
+    if lost > 0 {
+        done.push(format!("{lost} addresses are answered for again"));
+    }
+    (!done.is_empty()).then(|| done.join(", "))
+}

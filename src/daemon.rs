@@ -1,0 +1,295 @@
+//! Start and stop, in order.
+//!
+//! Everything that can refuse comes first and touches nothing: configuration,
+//! capabilities, locks. Then the store is loaded, the kernel made to agree, and
+//! only then does anybody get an answer. Stopping leaves the traffic alone.
+
+use std::path::{Path, PathBuf};
+
+use tokio::sync::{oneshot, watch};
+
+use crate::api;
+use crate::authority::Authority;
+use crate::config::{Misfit, Settings, check_against};
+use crate::control::{Controller, Handle, Message, Parts, StartError};
+use crate::kernel::{
+    self, Announcer, ConntrackFlows, FakeKernel, Flows, Hidden, Kernel, KernelError, KernelWatch,
+    LinuxKernel, Neighbours, PacketNeighbours, Watch,
+};
+use crate::privilege::{self, PrivilegeError};
+use crate::store::{SqliteStore, StoreError};
+
+/// How the daemon is to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration file; `None` for the usual places.
+    pub config: Option<PathBuf>,
+    /// Where the store is.
+    pub state_directory: PathBuf,
+    /// Where the varlink socket is.
+    pub runtime_directory: PathBuf,
+    /// Whether to serve on the system bus.
+    pub dbus: bool,
+    /// Whether to run on a kernel in memory.
+    pub simulate: bool,
+}
+
+/// Why the daemon could not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    /// What the configuration says does not fit this router.
+    #[error("the configuration does not fit this router: {}", lines(.0))]
+    Misfit(Vec<Misfit>),
+    /// The privileges are not as they should be.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
+    /// A directory cannot be made.
+    #[error("cannot make the directory {}", .path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The varlink socket cannot be had.
+    #[error(transparent)]
+    Bind(#[from] api::varlink::BindError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The controller did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A thread or the runtime could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+    /// The controller died.
+    #[error("the controller has died; traffic goes on as it is")]
+    Died,
+}
+
+/// The kernel, in the parts that the rooms take.
+struct Ground {
+    kernel: Box<dyn Kernel>,
+    flows: Box<dyn Flows>,
+    neighbours: Box<dyn Neighbours>,
+    watch: Box<dyn FnOnce() -> Result<Box<dyn Watch>, KernelError> + Send>,
+}
+
+/// Runs the daemon until it is told to stop.
+pub fn run(options: &Options) -> Result<(), DaemonError> {
+    let settings = Settings::load(options.config.as_deref())?;
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    if !options.simulate {
+        privilege::require()?;
+    }
+    make_directory(&options.state_directory, 0o700)?;
+    make_directory(&options.runtime_directory, 0o755)?;
+    let socket = api::varlink::bind(&options.runtime_directory)?;
+    let store = SqliteStore::open(&options.state_directory)?;
+    let mut ground = if options.simulate {
+        simulated()
+    } else {
+        real(&settings)?
+    };
+
+    if !options.simulate {
+        let misfits = check_against(&settings.site, &ground.kernel.observe_links()?);
+        if !misfits.is_empty() {
+            return Err(DaemonError::Misfit(misfits));
+        }
+        let kept = privilege::drop_all_but_net_admin()?;
+        tracing::info!("running with {kept}");
+    }
+
+    // From here on there are threads.
+    let (controller, handle) = Controller::start(Parts {
+        store: Box::new(store),
+        kernel: ground.kernel,
+        flows: ground.flows,
+        announcer: Announcer::start(ground.neighbours).map_err(DaemonError::Thread)?,
+        site: settings.site,
+        warnings: settings.warnings.iter().map(ToString::to_string).collect(),
+        simulated: options.simulate,
+    })?;
+    let controller = std::thread::Builder::new()
+        .name("controller".into())
+        .spawn(|| controller.run())
+        .map_err(DaemonError::Thread)?;
+    watch_kernel((ground.watch)()?, handle.clone()).map_err(DaemonError::Thread)?;
+
+    serve(&socket, &handle, options.dbus)?;
+
+    handle.tell(Message::Stop);
+    controller.join().map_err(|_| DaemonError::Died)
+}
+
+/// Serves both buses until a signal asks to stop or the controller dies.
+fn serve(socket: &api::varlink::Socket, handle: &Handle, dbus: bool) -> Result<(), DaemonError> {
+    // The fronts wait for others nearly all the time; two threads are plenty.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(DaemonError::Thread)?;
+    let authority = Authority::of_this_process();
+    runtime.block_on(async {
+        let listener = socket.listener().map_err(DaemonError::Thread)?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async {
+            // The sender is used or dropped; either way it is over.
+            let _ = stopped.await;
+        };
+        let varlink = tokio::spawn(api::varlink::serve(
+            listener,
+            handle.clone(),
+            authority,
+            stopped,
+        ));
+        let bus = dbus.then(|| tokio::spawn(on_the_bus(handle.clone(), authority)));
+        let signals = asked_to_stop().map_err(DaemonError::Thread)?;
+        // Without a service manager there is nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        tracing::info!("ready");
+        let outcome = tokio::select! {
+            () = signals => Ok(()),
+            () = handle.closed() => Err(DaemonError::Died),
+        };
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        tracing::info!("stopping; traffic goes on");
+        let _ = stop.send(());
+        if let Some(bus) = bus {
+            bus.abort();
+        }
+        let _ = varlink.await;
+        outcome
+    })
+}
+
+/// Serves the system bus, and has the status say when it cannot be reached.
+async fn on_the_bus(handle: Handle, authority: Authority) {
+    let (problem, mut problems) = watch::channel(None);
+    let reporter = handle.clone();
+    let report = async move {
+        while problems.changed().await.is_ok() {
+            let text = problems.borrow_and_update().clone();
+            let handle = reporter.clone();
+            let tell = move || handle.tell(Message::Problem { part: "dbus", text });
+            if tokio::task::spawn_blocking(tell).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        never = api::dbus::serve(api::dbus::Bus::System, handle, authority, problem) => match never {},
+        () = report => (),
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => (),
+            _ = interrupt.recv() => (),
+        }
+    })
+}
+
+/// Passes on what somebody else does, for as long as the daemon runs.
+fn watch_kernel(mut watch: Box<dyn Watch>, handle: Handle) -> std::io::Result<()> {
+    handle.tell(Message::Watching);
+    std::thread::Builder::new()
+        .name("watch".into())
+        .spawn(move || {
+            loop {
+                match watch.next() {
+                    Ok(noticed) => handle.tell(Message::Noticed(noticed)),
+                    Err(error) => {
+                        let text = format!(
+                            "edits by others are no longer noticed: {error}; restart ipfloaterd"
+                        );
+                        handle.tell(Message::Problem {
+                            part: "watch",
+                            text: Some(text),
+                        });
+                        return;
+                    }
+                }
+            }
+        })?;
+    Ok(())
+}
+
+/// What the configuration says, held against this router as it is.
+pub fn check_config(config: Option<&Path>) -> Result<(Settings, Vec<Misfit>), DaemonError> {
+    let settings = Settings::load(config)?;
+    let misfits = check_against(&settings.site, &kernel::observe_links()?);
+    Ok((settings, misfits))
+}
+
+fn lines(misfits: &[Misfit]) -> String {
+    misfits
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+fn real(settings: &Settings) -> Result<Ground, DaemonError> {
+    let hidden = Hidden::from_environment();
+    let kernel = LinuxKernel::open(hidden)?;
+    let ports = kernel.ports();
+    let site = &settings.site;
+    let pools = site
+        .pools
+        .iter()
+        .flat_map(|pool| pool.ranges.iter().copied())
+        .collect();
+    Ok(Ground {
+        flows: Box::new(ConntrackFlows::open(
+            site.private.clone(),
+            pools,
+            hidden.conntrack_filter,
+        )?),
+        neighbours: Box::new(PacketNeighbours::open()?),
+        watch: Box::new(move || Ok(Box::new(KernelWatch::open(ports)?))),
+        kernel: Box::new(kernel),
+    })
+}
+
+fn simulated() -> Ground {
+    let kernel = FakeKernel::simulated();
+    Ground {
+        flows: kernel.flows(),
+        neighbours: kernel.neighbours(),
+        watch: {
+            let watch = kernel.watch();
+            Box::new(move || Ok(watch))
+        },
+        kernel: Box::new(kernel),
+    }
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<(), DaemonError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path);
+    made.map_err(|source| DaemonError::Directory {
+        path: path.to_owned(),
+        source,
+    })
+}

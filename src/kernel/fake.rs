@@ -1,0 +1,384 @@
+//! A kernel in memory, for `--simulate` and for tests.
+//!
+//! It refuses what the real one refuses, and can be played with as somebody
+//! else would: [`FakeKernel::tamper`] alters what it holds and says so to the
+//! watch. It prints itself as nft text.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use nix::libc;
+
+use crate::dataplane::{
+    Associations, Cut, Element, IfIndex, Link, Observed, Ruleset, Transaction, ruleset::DataType,
+};
+use crate::model::{Family, FloatingIp, InterfaceName, RouterAddress, Surroundings};
+
+use super::{Features, Flows, Kernel, KernelError, Neighbours, Noticed, Operation, Watch};
+
+/// What the kernel in memory holds, and what was done to it.
+#[derive(Debug, Default)]
+struct Inner {
+    held: Observed,
+    generation: u32,
+    /// How many more operations succeed; `None` for all.
+    fuse: Option<usize>,
+    cuts: Vec<Cut>,
+    settled: usize,
+    announced: Vec<FloatingIp>,
+}
+
+/// A kernel in memory. Copies are the same kernel.
+#[derive(Clone, Debug)]
+pub struct FakeKernel {
+    inner: Arc<Mutex<Inner>>,
+    notices: Sender<Noticed>,
+    noticed: Arc<Mutex<Option<Receiver<Noticed>>>>,
+}
+
+/// The flows of a kernel in memory: remembers what it was to cut.
+#[derive(Debug)]
+struct FakeFlows(FakeKernel);
+
+/// The neighbours of a kernel in memory: remember what they were told.
+#[derive(Debug)]
+struct FakeNeighbours(FakeKernel);
+
+/// Notices of a kernel in memory.
+#[derive(Debug)]
+struct FakeWatch(Receiver<Noticed>);
+
+impl FakeKernel {
+    /// A router with an outside interface `wan0`, which both default routes
+    /// lead to, and an inside one, `lan0`. Documentation addresses (RFC 5737,
+    /// RFC 3849) outside.
+    #[must_use]
+    pub fn simulated() -> Self {
+        let link = |index, last| Link {
+            index: IfIndex(index),
+            up: true,
+            carrier: true,
+            // A locally administered address (IEEE 802, second bit of the first byte).
+            mac: Some([2, 0, 0, 0, 0, last]),
+        };
+        let name = |name: &str| {
+            name.parse::<InterfaceName>()
+                .expect("the name is a constant")
+        };
+        let own = |net: &str, interface: &str| RouterAddress {
+            net: net.parse().expect("the prefix is a constant"),
+            interface: name(interface),
+        };
+        let addresses = vec![
+            own("10.0.0.1/24", "lan0"),
+            own("192.0.2.254/24", "wan0"),
+            own("fd00::1/64", "lan0"),
+            own("2001:db8:ffff::1/64", "wan0"),
+        ];
+        let held = Observed {
+            links: [(name("wan0"), link(2, 1)), (name("lan0"), link(3, 2))].into(),
+            default_route4: Some(name("wan0")),
+            default_route6: Some(name("wan0")),
+            surroundings: Surroundings {
+                addresses,
+                gateways: Vec::new(),
+            },
+            ..Observed::default()
+        };
+        let (notices, noticed) = channel();
+        let inner = Inner {
+            held,
+            ..Inner::default()
+        };
+        FakeKernel {
+            inner: Arc::new(Mutex::new(inner)),
+            notices,
+            noticed: Arc::new(Mutex::new(Some(noticed))),
+        }
+    }
+
+    /// Its flows.
+    #[must_use]
+    pub fn flows(&self) -> Box<dyn Flows> {
+        Box::new(FakeFlows(self.clone()))
+    }
+
+    /// Its neighbours.
+    #[must_use]
+    pub fn neighbours(&self) -> Box<dyn Neighbours> {
+        Box::new(FakeNeighbours(self.clone()))
+    }
+
+    /// Its notices. The second watch waits for ever.
+    #[must_use]
+    pub fn watch(&self) -> Box<dyn Watch> {
+        let first = self
+            .noticed
+            .lock()
+            .ok()
+            .and_then(|mut noticed| noticed.take());
+        Box::new(FakeWatch(first.unwrap_or_else(|| channel().1)))
+    }
+
+    /// Alters what the kernel holds as somebody else would, and says so.
+    pub fn tamper(&self, notice: Noticed, alter: impl FnOnce(&mut Observed)) {
+        let mut inner = self.lock();
+        alter(&mut inner.held);
+        inner.generation += 1;
+        drop(inner);
+        // Without a watch nobody notices.
+        let _ = self.notices.send(notice);
+    }
+
+    /// Lets so many more operations succeed, and all others fail without doing
+    /// anything, as if the process had died; `None` lets all succeed.
+    pub fn set_fuse(&self, operations: Option<usize>) {
+        self.lock().fuse = operations;
+    }
+
+    /// How many operations the fuse has left.
+    #[must_use]
+    pub fn fuse(&self) -> Option<usize> {
+        self.lock().fuse
+    }
+
+    /// What it was asked to cut so far.
+    #[must_use]
+    pub fn cuts(&self) -> Vec<Cut> {
+        self.lock().cuts.clone()
+    }
+
+    /// How often all flows were held against the associations.
+    #[must_use]
+    pub fn settled(&self) -> usize {
+        self.lock().settled
+    }
+
+    /// What its neighbours were told so far.
+    #[must_use]
+    pub fn announced(&self) -> Vec<FloatingIp> {
+        self.lock().announced.clone()
+    }
+
+    /// What it holds, as nft(8) and ip(8) would print the parts that change.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let inner = self.lock();
+        let held = &inner.held;
+        let mut lines = Vec::new();
+        lines.extend(held.table.iter().map(|_| "table inet ipfloater".to_owned()));
+        lines.extend(held.outside.iter().map(|name| format!("outside {name}")));
+        lines.extend(held.pool.iter().map(|range| format!("pool {range}")));
+        lines.extend(
+            held.floating_to_fixed
+                .iter()
+                .map(|(key, value)| format!("floating_to_fixed {key} : {value}")),
+        );
+        lines.extend(
+            held.fixed_to_floating
+                .iter()
+                .map(|(key, value)| format!("fixed_to_floating {key} : {value}")),
+        );
+        lines.extend(
+            held.presence
+                .iter()
+                .map(|(floating, index)| format!("local {floating} dev {}", index.0)),
+        );
+        lines.sort();
+        lines.iter().fold(String::new(), |mut text, line| {
+            let _ = writeln!(text, "{line}");
+            text
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner
+            .lock()
+            .expect("nothing panics while it holds the kernel in memory")
+    }
+
+    /// The kernel, if the fuse has not burnt through.
+    fn operate(&self, operation: Operation) -> Result<MutexGuard<'_, Inner>, KernelError> {
+        let mut inner = self.lock();
+        match &mut inner.fuse {
+            Some(0) => return Err(errno(operation, libc::EIO)),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        Ok(inner)
+    }
+}
+
+fn errno(operation: Operation, number: i32) -> KernelError {
+    KernelError::new(operation, io::Error::from_raw_os_error(number))
+}
+
+impl Kernel for FakeKernel {
+    fn observe(&mut self) -> Result<Observed, KernelError> {
+        Ok(self.operate(Operation::Dump("table"))?.held.clone())
+    }
+
+    fn observe_links(&mut self) -> Result<Observed, KernelError> {
+        let held = self.operate(Operation::Dump("links"))?.held.clone();
+        Ok(Observed {
+            table: None,
+            floating_to_fixed: HashMap::new(),
+            fixed_to_floating: HashMap::new(),
+            pool: Vec::new(),
+            outside: Default::default(),
+            ..held
+        })
+    }
+
+    fn transact(&mut self, transaction: &Transaction) -> Result<(), KernelError> {
+        let mut inner = self.operate(Operation::Transact("table".into()))?;
+        refuse(&inner.held, transaction)?;
+        inner.held.note(transaction);
+        inner.generation += 1;
+        Ok(())
+    }
+
+    fn generation(&mut self) -> Result<u32, KernelError> {
+        Ok(self.lock().generation)
+    }
+
+    fn present(&mut self, addresses: &[(FloatingIp, IfIndex)]) -> Vec<(FloatingIp, KernelError)> {
+        let present = |&(floating, index): &(FloatingIp, IfIndex)| {
+            let operation = Operation::Presence(floating);
+            let mut inner = self.operate(operation.clone())?;
+            match inner.held.links.values().find(|link| link.index == index) {
+                None => Err(errno(operation, libc::ENODEV)),
+                Some(link) if !link.up => Err(errno(operation, libc::ENETDOWN)),
+                Some(_) => {
+                    inner.held.presence.insert(floating, index);
+                    Ok(())
+                }
+            }
+        };
+        let errors = addresses
+            .iter()
+            .map(|address| (address.0, present(address)));
+        errors
+            .filter_map(|(floating, result)| Some((floating, result.err()?)))
+            .collect()
+    }
+
+    fn withdraw(&mut self, addresses: &[(FloatingIp, IfIndex)]) -> Vec<(FloatingIp, KernelError)> {
+        let withdraw = |floating: FloatingIp| {
+            let mut inner = self.operate(Operation::Presence(floating))?;
+            inner.held.presence.remove(&floating);
+            Ok(())
+        };
+        let errors = addresses
+            .iter()
+            .map(|(floating, _)| (*floating, withdraw(*floating)));
+        errors
+            .filter_map(|(floating, result): (_, Result<(), _>)| Some((floating, result.err()?)))
+            .collect()
+    }
+
+    fn features(&self) -> Features {
+        Features {
+            table_owner: true,
+            conntrack_filter: true,
+        }
+    }
+}
+
+/// Refuses what the kernel refuses of a transaction, as a whole.
+fn refuse(held: &Observed, transaction: &Transaction) -> Result<(), KernelError> {
+    let mut after = held.clone();
+    let skeleton = Transaction {
+        remove: Vec::new(),
+        add: Vec::new(),
+        ..transaction.clone()
+    };
+    after.note(&skeleton);
+    let fail =
+        |element: &Element, number| Err(errno(Operation::Transact(format!("{element:?}")), number));
+    let Some(table) = after.table.clone() else {
+        let idle = transaction.is_empty();
+        return if idle {
+            Ok(())
+        } else {
+            Err(errno(Operation::Transact("table".into()), libc::ENOENT))
+        };
+    };
+    for element in &transaction.remove {
+        let there = match element {
+            Element::FloatingToFixed(floating, fixed) => {
+                after.floating_to_fixed.remove(floating).as_ref() == Some(fixed)
+            }
+            Element::FixedToFloating(fixed, floating) => {
+                after.fixed_to_floating.remove(fixed).as_ref() == Some(floating)
+            }
+            Element::Outside(name) => after.outside.remove(name),
+        };
+        if !there {
+            return fail(element, libc::ENOENT);
+        }
+    }
+    for element in &transaction.add {
+        let clash = match element {
+            Element::FloatingToFixed(floating, fixed) => after
+                .floating_to_fixed
+                .insert(*floating, *fixed)
+                .is_some_and(|other| other != *fixed),
+            Element::FixedToFloating(fixed, floating) => after
+                .fixed_to_floating
+                .insert(*fixed, *floating)
+                .is_some_and(|other| other != *floating),
+            Element::Outside(name) => {
+                after.outside.insert(name.clone());
+                false
+            }
+        };
+        if clash {
+            return fail(element, libc::EEXIST);
+        }
+        if is_overfull(&table, &after) {
+            return fail(element, libc::ENFILE);
+        }
+    }
+    Ok(())
+}
+
+fn is_overfull(table: &Ruleset, held: &Observed) -> bool {
+    let total: u32 = Family::BOTH.iter().map(|family| table.size(*family)).sum();
+    debug_assert!(table.sets.iter().any(|set| set.key == DataType::Ipv4));
+    held.floating_to_fixed.len() > total as usize
+}
+
+impl Flows for FakeFlows {
+    fn cut(&mut self, cuts: &[Cut]) -> Result<usize, KernelError> {
+        self.0.lock().cuts.extend(cuts);
+        Ok(0)
+    }
+
+    fn settle(&mut self, _: &Associations) -> Result<usize, KernelError> {
+        self.0.lock().settled += 1;
+        Ok(0)
+    }
+}
+
+impl Neighbours for FakeNeighbours {
+    fn announce(&mut self, floating: FloatingIp, _: &Link) -> Result<(), KernelError> {
+        self.0.lock().announced.push(floating);
+        Ok(())
+    }
+}
+
+impl Watch for FakeWatch {
+    fn next(&mut self) -> Result<Noticed, KernelError> {
+        match self.0.recv() {
+            Ok(noticed) => Ok(noticed),
+            // The kernel in memory is gone, and so is the daemon.
+            Err(_) => loop {
+                std::thread::park();
+            },
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! A transaction as the bytes of one nfnetlink batch.
+//!
+//! The kernel takes a batch whole or not at all, and no packet sees it half
+//! done. When it refuses one, [`Batch::object`] says which object it refused.
+
+use neli::consts::nl::NlmF;
+
+use crate::dataplane::ruleset::{
+    Base, BaseKind, Chain, DataType, Hook, Rule, Ruleset, Set, named, names,
+};
+use crate::dataplane::{Element, Transaction};
+use crate::kernel::socket::HEADER;
+use crate::model::{AddressRange, Family};
+
+use super::decode::Fields;
+use super::element::{INTERFACE_NAME, SETS, element_at, ends, place, write_end, write_of_ours};
+use super::expr::{without_map_keys, write_rule};
+use super::message::{
+    ChainAttr, ElementListAttr, HookAttr, NFGENMSG, Nfgenmsg, NftMsg, OWNER_AND_PERSIST, PLAIN,
+    RuleAttr, SetAttr, SetDescriptionAttr, TableAttr, Writer,
+};
+
+/// How many elements one message carries: 1,000 of two IPv6 addresses are
+/// 52 kB, and an attribute has at most 64 KiB.
+const ELEMENTS_PER_MESSAGE: usize = 1_000;
+
+/// `NFT_SET_INTERVAL` and `NFT_SET_MAP`.
+pub(super) const SET_INTERVAL: u32 = 0x4;
+pub(super) const SET_MAP: u32 = 0x8;
+
+/// `NF_ACCEPT`, as the policy of a chain.
+pub(super) const POLICY_ACCEPT: u32 = 1;
+
+/// What a batch may use of what older kernels do not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dialect {
+    /// Tables that belong to a socket and outlive it.
+    pub table_owner: bool,
+    /// Looking up only the key of a map.
+    pub map_keys: bool,
+}
+
+impl Dialect {
+    /// The flags of our table.
+    #[must_use]
+    pub fn table_flags(self) -> u32 {
+        if self.table_owner {
+            OWNER_AND_PERSIST
+        } else {
+            PLAIN
+        }
+    }
+}
+
+/// A transaction, written for the kernel.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    writer: Writer,
+    sequence: u32,
+    dialect: Dialect,
+}
+
+impl Batch {
+    /// Writes a transaction. Sequence numbers begin with `first`; `possess` says
+    /// that the table is there and is to be adopted first.
+    #[must_use]
+    pub fn new(first: u32, dialect: Dialect, possess: bool, transaction: &Transaction) -> Self {
+        let mut batch = Self::begin(first, dialect);
+        let Transaction {
+            rebuild,
+            pool,
+            remove,
+            add,
+        } = transaction;
+        match rebuild {
+            Some(ruleset) => batch.rebuild(ruleset),
+            None if possess => batch.table(NftMsg::NewTable, Some(dialect.table_flags())),
+            None => {}
+        }
+        if let Some(ranges) = pool {
+            if rebuild.is_none() {
+                batch.empty_pool();
+            }
+            batch.fill_pool(ranges);
+        }
+        batch.elements_of_all_sets(NftMsg::DelSetElem, NlmF::empty(), remove);
+        batch.elements_of_all_sets(NftMsg::NewSetElem, NlmF::CREATE, add);
+        batch.message(NftMsg::BatchEnd, NlmF::ACK, Nfgenmsg::BATCH, |_| {});
+        batch
+    }
+
+    /// A batch that makes a table of that name and is never ended, so that the
+    /// kernel checks and forgets it: whether it knows the flags.
+    #[must_use]
+    pub fn probe(first: u32, name: &str, dialect: Dialect) -> Self {
+        let mut batch = Self::begin(first, dialect);
+        batch.message(NftMsg::NewTable, NlmF::CREATE, Nfgenmsg::INET, |w| {
+            w.text(TableAttr::Name, name);
+            w.number(TableAttr::Flags, dialect.table_flags());
+        });
+        batch
+    }
+
+    fn begin(first: u32, dialect: Dialect) -> Self {
+        let mut batch = Self {
+            writer: Writer::default(),
+            sequence: first,
+            dialect,
+        };
+        batch.message(NftMsg::BatchBegin, NlmF::empty(), Nfgenmsg::BATCH, |_| {});
+        batch
+    }
+
+    /// The bytes for one send(2).
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.writer.bytes
+    }
+
+    /// The first sequence number that was not used.
+    #[must_use]
+    pub fn next_sequence(&self) -> u32 {
+        self.sequence
+    }
+
+    fn message(
+        &mut self,
+        kind: NftMsg,
+        flags: NlmF,
+        general: Nfgenmsg,
+        body: impl FnOnce(&mut Writer),
+    ) {
+        self.writer
+            .message(kind, flags, self.sequence, general, body);
+        self.sequence = self.sequence.wrapping_add(1);
+    }
+
+    fn table(&mut self, kind: NftMsg, flags: Option<u32>) {
+        self.message(kind, NlmF::empty(), Nfgenmsg::INET, |w| {
+            w.table(TableAttr::Name);
+            if let Some(flags) = flags {
+                w.number(TableAttr::Flags, flags);
+            }
+        });
+    }
+
+    /// Deletes the table, when it is there, and makes it anew. Deleting what is
+    /// not there is ENOENT, making what is there is no error: so it is made
+    /// first, and without flags, which an existing table would refuse.
+    fn rebuild(&mut self, ruleset: &Ruleset) {
+        self.table(NftMsg::NewTable, None);
+        self.table(NftMsg::DelTable, None);
+        let flags = Some(self.dialect.table_flags()).filter(|flags| *flags != PLAIN);
+        self.table(NftMsg::NewTable, flags);
+        for (set, id) in ruleset.sets.iter().zip(1..) {
+            self.set(set, id);
+        }
+        // A rule can only go to a chain that is there.
+        for chain in &ruleset.chains {
+            self.chain(chain);
+        }
+        for chain in &ruleset.chains {
+            for rule in &chain.rules {
+                if self.dialect.map_keys {
+                    self.rule(&chain.name, rule);
+                } else {
+                    self.rule(&chain.name, &without_map_keys(rule, &ruleset.sets));
+                }
+            }
+        }
+    }
+
+    fn set(&mut self, set: &Set, id: u32) {
+        self.message(NftMsg::NewSet, NlmF::CREATE, Nfgenmsg::INET, |w| {
+            let (key, key_length) = type_and_length(set.key);
+            let interval = if set.interval { SET_INTERVAL } else { 0 };
+            let map = if set.value.is_some() { SET_MAP } else { 0 };
+            w.table(SetAttr::Table);
+            w.text(SetAttr::Name, &set.name);
+            w.number(SetAttr::Flags, interval | map);
+            w.number(SetAttr::KeyType, key);
+            w.number(SetAttr::KeyLength, key_length);
+            if let Some(value) = set.value {
+                let (value, value_length) = type_and_length(value);
+                w.number(SetAttr::DataType, value);
+                w.number(SetAttr::DataLength, value_length);
+            }
+            w.number(SetAttr::Id, id);
+            if let Some(size) = set.size {
+                w.nest(SetAttr::Description, |w| {
+                    w.number(SetDescriptionAttr::Size, size);
+                });
+            }
+            w.attribute(SetAttr::UserData, &byte_orders(set));
+        });
+    }
+
+    fn chain(&mut self, chain: &Chain) {
+        self.message(NftMsg::NewChain, NlmF::CREATE, Nfgenmsg::INET, |w| {
+            w.table(ChainAttr::Table);
+            w.text(ChainAttr::Name, &chain.name);
+            if let Some(Base {
+                kind,
+                hook,
+                priority,
+            }) = chain.base
+            {
+                w.nest(ChainAttr::Hook, |w| {
+                    w.number(HookAttr::Number, hook_number(hook));
+                    w.number(HookAttr::Priority, priority.cast_unsigned());
+                });
+                w.number(ChainAttr::Policy, POLICY_ACCEPT);
+                w.text(ChainAttr::Type, kind_name(kind));
+            }
+        });
+    }
+
+    fn rule(&mut self, chain: &str, rule: &Rule) {
+        let flags = NlmF::CREATE | NlmF::APPEND;
+        self.message(NftMsg::NewRule, flags, Nfgenmsg::INET, |w| {
+            w.table(RuleAttr::Table);
+            w.text(RuleAttr::Chain, chain);
+            w.nest(RuleAttr::Expressions, |w| write_rule(w, rule));
+        });
+    }
+
+    /// Without a list of elements all of them are deleted.
+    fn empty_pool(&mut self) {
+        for family in Family::BOTH {
+            self.message(NftMsg::DelSetElem, NlmF::empty(), Nfgenmsg::INET, |w| {
+                w.table(ElementListAttr::Table);
+                w.text(ElementListAttr::Set, &named(names::POOL, family));
+            });
+        }
+    }
+
+    fn fill_pool(&mut self, ranges: &[AddressRange]) {
+        for family in Family::BOTH {
+            let ends = ranges
+                .iter()
+                .filter(|range| range.family() == family)
+                .flat_map(ends);
+            let set = named(names::POOL, family);
+            self.elements(NftMsg::NewSetElem, NlmF::CREATE, &set, ends, write_end);
+        }
+    }
+
+    fn elements_of_all_sets(&mut self, kind: NftMsg, flags: NlmF, elements: &[Element]) {
+        let mut counts = [0_usize; SETS.len()];
+        for element in elements {
+            counts[place(element)] += 1;
+        }
+        for (index, set) in SETS.iter().enumerate() {
+            if counts[index] > 0 {
+                let these = elements.iter().filter(|element| place(element) == index);
+                let keys_only = kind == NftMsg::DelSetElem;
+                self.elements(kind, flags, set, these, |w, element| {
+                    write_of_ours(w, element, keys_only);
+                });
+            }
+        }
+    }
+
+    fn elements<T>(
+        &mut self,
+        kind: NftMsg,
+        flags: NlmF,
+        set: &str,
+        elements: impl Iterator<Item = T>,
+        write: impl Fn(&mut Writer, T),
+    ) {
+        let mut elements = elements.peekable();
+        while elements.peek().is_some() {
+            self.message(kind, flags, Nfgenmsg::INET, |w| {
+                w.table(ElementListAttr::Table);
+                w.text(ElementListAttr::Set, set);
+                w.nest(ElementListAttr::Elements, |w| {
+                    for element in elements.by_ref().take(ELEMENTS_PER_MESSAGE) {
+                        write(w, element);
+                    }
+                });
+            });
+        }
+    }
+
+    /// What the message of that sequence number is about, in words for a
+    /// person; with an offset into the message, down to the element.
+    #[must_use]
+    pub fn object(&self, sequence: u32, offset: Option<usize>) -> String {
+        messages(self.bytes())
+            .find(|(number, _, _)| *number == sequence)
+            .map_or_else(
+                || "the batch".to_owned(),
+                |(_, kind, message)| describe(kind, message, offset),
+            )
+    }
+}
+
+/// The number by which nft(8) knows a type (`enum datatypes` in its
+/// datatype.h; the kernel only keeps it), and its length.
+pub(super) fn type_and_length(kind: DataType) -> (u32, u32) {
+    match kind {
+        DataType::Ipv4 => (7, 4),
+        DataType::Ipv6 => (8, 16),
+        DataType::InterfaceName => (41, INTERFACE_NAME),
+        DataType::Foreign(number) => (number, 4),
+    }
+}
+
+/// The type with that number and length.
+pub(super) fn type_of(number: u32, length: u32) -> DataType {
+    let ours = [DataType::Ipv4, DataType::Ipv6, DataType::InterfaceName];
+    ours.into_iter()
+        .find(|kind| type_and_length(*kind) == (number, length))
+        .unwrap_or(DataType::Foreign(number))
+}
+
+/// The user data of a set, in which nft(8) looks for the byte order of keys
+/// and values (`NFTNL_UDATA_SET_KEYBYTEORDER` 0, `DATABYTEORDER` 1; host order
+/// 1, network order 2). Without it interface names are printed backwards.
+fn byte_orders(set: &Set) -> Vec<u8> {
+    let order = |kind| match kind {
+        DataType::InterfaceName => 1_u32,
+        DataType::Ipv4 | DataType::Ipv6 | DataType::Foreign(_) => 2,
+    };
+    let mut data = vec![0, 4];
+    data.extend(order(set.key).to_ne_bytes());
+    if let Some(value) = set.value {
+        data.extend([1, 4]);
+        data.extend(order(value).to_ne_bytes());
+    }
+    data
+}
+
+/// `enum nf_inet_hooks`.
+pub(super) fn hook_number(hook: Hook) -> u32 {
+    match hook {
+        Hook::Prerouting => 0,
+        Hook::Input => 1,
+        Hook::Forward => 2,
+        Hook::Output => 3,
+        Hook::Postrouting => 4,
+    }
+}
+
+/// The name of a type of chain.
+pub(super) fn kind_name(kind: BaseKind) -> &'static str {
+    match kind {
+        BaseKind::Filter => "filter",
+        BaseKind::Nat => "nat",
+    }
+}
+
+/// The messages of a batch: sequence number, type, and all bytes of each.
+pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u32, NftMsg, &[u8])> {
+    std::iter::from_fn(move || {
+        let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let (length, sequence) = (word(0)? as usize, word(8)?);
+        let kind = u16::from_ne_bytes(bytes[4..6].try_into().ok()?);
+        let message = bytes.get(..length)?;
+        bytes = &bytes[length..];
+        Some((sequence, NftMsg::from(kind), message))
+    })
+}
+
+fn describe(kind: NftMsg, message: &[u8], offset: Option<usize>) -> String {
+    let fields = Fields::new(&message[HEADER + NFGENMSG..]);
+    let text = |kind: u16| fields.text(kind).unwrap_or_default();
+    match kind {
+        NftMsg::NewTable | NftMsg::DelTable => "the table".to_owned(),
+        NftMsg::NewSet => format!("set {}", text(SetAttr::Name.into())),
+        NftMsg::NewChain => format!("chain {}", text(ChainAttr::Name.into())),
+        NftMsg::NewRule => format!("a rule of chain {}", text(RuleAttr::Chain.into())),
+        NftMsg::NewSetElem | NftMsg::DelSetElem => {
+            let verb = match kind {
+                NftMsg::NewSetElem => "adding",
+                _ => "removing",
+            };
+            let set = text(ElementListAttr::Set.into());
+            match offset.and_then(|offset| element_at(message, offset)) {
+                Some(element) => format!("{verb} element {element} of {set}"),
+                None => format!("{verb} elements of {set}"),
+            }
+        }
+        _ => "the batch".to_owned(),
+    }
+}

@@ -1,0 +1,319 @@
+//! Elements of sets and maps, to bytes and back.
+//!
+//! There may be a hundred thousand of them: they are written without going back
+//! to fill in lengths, and kept in one flat list until all are read.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::dataplane::Element;
+use crate::dataplane::ruleset::names;
+use crate::kernel::socket::{Attributes, HEADER, Message, aligned};
+use crate::model::{AddressRange, Family, InterfaceName};
+
+use super::decode::{Fields, data_value, of_our_table};
+use super::message::{
+    ATTRIBUTE, ElementAttr, ElementListAttr, ListAttr, NFGENMSG, NLA_F_NESTED, Writer,
+};
+
+/// `NFT_SET_ELEM_INTERVAL_END`.
+const INTERVAL_END: u32 = 0x1;
+
+/// `IFNAMSIZ`: an interface name is a key of so many bytes.
+pub(super) const INTERFACE_NAME: u32 = 16;
+
+/// A key or value: an address in network order, or the name of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Octets {
+    bytes: [u8; 16],
+    length: u8,
+}
+
+impl Octets {
+    fn new(slice: &[u8]) -> Option<Self> {
+        let mut bytes = [0; 16];
+        bytes.get_mut(..slice.len())?.copy_from_slice(slice);
+        let length = u8::try_from(slice.len()).ok()?;
+        Some(Self { bytes, length })
+    }
+
+    fn of(address: IpAddr) -> Self {
+        let octets = match address {
+            IpAddr::V4(v4) => Self::new(&v4.octets()),
+            IpAddr::V6(v6) => Self::new(&v6.octets()),
+        };
+        octets.expect("an address has at most 16 bytes")
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+
+    fn address(self) -> Option<IpAddr> {
+        match self.length {
+            4 => {
+                let [a, b, c, d, ..] = self.bytes;
+                Some([a, b, c, d].into())
+            }
+            16 => Some(self.bytes.into()),
+            _ => None,
+        }
+    }
+}
+
+/// The sets that have elements of ours, in the order in which they are written.
+pub(super) const SETS: [&str; 5] = [
+    "floating_to_fixed4",
+    "floating_to_fixed6",
+    "fixed_to_floating4",
+    "fixed_to_floating6",
+    names::OUTSIDE,
+];
+
+/// Where in [`SETS`] the set of an element is.
+pub(super) fn place(element: &Element) -> usize {
+    let (v4, family) = match element {
+        Element::FloatingToFixed(floating, _) => (0, floating.family()),
+        Element::FixedToFloating(fixed, _) => (2, fixed.family()),
+        Element::Outside(_) => return 4,
+    };
+    match family {
+        Family::V4 => v4,
+        Family::V6 => v4 + 1,
+    }
+}
+
+/// Writes an element, or only its key.
+pub(super) fn write_of_ours(writer: &mut Writer, element: &Element, key_only: bool) {
+    let (key, value) = match element {
+        Element::FloatingToFixed(floating, fixed) => (floating.ip(), fixed.ip()),
+        Element::FixedToFloating(fixed, floating) => (fixed.ip(), floating.ip()),
+        Element::Outside(name) => {
+            return write(writer, &interface_key(name), None, 0);
+        }
+    };
+    let (key, value) = (Octets::of(key), Octets::of(value));
+    let value = (!key_only).then(|| value.as_slice());
+    write(writer, key.as_slice(), value, 0);
+}
+
+/// Writes one element. Lengths are known beforehand, so nothing is patched: a
+/// hundred thousand of them take as long as copying them.
+fn write(writer: &mut Writer, key: &[u8], value: Option<&[u8]>, flags: u32) {
+    // NFTA_LIST_ELEM { NFTA_SET_ELEM_KEY { NFTA_DATA_VALUE } … }
+    let data = |bytes: &[u8]| 2 * ATTRIBUTE + aligned(bytes.len());
+    let number = if flags == 0 { 0 } else { ATTRIBUTE + 4 };
+    let length = data(key) + value.map_or(0, data) + number;
+    writer.head(NLA_F_NESTED | u16::from(ListAttr::Element), length);
+    writer.data(ElementAttr::Key, key);
+    if let Some(value) = value {
+        writer.data(ElementAttr::Data, value);
+    }
+    if flags != 0 {
+        writer.number(ElementAttr::Flags, flags);
+    }
+}
+
+fn interface_key(name: &InterfaceName) -> [u8; INTERFACE_NAME as usize] {
+    let mut key = [0; INTERFACE_NAME as usize];
+    key[..name.as_str().len()].copy_from_slice(name.as_str().as_bytes());
+    key
+}
+
+/// Both ends of a range: its first address, and the address after its last,
+/// marked as end. The highest range of all has no end.
+pub(super) fn ends(range: &AddressRange) -> impl Iterator<Item = End> {
+    let first = End {
+        address: range.first(),
+        flags: 0,
+    };
+    let after = address_after(range.last()).map(|address| End {
+        address,
+        flags: INTERVAL_END,
+    });
+    std::iter::once(first).chain(after)
+}
+
+/// One end of a range.
+pub(super) struct End {
+    address: IpAddr,
+    flags: u32,
+}
+
+/// Writes one end of a range.
+pub(super) fn write_end(writer: &mut Writer, end: End) {
+    write(writer, Octets::of(end.address).as_slice(), None, end.flags);
+}
+
+/// The element that lies at an offset of a message, as nft(8) writes it.
+pub(super) fn element_at(message: &[u8], offset: usize) -> Option<String> {
+    let fields = Fields::new(&message[HEADER + NFGENMSG..]);
+    let list = fields.bytes(ElementListAttr::Elements)?;
+    let start = list.as_ptr() as usize - message.as_ptr() as usize;
+    let mut end = start;
+    for (_, element) in Attributes::new(list) {
+        end += ATTRIBUTE + aligned(element.len());
+        if (start..end).contains(&offset) {
+            let fields = Fields::new(element);
+            let mut text = key_text(fields.value(ElementAttr::Key)?);
+            if let Some(value) = fields.value(ElementAttr::Data) {
+                let _ = write!(text, " : {}", key_text(value));
+            }
+            return Some(text);
+        }
+    }
+    None
+}
+
+fn key_text(key: &[u8]) -> String {
+    if let Ok(v4) = <[u8; 4]>::try_from(key) {
+        Ipv4Addr::from(v4).to_string()
+    } else if let Some(name) = interface_name(key) {
+        name.to_string()
+    } else if let Ok(v6) = <[u8; 16]>::try_from(key) {
+        Ipv6Addr::from(v6).to_string()
+    } else {
+        format!("{key:02x?}")
+    }
+}
+
+/// The elements of one set, gathered message by message.
+#[derive(Debug, Default)]
+pub(crate) struct Elements {
+    elements: Vec<RawElement>,
+    odd: bool,
+}
+
+/// Key and value; the longest has 16 bytes.
+#[derive(Clone, Copy, Debug)]
+struct RawElement {
+    key: Octets,
+    value: Option<Octets>,
+    end: bool,
+}
+
+/// The name of an interface in a key of 16 bytes.
+fn interface_name(key: &[u8]) -> Option<InterfaceName> {
+    let length = key.iter().position(|byte| *byte == 0)?;
+    let (name, rest) = key.split_at(length);
+    let padded = key.len() == 16 && rest.iter().all(|byte| *byte == 0);
+    padded
+        .then(|| std::str::from_utf8(name).ok()?.parse().ok())
+        .flatten()
+}
+
+impl Elements {
+    /// Takes in the elements of one message.
+    pub(crate) fn take(&mut self, message: &Message<'_>) {
+        let fields = of_our_table(message);
+        let list = fields.and_then(|fields| fields.bytes(ElementListAttr::Elements));
+        for (_, element) in Attributes::new(list.unwrap_or_default()) {
+            match read_element(element) {
+                Some(element) => self.elements.push(element),
+                None => self.odd = true,
+            }
+        }
+    }
+
+    /// The elements of a map of addresses; `None` when there is one that we
+    /// would never write.
+    pub(crate) fn pairs<K, V>(self) -> Option<Vec<(K, V)>>
+    where
+        K: TryFrom<IpAddr>,
+        V: TryFrom<IpAddr>,
+    {
+        let pair = |element: &RawElement| {
+            let key = K::try_from(element.key.address()?).ok()?;
+            let value = V::try_from(element.value?.address()?).ok()?;
+            Some((key, value))
+        };
+        let pairs: Option<Vec<_>> = self.elements.iter().map(pair).collect();
+        pairs.filter(|_| !self.odd)
+    }
+
+    /// The elements of a set of interface names.
+    pub(crate) fn names(self) -> Option<Vec<InterfaceName>> {
+        let name = |element: &RawElement| interface_name(&element.key.bytes);
+        let names: Option<Vec<_>> = self.elements.iter().map(name).collect();
+        names.filter(|_| !self.odd)
+    }
+
+    /// The elements of an interval set of a family: sorted, disjoint, not
+    /// touching.
+    pub(crate) fn ranges(mut self, family: Family) -> Option<Vec<AddressRange>> {
+        if self.odd {
+            return None;
+        }
+        // Where a range ends and another begins, the end comes first.
+        self.elements
+            .sort_unstable_by_key(|element| (element.key.bytes, !element.end));
+        let mut ranges = Vec::new();
+        let mut open: Option<IpAddr> = None;
+        for element in self.elements {
+            let address = element.key.address()?;
+            match (open.take(), element.end) {
+                (None, false) => open = Some(address),
+                (Some(first), true) => {
+                    ranges.push(AddressRange::new(first, address_before(address)?).ok()?);
+                }
+                // nft(8) begins a set with the end of what is below it.
+                (None, true) if ranges.is_empty() => {}
+                (Some(_), false) | (None, true) => return None,
+            }
+        }
+        if let Some(first) = open {
+            ranges.push(AddressRange::new(first, highest(family)).ok()?);
+        }
+        Some(AddressRange::merge(ranges))
+    }
+}
+
+fn read_element(element: &[u8]) -> Option<RawElement> {
+    let (mut key, mut value, mut flags) = (None, None, 0);
+    for (kind, bytes) in Attributes::new(element) {
+        match ElementAttr::from(kind) {
+            ElementAttr::Key => key = Some(Octets::new(data_value(bytes)?)?),
+            ElementAttr::Data => value = Some(Octets::new(data_value(bytes)?)?),
+            ElementAttr::Flags => flags = u32::from_be_bytes(bytes.try_into().ok()?),
+            // A comment.
+            ElementAttr::UserData => {}
+            ElementAttr::UnrecognizedConst(_) => return None,
+        }
+    }
+    // A catch-all has a flag and no key.
+    (flags & !INTERVAL_END == 0).then_some(())?;
+    Some(RawElement {
+        key: key?,
+        value,
+        end: flags & INTERVAL_END != 0,
+    })
+}
+
+/// The next address; `None` after the highest one of a family.
+fn address_after(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(v4) => v4
+            .to_bits()
+            .checked_add(1)
+            .map(|bits| Ipv4Addr::from_bits(bits).into()),
+        IpAddr::V6(v6) => v6
+            .to_bits()
+            .checked_add(1)
+            .map(|bits| Ipv6Addr::from_bits(bits).into()),
+    }
+}
+
+/// The address before; `None` before the lowest one of a family.
+fn address_before(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(v4) => Some(Ipv4Addr::from_bits(v4.to_bits().checked_sub(1)?).into()),
+        IpAddr::V6(v6) => Some(Ipv6Addr::from_bits(v6.to_bits().checked_sub(1)?).into()),
+    }
+}
+
+fn highest(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::BROADCAST.into(),
+        Family::V6 => Ipv6Addr::from_bits(u128::MAX).into(),
+    }
+}

@@ -1,0 +1,412 @@
+//! Interfaces, routes and addresses, by rtnetlink(7).
+//!
+//! A floating IP is answered for on the outside link without becoming an
+//! address that services of the router listen on by its own will:
+//!
+//! - IPv4: a route of type local for the /32. The kernel answers ARP for
+//!   whatever it would deliver locally (`arp_process` looks up the route), so no
+//!   interface address is needed, and adding one does not get slower with many.
+//! - IPv6: the kernel answers neighbour solicitations only for addresses of the
+//!   interface and, with the sysctl proxy_ndp, for proxy entries. We write no
+//!   sysctl, so it is a /128 address, without duplicate detection of the kernel
+//!   (ours comes first) and deprecated, so that it is never chosen as a source.
+//!
+//! Both carry [`PROTOCOL`]; what does not is somebody else's
+//! and is left alone.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use neli::consts::nl::NlmF;
+use neli::consts::rtnl::Rtm;
+use neli::consts::socket::NlFamily;
+use nix::errno::Errno;
+use nix::libc;
+
+use crate::dataplane::{IfIndex, Link, Observed};
+use crate::model::{Family, FloatingIp, InterfaceName, RouterAddress};
+
+use super::socket::{self, Attributes, Message, Socket};
+use super::{KernelError, Operation, PROTOCOL};
+
+/// So many requests go into one send(2): few enough that their refusals, which
+/// repeat them, fit the receive buffer.
+const AT_ONCE: usize = 1_000;
+
+/// `IFA_PROTO`, of Linux 5.18, and `RTA_TABLE`.
+const IFA_PROTO: u16 = 11;
+const RTA_TABLE: u16 = 15;
+
+/// Interfaces, routes and addresses.
+pub(crate) struct Rtnl {
+    socket: Socket,
+}
+
+/// A route, as far as it concerns us.
+pub(super) struct Route {
+    family: u8,
+    prefix: u8,
+    table: u32,
+    protocol: u8,
+    kind: u8,
+    to: Option<IpAddr>,
+    via: Option<IpAddr>,
+    metric: u32,
+    interface: Option<u32>,
+}
+
+impl Rtnl {
+    /// Opens the socket.
+    pub(crate) fn open() -> Result<Self, KernelError> {
+        Ok(Self {
+            socket: Socket::open(NlFamily::Route, "rtnetlink")?,
+        })
+    }
+
+    /// Opens a socket that can look but not alter.
+    pub(crate) fn open_unprivileged() -> Result<Self, KernelError> {
+        Ok(Self {
+            socket: Socket::open_unprivileged(NlFamily::Route, "rtnetlink")?,
+        })
+    }
+
+    /// The port by which notifications tell what we did ourselves.
+    pub(crate) fn port(&self) -> u32 {
+        self.socket.port()
+    }
+
+    /// Looks at interfaces, default routes, the router's addresses, and where
+    /// we made it answer for which floating IP.
+    pub(crate) fn observe(&mut self) -> Result<Observed, KernelError> {
+        let mut observed = Observed {
+            links: self.links()?,
+            ..Observed::default()
+        };
+        let names: BTreeMap<u32, &InterfaceName> = observed
+            .links
+            .iter()
+            .map(|(name, link)| (link.index.0, name))
+            .collect();
+        let name = |index: Option<u32>| index.and_then(|index| names.get(&index)).copied().cloned();
+
+        for family in Family::BOTH {
+            let routes = self.routes(family)?;
+            observed.surroundings.gateways.extend(
+                routes
+                    .iter()
+                    .filter(|route| route.is_default())
+                    .filter_map(|route| route.via),
+            );
+            let default = routes
+                .iter()
+                .filter(|route| route.is_default())
+                .min_by_key(|route| route.metric);
+            let default = name(default.and_then(|route| route.interface));
+            match family {
+                Family::V4 => observed.default_route4 = default,
+                Family::V6 => observed.default_route6 = default,
+            }
+            observed
+                .presence
+                .extend(routes.iter().filter_map(Route::presence));
+        }
+        for (address, prefix, index, protocol) in self.addresses()? {
+            let Ok(net) = IpNet::new(address, prefix) else {
+                continue;
+            };
+            let ours = protocol == PROTOCOL && address.is_ipv6();
+            match FloatingIp::new(address) {
+                Ok(floating) if ours => drop(observed.presence.insert(floating, IfIndex(index))),
+                Ok(_) => {
+                    let own = name(Some(index)).map(|interface| RouterAddress { net, interface });
+                    observed.surroundings.addresses.extend(own);
+                }
+                // Loopback and link-local addresses are nobody's to forward to.
+                Err(_) => {}
+            }
+        }
+        observed.surroundings.addresses.sort_unstable();
+        observed.surroundings.addresses.dedup();
+        Ok(observed)
+    }
+
+    /// Makes the router answer for these addresses.
+    pub(crate) fn present(
+        &mut self,
+        addresses: &[(FloatingIp, IfIndex)],
+    ) -> Vec<(FloatingIp, KernelError)> {
+        let flags = NlmF::REQUEST | NlmF::CREATE | NlmF::EXCL;
+        self.alter(
+            addresses,
+            [Rtm::Newroute, Rtm::Newaddr],
+            flags,
+            &[Errno::EEXIST],
+        )
+    }
+
+    /// Makes the router stop answering for these addresses.
+    pub(crate) fn withdraw(
+        &mut self,
+        addresses: &[(FloatingIp, IfIndex)],
+    ) -> Vec<(FloatingIp, KernelError)> {
+        // NLM_F_EXCL would mean NLM_F_BULK on a delete: no flags. What goes with
+        // its interface is gone.
+        let gone = [Errno::ESRCH, Errno::EADDRNOTAVAIL, Errno::ENODEV];
+        self.alter(
+            addresses,
+            [Rtm::Delroute, Rtm::Deladdr],
+            NlmF::REQUEST,
+            &gone,
+        )
+    }
+
+    /// Sends a request for each address, many at a time, and gathers what was
+    /// refused for another reason than those that are fine.
+    fn alter(
+        &mut self,
+        addresses: &[(FloatingIp, IfIndex)],
+        [route, address]: [Rtm; 2],
+        flags: NlmF,
+        fine: &[Errno],
+    ) -> Vec<(FloatingIp, KernelError)> {
+        let mut failed = Vec::new();
+        for chunk in addresses.chunks(AT_ONCE) {
+            let mut messages = Vec::new();
+            let mut sequences = BTreeMap::new();
+            for &(floating, index) in chunk {
+                let sequence = self.socket.next_sequence();
+                sequences.insert(sequence, floating);
+                let (kind, payload) = match floating.ip() {
+                    IpAddr::V4(v4) => (route, local_route(v4.octets(), index)),
+                    IpAddr::V6(v6) => (address, deprecated_address(v6.octets(), index)),
+                };
+                messages.extend(socket::message(kind, flags, sequence, payload.as_slice()));
+            }
+            match self.socket.exchange(&messages, |_| {}) {
+                Ok(answers) => {
+                    for refusal in answers.refusals {
+                        let is_fine = fine.contains(&Errno::from_raw(refusal.errno));
+                        if let Some(&floating) =
+                            sequences.get(&refusal.sequence).filter(|_| !is_fine)
+                        {
+                            failed.push((floating, refusal.of(Operation::Presence(floating))));
+                        }
+                    }
+                }
+                Err(error) => {
+                    let error = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+                    let all = chunk.iter().map(|(floating, _)| *floating);
+                    failed
+                        .extend(all.map(|f| (f, KernelError::new(Operation::Presence(f), error))));
+                }
+            }
+        }
+        failed
+    }
+
+    fn links(&mut self) -> Result<BTreeMap<InterfaceName, Link>, KernelError> {
+        // struct ifinfomsg: 16 bytes, family first; AF_UNSPEC lists all.
+        let request: &[u8] = &[0; 16];
+        self.socket.dump(
+            Rtm::Getlink,
+            &request,
+            |links: &mut BTreeMap<_, _>, message| {
+                links.extend(link(&message));
+            },
+        )
+    }
+
+    fn routes(&mut self, family: Family) -> Result<Vec<Route>, KernelError> {
+        // struct rtmsg: 12 bytes, family first.
+        let mut request = [0; 12];
+        request[0] = address_family(family);
+        self.socket.dump(
+            Rtm::Getroute,
+            &request.as_slice(),
+            |routes: &mut Vec<_>, message| {
+                // A hundred thousand of ours are likely, and a full table of the
+                // Internet possible: keep what concerns us.
+                routes.extend(route(&message).filter(Route::concerns_us));
+            },
+        )
+    }
+
+    /// Address, prefix length, interface and protocol of each address.
+    fn addresses(&mut self) -> Result<Vec<(IpAddr, u8, u32, u8)>, KernelError> {
+        // struct ifaddrmsg: 8 bytes, family first.
+        let request: &[u8] = &[0; 8];
+        self.socket
+            .dump(Rtm::Getaddr, &request, |addresses: &mut Vec<_>, message| {
+                addresses.extend(address(&message));
+            })
+    }
+}
+
+impl Route {
+    /// Whether it is a default route, or one of ours.
+    pub(super) fn concerns_us(&self) -> bool {
+        self.is_default() || self.presence().is_some()
+    }
+
+    /// Whether it is a default route that packets leave by.
+    fn is_default(&self) -> bool {
+        self.prefix == 0
+            && self.table == u32::from(libc::RT_TABLE_MAIN)
+            && self.kind == libc::RTN_UNICAST
+            && self.interface.is_some()
+    }
+
+    /// The floating IP that it makes the router answer for, and where.
+    fn presence(&self) -> Option<(FloatingIp, IfIndex)> {
+        let ours = self.protocol == PROTOCOL
+            && self.table == u32::from(libc::RT_TABLE_LOCAL)
+            && self.kind == libc::RTN_LOCAL
+            && i32::from(self.family) == libc::AF_INET
+            && self.prefix == 32;
+        let floating = FloatingIp::new(self.to.filter(|_| ours)?).ok()?;
+        Some((floating, IfIndex(self.interface?)))
+    }
+}
+
+fn address_family(family: Family) -> u8 {
+    match family {
+        Family::V4 => libc::AF_INET as u8,
+        Family::V6 => libc::AF_INET6 as u8,
+    }
+}
+
+pub(super) fn link(message: &Message<'_>) -> Option<(InterfaceName, Link)> {
+    let header = message.payload.get(..16)?;
+    let kind = u16::from_ne_bytes([header[2], header[3]]);
+    let index = u32::from_ne_bytes(header[4..8].try_into().ok()?);
+    let flags = u32::from_ne_bytes(header[8..12].try_into().ok()?);
+    let mut name = None;
+    let mut mac = None;
+    for (attribute, value) in Attributes::new(&message.payload[16..]) {
+        match attribute {
+            libc::IFLA_IFNAME => {
+                let text = value.strip_suffix(&[0]).unwrap_or(value);
+                name = std::str::from_utf8(text)
+                    .ok()
+                    .and_then(|text| text.parse().ok());
+            }
+            libc::IFLA_ADDRESS if kind == libc::ARPHRD_ETHER => mac = value.try_into().ok(),
+            _ => {}
+        }
+    }
+    let up = flags & libc::IFF_UP as u32 != 0;
+    let carrier = flags & libc::IFF_LOWER_UP as u32 != 0;
+    Some((
+        name?,
+        Link {
+            index: IfIndex(index),
+            up,
+            carrier,
+            mac,
+        },
+    ))
+}
+
+pub(super) fn route(message: &Message<'_>) -> Option<Route> {
+    let header = message.payload.get(..12)?;
+    let mut route = Route {
+        family: header[0],
+        prefix: header[1],
+        table: u32::from(header[4]),
+        protocol: header[5],
+        kind: header[7],
+        to: None,
+        via: None,
+        metric: 0,
+        interface: None,
+    };
+    for (attribute, value) in Attributes::new(&message.payload[12..]) {
+        match attribute {
+            libc::RTA_DST => route.to = ip(value),
+            libc::RTA_GATEWAY => route.via = ip(value),
+            libc::RTA_OIF => route.interface = u32_of(value),
+            libc::RTA_PRIORITY => route.metric = u32_of(value)?,
+            RTA_TABLE => route.table = u32_of(value)?,
+            // struct rtnexthop: length, flags, hops, and the interface at 4.
+            libc::RTA_MULTIPATH => route.interface = value.get(4..8).and_then(u32_of),
+            _ => {}
+        }
+    }
+    Some(route)
+}
+
+fn address(message: &Message<'_>) -> Option<(IpAddr, u8, u32, u8)> {
+    let header = message.payload.get(..8)?;
+    let index = u32::from_ne_bytes(header[4..8].try_into().ok()?);
+    let (mut local, mut peer, mut protocol) = (None, None, 0);
+    for (attribute, value) in Attributes::new(&message.payload[8..]) {
+        match attribute {
+            // On a point-to-point link IFA_ADDRESS is the other end.
+            libc::IFA_LOCAL => local = ip(value),
+            libc::IFA_ADDRESS => peer = ip(value),
+            IFA_PROTO => protocol = *value.first()?,
+            _ => {}
+        }
+    }
+    Some((local.or(peer)?, header[1], index, protocol))
+}
+
+fn ip(value: &[u8]) -> Option<IpAddr> {
+    match value.len() {
+        4 => Some(<[u8; 4]>::try_from(value).ok()?.into()),
+        16 => Some(<[u8; 16]>::try_from(value).ok()?.into()),
+        _ => None,
+    }
+}
+
+fn u32_of(value: &[u8]) -> Option<u32> {
+    Some(u32::from_ne_bytes(value.try_into().ok()?))
+}
+
+/// `ip route add local ADDRESS/32 dev INTERFACE table local proto 245`.
+fn local_route(address: [u8; 4], index: IfIndex) -> Vec<u8> {
+    let mut payload = vec![
+        libc::AF_INET as u8,
+        32, // destination prefix
+        0,  // source prefix
+        0,  // type of service
+        libc::RT_TABLE_LOCAL,
+        PROTOCOL,
+        libc::RT_SCOPE_HOST,
+        libc::RTN_LOCAL,
+    ];
+    payload.extend(0_u32.to_ne_bytes()); // flags
+    attribute(&mut payload, libc::RTA_DST, &address);
+    attribute(&mut payload, libc::RTA_OIF, &index.0.to_ne_bytes());
+    payload
+}
+
+/// `ip addr add ADDRESS/128 dev INTERFACE nodad noprefixroute preferred_lft 0
+/// proto 245`.
+fn deprecated_address(address: [u8; 16], index: IfIndex) -> Vec<u8> {
+    let flags = libc::IFA_F_NODAD | libc::IFA_F_NOPREFIXROUTE;
+    let mut payload = vec![
+        libc::AF_INET6 as u8,
+        128, // prefix
+        0,   // the first eight flags; IFA_FLAGS has all
+        libc::RT_SCOPE_UNIVERSE,
+    ];
+    payload.extend(index.0.to_ne_bytes());
+    attribute(&mut payload, libc::IFA_LOCAL, &address);
+    attribute(&mut payload, libc::IFA_FLAGS, &flags.to_ne_bytes());
+    // struct ifa_cacheinfo: preferred for 0 seconds, valid for ever, and two
+    // times that the kernel sets.
+    let lifetimes = [0_u32, u32::MAX, 0, 0].map(u32::to_ne_bytes).concat();
+    attribute(&mut payload, libc::IFA_CACHEINFO, &lifetimes);
+    attribute(&mut payload, IFA_PROTO, &[PROTOCOL]);
+    payload
+}
+
+fn attribute(payload: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let length = u16::try_from(4 + value.len()).expect("our attributes are short");
+    payload.extend(length.to_ne_bytes());
+    payload.extend(kind.to_ne_bytes());
+    payload.extend(value);
+    payload.resize(payload.len().next_multiple_of(4), 0);
+}

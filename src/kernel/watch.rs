@@ -1,0 +1,132 @@
+//! What somebody else does in the kernel, by its notifications.
+//!
+//! Two sockets: one for nf_tables, one for interfaces, routes and addresses.
+//! What we did ourselves carries our port and is passed over, and so is what
+//! cannot concern us. It says only what kind of thing was altered; the
+//! controller looks for itself.
+
+use std::collections::HashMap;
+
+use neli::consts::rtnl::Rtm;
+use neli::consts::socket::NlFamily;
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::dataplane::Link;
+use crate::model::InterfaceName;
+
+use super::nft;
+use super::rtnl;
+use super::socket::{Message, Socket, is_loss};
+use super::{KernelError, Noticed, Operation, Watch};
+
+/// The multicast groups of links, addresses and routes (rtnetlink(7)).
+const GROUPS: [u32; 5] = [
+    libc::RTNLGRP_LINK,
+    libc::RTNLGRP_IPV4_IFADDR,
+    libc::RTNLGRP_IPV6_IFADDR,
+    libc::RTNLGRP_IPV4_ROUTE,
+    libc::RTNLGRP_IPV6_ROUTE,
+];
+
+/// The ports of the sockets by which we alter things.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    /// The one for nf_tables.
+    pub nft: u32,
+    /// The one for interfaces, routes and addresses.
+    pub rtnl: u32,
+}
+
+/// Notifications of the running kernel.
+pub struct KernelWatch {
+    nft: Socket,
+    rtnl: Socket,
+    ours: Ports,
+    /// What was last said of each interface: many notifications repeat it.
+    links: HashMap<u32, (InterfaceName, Link)>,
+}
+
+impl KernelWatch {
+    /// Subscribes. What is altered from now on is noticed.
+    pub fn open(ours: Ports) -> Result<Self, KernelError> {
+        let nft = Socket::open(NlFamily::Netfilter, "nf_tables notification")?;
+        nft.subscribe(&[nft::GROUP])?;
+        let rtnl = Socket::open(NlFamily::Route, "rtnetlink notification")?;
+        rtnl.subscribe(&GROUPS)?;
+        Ok(Self {
+            nft,
+            rtnl,
+            ours,
+            links: HashMap::new(),
+        })
+    }
+
+    /// Reads what has come to one of the sockets.
+    fn drain(&mut self) -> Result<Option<Noticed>, KernelError> {
+        let port = self.ours.nft;
+        let mut table = false;
+        while read(&mut self.nft, |message| {
+            table |= nft::concerns_us(&message, port)
+        })? {}
+        if table {
+            return Ok(Some(Noticed::Table));
+        }
+        let Self {
+            rtnl, ours, links, ..
+        } = self;
+        let mut altered = false;
+        while read(rtnl, |message| {
+            altered |= message.port != ours.rtnl && concerns_us(&message, links);
+        })? {}
+        Ok(altered.then_some(Noticed::Links))
+    }
+}
+
+impl Watch for KernelWatch {
+    fn next(&mut self) -> Result<Noticed, KernelError> {
+        loop {
+            match self.drain() {
+                Ok(Some(noticed)) => return Ok(noticed),
+                Ok(None) => {}
+                // What was lost may have been anything.
+                Err(error) if is_loss(&error.source) => return Ok(Noticed::Lost),
+                Err(error) => return Err(error),
+            }
+            let mut sockets = [&self.nft, &self.rtnl]
+                .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+            match poll(&mut sockets, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(KernelError::new(Operation::Watch, errno)),
+            }
+        }
+    }
+}
+
+fn read(socket: &mut Socket, each: impl FnMut(Message<'_>)) -> Result<bool, KernelError> {
+    socket.receive(false, each)
+}
+
+/// Whether an interface, a default route, an address, or where we answer for a
+/// floating IP was altered.
+fn concerns_us(message: &Message<'_>, links: &mut HashMap<u32, (InterfaceName, Link)>) -> bool {
+    match Rtm::from(message.kind) {
+        Rtm::Newlink => rtnl::link(message).is_some_and(|(name, link)| {
+            let now = (name, link);
+            let index = now.1.index.0;
+            links.insert(index, now.clone()) != Some(now)
+        }),
+        Rtm::Dellink => {
+            if let Some((_, link)) = rtnl::link(message) {
+                links.remove(&link.index.0);
+            }
+            true
+        }
+        Rtm::Newaddr | Rtm::Deladdr => true,
+        Rtm::Newroute | Rtm::Delroute => {
+            rtnl::route(message).is_some_and(|route| route.concerns_us())
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,138 @@
+//! Taking addresses from pools.
+
+use std::ops::Bound;
+
+use crate::model::{Actor, AddressRange, Change, Family, FloatingIp, Pool, PoolName};
+use crate::request::{Allocate, Refusal};
+
+use super::{Decision, View};
+
+pub(super) fn allocate(
+    view: View<'_>,
+    actor: Actor,
+    request: &Allocate,
+) -> Result<Decision, Refusal> {
+    let Allocate { floating, pool } = request;
+    let floating = match floating {
+        Some(floating) => match view.state.allocation(*floating) {
+            Some(allocation) if allocation.owner == actor.uid => {
+                return Ok(Decision::nothing(*floating));
+            }
+            Some(_) => {
+                return Err(Refusal::AlreadyAllocated {
+                    floating: *floating,
+                });
+            }
+            None => *floating,
+        },
+        None => free(view, pool.as_ref(), None)?,
+    };
+    let change = take(view, actor, floating, pool.as_ref())?;
+    Ok(Decision {
+        changes: vec![change],
+        ..Decision::nothing(floating)
+    })
+}
+
+/// The change that gives a free address an owner.
+pub(super) fn take(
+    view: View<'_>,
+    actor: Actor,
+    floating: FloatingIp,
+    pool: Option<&PoolName>,
+) -> Result<Change, Refusal> {
+    let not_in_pool = || Refusal::NotInPool {
+        address: floating.ip(),
+        pool: pool.cloned(),
+    };
+    let home = match pool {
+        Some(name) => {
+            let pool = named(view, name)?;
+            pool.contains(floating)
+                .then_some(pool)
+                .ok_or_else(not_in_pool)?
+        }
+        None => view.site.pool_of(floating).ok_or_else(not_in_pool)?,
+    };
+    if view.surroundings.is_primary(floating.ip()) {
+        return Err(Refusal::RouterAddress { floating });
+    }
+    Ok(Change::Allocate {
+        floating,
+        pool: home.name.clone(),
+        owner: actor.uid,
+    })
+}
+
+/// A free address of a pool, or of the first pool that has one.
+pub(super) fn free(
+    view: View<'_>,
+    pool: Option<&PoolName>,
+    family: Option<Family>,
+) -> Result<FloatingIp, Refusal> {
+    let families = family.map_or(Family::BOTH.to_vec(), |family| vec![family]);
+    let pools: Vec<&Pool> = match pool {
+        Some(name) => vec![named(view, name)?],
+        None => view.site.pools.iter().collect(),
+    };
+    for pool in &pools {
+        for &family in &families {
+            if let Some(floating) = free_in(view, pool, family) {
+                return Ok(floating);
+            }
+        }
+    }
+    Err(Refusal::PoolExhausted {
+        family: family.map_or_else(|| "floating".to_owned(), |family| family.to_string()),
+        pool: pool.cloned(),
+    })
+}
+
+fn named<'a>(view: View<'a>, name: &PoolName) -> Result<&'a Pool, Refusal> {
+    view.site
+        .pool(name)
+        .ok_or_else(|| Refusal::NoSuchPool(name.clone()))
+}
+
+/// The next free address after the one that was given out last, round and
+/// round: one that was just released is not the next to be given to somebody
+/// else, and the search does not pass what is taken again and again.
+fn free_in(view: View<'_>, pool: &Pool, family: Family) -> Option<FloatingIp> {
+    let ranges = || {
+        pool.ranges
+            .iter()
+            .copied()
+            .filter(move |range| range.family() == family)
+    };
+    let Some(last) = view.state.last_allocated(&pool.name, family) else {
+        return ranges().find_map(|range| free_between(view, range));
+    };
+    let last = last.ip();
+    let behind = ranges().filter_map(|range| match range.after(last) {
+        Some(next) => AddressRange::new(next, range.last()).ok(),
+        None => (range.first() > last).then_some(range),
+    });
+    let up_to =
+        ranges().filter_map(|range| AddressRange::new(range.first(), range.last().min(last)).ok());
+    behind
+        .chain(up_to)
+        .find_map(|range| free_between(view, range))
+}
+
+fn free_between(view: View<'_>, range: AddressRange) -> Option<FloatingIp> {
+    let first = FloatingIp::new(range.first()).ok()?;
+    let mut taken = view
+        .state
+        .allocations_from(Bound::Included(first))
+        .map(|(taken, _)| taken.ip())
+        .peekable();
+    let mut candidate = Some(range.first());
+    while let Some(address) = candidate {
+        let is_taken = taken.next_if_eq(&address).is_some();
+        if !is_taken && !view.surroundings.is_primary(address) {
+            return FloatingIp::new(address).ok();
+        }
+        candidate = range.after(address);
+    }
+    None
+}

@@ -1,0 +1,115 @@
+//! Tying floating IPs to hosts.
+
+use crate::model::{Actor, Change, FixedIp, FloatingIp};
+use crate::request::{Associate, Refusal};
+
+use super::allocate::{free, take};
+use super::{Decision, View};
+
+/// Decides what associating changes, or why it may not be done.
+pub(super) fn associate(
+    view: View<'_>,
+    actor: Actor,
+    request: &Associate,
+) -> Result<Decision, Refusal> {
+    let Associate {
+        floating,
+        fixed,
+        pool,
+        reassociate,
+    } = request;
+    let current = view.state.floating_of(*fixed);
+
+    let floating = match (floating, current) {
+        (Some(floating), _) => *floating,
+        (None, Some(current)) if pool.as_ref().is_none_or(|pool| is_of(view, current, pool)) => {
+            current
+        }
+        (None, _) => free(view, pool.as_ref(), Some(fixed.family()))?,
+    };
+    if floating.family() != fixed.family() {
+        return Err(Refusal::WrongFamily {
+            floating,
+            fixed: *fixed,
+        });
+    }
+    if current == Some(floating) {
+        return Ok(Decision::nothing(floating));
+    }
+    may_be_a_host(view, *fixed)?;
+
+    let previous = view
+        .state
+        .association(floating)
+        .map(|association| association.fixed);
+    match (previous, current) {
+        (Some(previous), _) if !reassociate => {
+            return Err(Refusal::AlreadyAssociated {
+                floating,
+                fixed: previous,
+            });
+        }
+        (_, Some(current)) if !reassociate => {
+            return Err(Refusal::TargetInUse {
+                fixed: *fixed,
+                floating: current,
+            });
+        }
+        _ => {}
+    }
+    if previous.is_none() && current.is_none() {
+        has_room(view, *fixed)?;
+    }
+
+    let mut changes = Vec::new();
+    if let Some(current) = current {
+        changes.push(Change::Disassociate {
+            floating: current,
+            previous: *fixed,
+        });
+    }
+    if view.state.allocation(floating).is_none() {
+        changes.push(take(view, actor, floating, pool.as_ref())?);
+    }
+    changes.push(Change::Associate {
+        floating,
+        fixed: *fixed,
+        previous,
+    });
+    Ok(Decision {
+        floating,
+        changes,
+        previous,
+        displaced: current,
+    })
+}
+
+fn is_of(view: View<'_>, floating: FloatingIp, pool: &crate::model::PoolName) -> bool {
+    view.state
+        .allocation(floating)
+        .is_some_and(|allocation| allocation.pool == *pool)
+}
+
+fn may_be_a_host(view: View<'_>, fixed: FixedIp) -> Result<(), Refusal> {
+    if let Some(why) = view.surroundings.not_a_host(view.site, fixed) {
+        return Err(Refusal::NotAHost { fixed, why });
+    }
+    if !view.site.is_private(fixed.ip()) {
+        return Err(Refusal::OutsidePrivateRanges { fixed });
+    }
+    Ok(())
+}
+
+/// Refuses what the kernel would: its maps are made for so many elements.
+fn has_room(view: View<'_>, fixed: FixedIp) -> Result<(), Refusal> {
+    let family = fixed.family();
+    let limit = view.ruleset.size(family);
+    if view.state.associated_of(family) < limit as usize {
+        Ok(())
+    } else {
+        Err(Refusal::LimitReached {
+            limit,
+            family: family.to_string(),
+        })
+    }
+}

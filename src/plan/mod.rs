@@ -1,0 +1,84 @@
+//! State × Request → Change: what a request alters, or why it is refused.
+//!
+//! Pure. Nothing here is slower with a hundred thousand addresses than with
+//! ten, except the search for a free address in a pool that is almost full.
+
+mod allocate;
+mod associate;
+mod release;
+
+use std::net::IpAddr;
+
+use crate::dataplane::Ruleset;
+use crate::model::{Actor, Change, FixedIp, FloatingIp, Site, State, Surroundings};
+use crate::request::{Refusal, Request};
+
+/// What a decision is made on.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// Everything desired so far.
+    pub state: &'a State,
+    /// The configuration.
+    pub site: &'a Site,
+    /// The router's own addresses.
+    pub surroundings: &'a Surroundings,
+    /// The table, whose maps are made for so many associations.
+    pub ruleset: &'a Ruleset,
+}
+
+/// What is to be altered so that it is as asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The address that it is about.
+    pub floating: FloatingIp,
+    /// What to alter, in order; empty when it already is as asked.
+    pub changes: Vec<Change>,
+    /// The host that had the address before.
+    pub previous: Option<FixedIp>,
+    /// The floating IP that the host had before.
+    pub displaced: Option<FloatingIp>,
+}
+
+impl Decision {
+    fn nothing(floating: FloatingIp) -> Self {
+        Self {
+            floating,
+            changes: Vec::new(),
+            previous: None,
+            displaced: None,
+        }
+    }
+}
+
+/// Decides what a request changes, or why it may not be done. Asking for what
+/// already is changes nothing and is no error.
+pub fn decide(view: View<'_>, actor: Actor, request: &Request) -> Result<Decision, Refusal> {
+    match request {
+        Request::Allocate(request) => allocate::allocate(view, actor, request),
+        Request::Associate(request) => associate::associate(view, actor, request),
+        Request::Disassociate(request) => release::disassociate(view, request),
+        Request::Release(request) => release::release(view, request),
+    }
+}
+
+/// The floating IP that a request is about, named by itself or by the fixed
+/// address that has it.
+pub fn resolve(state: &State, site: &Site, address: IpAddr) -> Result<FloatingIp, Refusal> {
+    let unusable = |why| Refusal::invalid_address("address", &address.to_string(), why);
+    let floating = FloatingIp::new(address).map_err(unusable)?;
+    if state.allocation(floating).is_some() || site.pool_of(floating).is_some() {
+        return Ok(floating);
+    }
+    let fixed = FixedIp::new(address).map_err(unusable)?;
+    match state.floating_of(fixed) {
+        Some(floating) => Ok(floating),
+        None if site.is_private(address) => Err(Refusal::NotAssociated { address }),
+        None => Err(Refusal::NotInPool {
+            address,
+            pool: None,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

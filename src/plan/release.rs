@@ -1,0 +1,32 @@
+//! Untying floating IPs, and giving them back.
+
+use crate::model::Change;
+use crate::request::{Disassociate, Refusal, Release};
+
+use super::{Decision, View, resolve};
+
+pub(super) fn disassociate(view: View<'_>, request: &Disassociate) -> Result<Decision, Refusal> {
+    let floating = resolve(view.state, view.site, request.address)?;
+    let Some(association) = view.state.association(floating) else {
+        return Ok(Decision::nothing(floating));
+    };
+    let previous = association.fixed;
+    Ok(Decision {
+        changes: vec![Change::Disassociate { floating, previous }],
+        previous: Some(previous),
+        ..Decision::nothing(floating)
+    })
+}
+
+pub(super) fn release(view: View<'_>, request: &Release) -> Result<Decision, Refusal> {
+    let floating = resolve(view.state, view.site, request.address)?;
+    let Some(allocation) = view.state.allocation(floating) else {
+        return Ok(Decision::nothing(floating));
+    };
+    let previous = allocation.association.map(|association| association.fixed);
+    Ok(Decision {
+        changes: vec![Change::Release { floating, previous }],
+        previous,
+        ..Decision::nothing(floating)
+    })
+}

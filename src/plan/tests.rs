@@ -1,0 +1,332 @@
+//! The plan by tables: a state, a request, and what a person would read.
+
+use std::net::IpAddr;
+
+use super::*;
+use crate::model::{Family, Pool, PoolName, Timestamp, Via};
+use crate::request::{Allocate, Associate, Disassociate, Release};
+
+const ROOT: Actor = Actor {
+    uid: 0,
+    via: Via::Varlink,
+};
+const ALICE: Actor = Actor {
+    uid: 1000,
+    via: Via::Varlink,
+};
+
+struct World {
+    state: State,
+    site: Site,
+    surroundings: Surroundings,
+    ruleset: Ruleset,
+}
+
+impl World {
+    fn new() -> Self {
+        let range = |first: &str, last: &str| {
+            crate::model::AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()
+        };
+        let pool = |name: &str, ranges| Pool {
+            name: name.parse().unwrap(),
+            ranges,
+            interface: None,
+            routed: false,
+        };
+        let site = Site {
+            pools: vec![
+                pool(
+                    "default",
+                    vec![
+                        range("198.51.100.7", "198.51.100.9"),
+                        range("2001:db8::7", "2001:db8::8"),
+                    ],
+                ),
+                pool("extra", vec![range("203.0.113.1", "203.0.113.2")]),
+            ],
+            private: vec!["10.0.0.0/16".parse().unwrap(), "fd00::/64".parse().unwrap()],
+            guard: true,
+            block_free: true,
+        };
+        let own = |net: &str, interface: &str| crate::model::RouterAddress {
+            net: net.parse().unwrap(),
+            interface: interface.parse().unwrap(),
+        };
+        let surroundings = Surroundings {
+            addresses: vec![own("10.0.1.1/24", "lan0"), own("203.0.113.1/24", "wan0")],
+            ..Surroundings::default()
+        };
+        let ruleset = Ruleset::new(&site, |_| 1024);
+        World {
+            state: State::default(),
+            site,
+            surroundings,
+            ruleset,
+        }
+    }
+
+    fn decide(&self, actor: Actor, request: &Request) -> Result<Decision, Refusal> {
+        let World {
+            state,
+            site,
+            surroundings,
+            ruleset,
+        } = self;
+        decide(
+            View {
+                state,
+                site,
+                surroundings,
+                ruleset,
+            },
+            actor,
+            request,
+        )
+    }
+
+    /// Carries a request out and says what it did, or why not, as text.
+    fn act(&mut self, request: &Request) -> String {
+        match self.decide(ROOT, request) {
+            Err(refusal) => refusal.name().to_owned(),
+            Ok(decision) => {
+                for change in &decision.changes {
+                    self.state = self.state.clone().with(change, Timestamp(1));
+                }
+                let mut text = format!("{}", decision.floating);
+                if decision.changes.is_empty() {
+                    text += " unchanged";
+                }
+                if let Some(previous) = decision.previous {
+                    text += &format!(" from {previous}");
+                }
+                if let Some(displaced) = decision.displaced {
+                    text += &format!(" displacing {displaced}");
+                }
+                text
+            }
+        }
+    }
+}
+
+fn allocate(floating: &str, pool: &str) -> Request {
+    Request::Allocate(Allocate {
+        floating: (!floating.is_empty()).then(|| floating.parse().unwrap()),
+        pool: (!pool.is_empty()).then(|| pool.parse().unwrap()),
+    })
+}
+
+fn associate(floating: &str, fixed: &str) -> Request {
+    Request::Associate(Associate {
+        floating: (!floating.is_empty()).then(|| floating.parse().unwrap()),
+        fixed: fixed.parse().unwrap(),
+        pool: None,
+        reassociate: false,
+    })
+}
+
+fn reassociate(floating: &str, fixed: &str) -> Request {
+    match associate(floating, fixed) {
+        Request::Associate(request) => Request::Associate(Associate {
+            reassociate: true,
+            ..request
+        }),
+        other => other,
+    }
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn disassociate(text: &str) -> Request {
+    Request::Disassociate(Disassociate {
+        address: address(text),
+    })
+}
+
+fn release(text: &str) -> Request {
+    Request::Release(Release {
+        address: address(text),
+    })
+}
+
+#[test]
+fn free_addresses_are_given_out_in_turn_until_the_pools_are_empty() {
+    let mut world = World::new();
+    let mut given = Vec::new();
+    for _ in 0..7 {
+        given.push(world.act(&allocate("", "")));
+    }
+    // 203.0.113.1 is the router's own.
+    assert_eq!(
+        given,
+        [
+            "198.51.100.7",
+            "198.51.100.8",
+            "198.51.100.9",
+            "2001:db8::7",
+            "2001:db8::8",
+            "203.0.113.2",
+            "PoolExhausted"
+        ]
+    );
+}
+
+#[test]
+fn a_released_address_is_the_last_to_be_given_out_again() {
+    let mut world = World::new();
+    assert_eq!(world.act(&allocate("", "")), "198.51.100.7");
+    assert_eq!(world.act(&release("198.51.100.7")), "198.51.100.7");
+    assert_eq!(world.act(&allocate("", "")), "198.51.100.8");
+    assert_eq!(world.act(&allocate("", "")), "198.51.100.9");
+    assert_eq!(world.act(&allocate("", "")), "198.51.100.7");
+}
+
+#[test]
+fn a_wished_address_must_be_free_and_in_its_pool() {
+    let mut world = World::new();
+    assert_eq!(world.act(&allocate("198.51.100.8", "")), "198.51.100.8");
+    assert_eq!(
+        world.act(&allocate("198.51.100.8", "")),
+        "198.51.100.8 unchanged"
+    );
+    let refused = world.decide(ALICE, &allocate("198.51.100.8", ""));
+    assert_eq!(refused.unwrap_err().name(), "AlreadyAllocated");
+    assert_eq!(world.act(&allocate("192.0.2.1", "")), "NotInPool");
+    assert_eq!(world.act(&allocate("198.51.100.7", "extra")), "NotInPool");
+    assert_eq!(world.act(&allocate("", "nowhere")), "NoSuchPool");
+    assert_eq!(world.act(&allocate("203.0.113.1", "")), "RouterAddress");
+}
+
+#[test]
+fn a_host_gets_one_floating_ip_and_keeps_it() {
+    let mut world = World::new();
+    assert_eq!(world.act(&associate("", "10.0.1.40")), "198.51.100.7");
+    assert_eq!(
+        world.act(&associate("", "10.0.1.40")),
+        "198.51.100.7 unchanged"
+    );
+    assert_eq!(
+        world.act(&associate("198.51.100.7", "10.0.1.40")),
+        "198.51.100.7 unchanged"
+    );
+    assert_eq!(world.act(&associate("", "fd00::40")), "2001:db8::7");
+}
+
+#[test]
+fn moving_needs_leave_and_names_who_had_it() {
+    let mut world = World::new();
+    world.act(&associate("198.51.100.7", "10.0.1.40"));
+    assert_eq!(
+        world.act(&associate("198.51.100.7", "10.0.1.41")),
+        "AlreadyAssociated"
+    );
+    assert_eq!(
+        world.act(&reassociate("198.51.100.7", "10.0.1.41")),
+        "198.51.100.7 from 10.0.1.40"
+    );
+    world.act(&associate("198.51.100.8", "10.0.1.42"));
+    assert_eq!(
+        world.act(&associate("198.51.100.9", "10.0.1.42")),
+        "TargetInUse"
+    );
+    assert_eq!(
+        world.act(&reassociate("198.51.100.7", "10.0.1.42")),
+        "198.51.100.7 from 10.0.1.41 displacing 198.51.100.8"
+    );
+    assert!(
+        world
+            .state
+            .allocation("198.51.100.8".parse().unwrap())
+            .is_some(),
+        "it stays allocated"
+    );
+    assert_eq!(world.state.associated(), 1);
+    assert_eq!(world.state.associated_of(Family::V4), 1);
+}
+
+#[test]
+fn what_cannot_be_a_host_is_refused_and_changes_nothing() {
+    let mut world = World::new();
+    for (fixed, refusal) in [
+        ("192.0.2.5", "OutsidePrivateRanges"),
+        ("198.51.100.8", "OutsidePrivateRanges"),
+        ("10.0.1.1", "NotAHost"),
+        ("10.0.1.0", "NotAHost"),
+        ("10.0.1.255", "NotAHost"),
+        ("10.0.255.255", "NotAHost"),
+    ] {
+        assert_eq!(
+            world.act(&associate("198.51.100.7", fixed)),
+            refusal,
+            "{fixed}"
+        );
+        assert_eq!(world.act(&associate("", fixed)), refusal, "{fixed}");
+    }
+    assert_eq!(
+        world.act(&associate("198.51.100.7", "fd00::5")),
+        "WrongFamily"
+    );
+    assert_eq!(world.act(&associate("192.0.2.9", "10.0.1.5")), "NotInPool");
+    assert_eq!(world.state.allocated(), 0);
+}
+
+#[test]
+fn an_address_is_untied_or_released_by_either_of_its_two_names() {
+    let mut world = World::new();
+    world.act(&associate("198.51.100.7", "10.0.1.40"));
+    assert_eq!(
+        world.act(&disassociate("10.0.1.40")),
+        "198.51.100.7 from 10.0.1.40"
+    );
+    assert_eq!(
+        world.act(&disassociate("198.51.100.7")),
+        "198.51.100.7 unchanged"
+    );
+    assert_eq!(world.act(&disassociate("10.0.1.40")), "NotAssociated");
+    world.act(&associate("198.51.100.7", "10.0.1.40"));
+    assert_eq!(
+        world.act(&release("10.0.1.40")),
+        "198.51.100.7 from 10.0.1.40"
+    );
+    assert_eq!(
+        world.act(&release("198.51.100.7")),
+        "198.51.100.7 unchanged"
+    );
+    assert_eq!(world.act(&release("192.0.2.1")), "NotInPool");
+}
+
+#[test]
+fn an_address_whose_pool_is_gone_can_still_be_moved_and_released() {
+    let mut world = World::new();
+    world.act(&associate("203.0.113.2", "10.0.1.40"));
+    world
+        .site
+        .pools
+        .retain(|pool| pool.name != "extra".parse::<PoolName>().unwrap());
+    assert_eq!(
+        world.act(&reassociate("203.0.113.2", "10.0.1.41")),
+        "203.0.113.2 from 10.0.1.40"
+    );
+    assert_eq!(
+        world.act(&release("203.0.113.2")),
+        "203.0.113.2 from 10.0.1.41"
+    );
+    assert_eq!(
+        world.act(&associate("203.0.113.2", "10.0.1.40")),
+        "NotInPool"
+    );
+}
+
+#[test]
+fn more_associations_than_the_maps_are_made_for_are_refused() {
+    let mut world = World::new();
+    world.ruleset = Ruleset::new(&world.site, |_| 1);
+    assert_eq!(world.act(&associate("", "10.0.1.40")), "198.51.100.7");
+    assert_eq!(world.act(&associate("", "10.0.1.41")), "LimitReached");
+    assert_eq!(
+        world.act(&reassociate("198.51.100.7", "10.0.1.41")),
+        "198.51.100.7 from 10.0.1.40"
+    );
+    assert_eq!(world.act(&associate("", "fd00::5")), "2001:db8::7");
+}

@@ -1,0 +1,39 @@
+//! The tables, and how older versions become the newest.
+
+/// Marks the file as ours: "IPFL" (PRAGMA application_id).
+pub(super) const APPLICATION_ID: i32 = 0x4950_464c;
+
+/// What leads from each version to the next. The first makes the tables; a
+/// store is as new as the number of those that it has seen (PRAGMA
+/// user_version). Never altered, only added to.
+pub(super) const MIGRATIONS: &[&str] = &[
+    // 1: floating IPs with their owners and associations, and what happened.
+    // Addresses and names are text, so that `sqlite3 -readonly` reads well.
+    "CREATE TABLE floating_ip (
+         address       TEXT    PRIMARY KEY,
+         pool          TEXT    NOT NULL,
+         owner         INTEGER NOT NULL,
+         allocated_at  INTEGER NOT NULL,
+         fixed         TEXT    UNIQUE,
+         associated_at INTEGER
+     ) WITHOUT ROWID, STRICT;
+     CREATE TABLE event (
+         sequence INTEGER PRIMARY KEY,
+         revision INTEGER,
+         at       INTEGER NOT NULL,
+         uid      INTEGER NOT NULL,
+         via      TEXT    NOT NULL,
+         verb     TEXT    NOT NULL,
+         floating TEXT,
+         fixed    TEXT,
+         previous TEXT,
+         pool     TEXT,
+         owner    INTEGER,
+         text     TEXT
+     ) STRICT;
+     CREATE TABLE counter (
+         revision INTEGER NOT NULL,
+         sequence INTEGER NOT NULL
+     ) STRICT;
+     INSERT INTO counter VALUES (0, 0);",
+];

@@ -1,0 +1,156 @@
+//! The replies of the varlink interface that are no message of their own
+//! elsewhere.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Address, EventInfo, PoolInfo};
+use crate::control::{Published, Snapshot};
+use crate::model::FloatingIp;
+
+/// A page of addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// The addresses.
+    pub addresses: Vec<Address>,
+    /// Where the next page begins; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next: Option<FloatingIp>,
+}
+
+/// One address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Described {
+    /// The address.
+    pub address: Address,
+}
+
+/// The pools.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pools {
+    /// The pools, in the order of the configuration.
+    pub pools: Vec<PoolInfo>,
+}
+
+/// Which version is running.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// The version of the daemon.
+    pub version: String,
+    /// The version of the interface.
+    pub api_version: u32,
+}
+
+/// A part of the event log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    /// The events, latest first.
+    pub events: Vec<EventInfo>,
+}
+
+/// One reply of a monitor: a part of the state, or an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Monitored {
+    /// The event, or the last one that the state includes.
+    pub sequence: u64,
+    /// The commit of the event, or the one whose state this is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revision: Option<u64>,
+    /// False while more of the state follows.
+    pub ready: bool,
+    /// A part of the state.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub addresses: Option<Vec<Address>>,
+    /// What happened.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub event: Option<Notice>,
+}
+
+/// What a monitor is told of an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// What, as in [`EventInfo::verb`].
+    pub verb: String,
+    /// When, in seconds since 1970 UTC.
+    pub at: i64,
+    /// The address it is about.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub floating_ip: Option<FloatingIp>,
+    /// The state of that address since.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub state: Option<String>,
+    /// Who and why, for those who may know.
+    #[serde(flatten)]
+    pub details: Option<Details>,
+}
+
+/// Who did it and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Details {
+    /// Who: a uid.
+    pub uid: u32,
+    /// By which way.
+    pub via: String,
+    /// The host that has the address since.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fixed_address: Option<crate::model::FixedIp>,
+    /// The host that had it before.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub previous_fixed_address: Option<crate::model::FixedIp>,
+    /// What an association waits for, or what was repaired.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
+
+impl Monitored {
+    /// A part of the state.
+    #[must_use]
+    pub fn state(snapshot: &Snapshot, addresses: Vec<Address>, ready: bool) -> Self {
+        Self {
+            sequence: snapshot.state.sequence().0,
+            revision: Some(snapshot.state.revision().0),
+            ready,
+            addresses: Some(addresses),
+            event: None,
+        }
+    }
+
+    /// An event, with who and why when `everything` may be told.
+    #[must_use]
+    pub fn event(published: &Published, everything: bool) -> Self {
+        let EventInfo {
+            sequence,
+            revision,
+            at,
+            uid,
+            via,
+            verb,
+            floating_ip,
+            fixed_address,
+            previous_fixed_address,
+            reason,
+        } = EventInfo::from(&published.event);
+        let details = Details {
+            uid,
+            via,
+            fixed_address,
+            previous_fixed_address,
+            reason,
+        };
+        Self {
+            sequence,
+            revision,
+            ready: true,
+            addresses: None,
+            event: Some(Notice {
+                verb,
+                at,
+                floating_ip,
+                state: published
+                    .state
+                    .as_ref()
+                    .map(|state| state.as_str().to_owned()),
+                details: everything.then_some(details),
+            }),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! A controller over a kernel in memory and a real store, for tests.
+#![allow(dead_code, reason = "each test crate uses a part of it")]
+
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ipfloater::authority::{Authority, Subject};
+use ipfloater::control::{Controller, Handle, Message, Parts, Rejection};
+use ipfloater::kernel::{Announcer, FakeKernel};
+use ipfloater::model::{AddressRange, Pool, PoolName, Site, Via};
+use ipfloater::request::{Allocate, Associate, Disassociate, Outcome, Release, Request};
+use ipfloater::store::SqliteStore;
+
+/// A site with two addresses of each family and everything private that the
+/// tests use.
+pub(crate) fn site() -> Site {
+    let range = |first: &str, last: &str| {
+        AddressRange::new(first.parse().unwrap(), last.parse().unwrap())
+            .expect("the range is a constant")
+    };
+    Site {
+        pools: vec![Pool {
+            name: PoolName::default_pool(),
+            ranges: vec![
+                range("198.51.100.7", "198.51.100.8"),
+                range("2001:db8::7", "2001:db8::8"),
+            ],
+            interface: None,
+            routed: false,
+        }],
+        private: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
+        guard: true,
+        block_free: true,
+    }
+}
+
+/// A running controller.
+pub(crate) struct Running {
+    pub(crate) handle: Handle,
+    controller: JoinHandle<()>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Running {
+    /// Starts a controller on a store and a kernel, as the daemon does.
+    pub(crate) fn start(kernel: &FakeKernel, state_directory: &Path) -> Self {
+        Self::try_start(kernel, state_directory, site()).expect("the controller starts")
+    }
+
+    pub(crate) fn try_start(
+        kernel: &FakeKernel,
+        state_directory: &Path,
+        site: Site,
+    ) -> Result<Self, String> {
+        let store = SqliteStore::open(state_directory).map_err(|error| error.to_string())?;
+        let (controller, handle) = Controller::start(Parts {
+            store: Box::new(store),
+            kernel: Box::new(kernel.clone()),
+            flows: kernel.flows(),
+            announcer: Announcer::start(kernel.neighbours()).expect("a thread starts"),
+            site,
+            warnings: Vec::new(),
+            simulated: true,
+        })
+        .map_err(|error| error.to_string())?;
+        let controller = std::thread::spawn(|| controller.run());
+        let mut watch = kernel.watch();
+        let watcher = handle.clone();
+        watcher.tell(Message::Watching);
+        std::thread::spawn(move || {
+            while let Ok(noticed) = watch.next() {
+                watcher.tell(Message::Noticed(noticed));
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        Ok(Running {
+            handle,
+            controller,
+            runtime,
+        })
+    }
+
+    /// Has root's request carried out.
+    pub(crate) fn ask(&self, request: Request) -> Result<Outcome, Rejection> {
+        let root = Subject {
+            uid: 0,
+            via: Via::Varlink,
+        };
+        let request = Authority::of_this_process()
+            .authorize(root, request)
+            .expect("root may");
+        self.runtime.block_on(self.handle.submit(request))
+    }
+
+    /// Stops it as SIGTERM does.
+    pub(crate) fn stop(self) {
+        self.handle.tell(Message::Stop);
+        self.controller
+            .join()
+            .expect("the controller does not panic");
+    }
+
+    /// Waits until something holds of what is shown, or fails with what is.
+    pub(crate) fn wait_until(
+        &self,
+        what: &str,
+        holds: impl Fn(&ipfloater::control::Snapshot) -> bool,
+    ) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !holds(&self.handle.snapshot()) {
+            assert!(
+                Instant::now() < deadline,
+                "{what}: {:?}",
+                self.handle.snapshot()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+pub(crate) fn allocate(floating: &str) -> Request {
+    Request::Allocate(Allocate {
+        floating: Some(floating.parse().unwrap()),
+        pool: None,
+    })
+}
+
+pub(crate) fn associate(floating: &str, fixed: &str) -> Request {
+    Request::Associate(Associate {
+        floating: Some(floating.parse().unwrap()),
+        fixed: fixed.parse().unwrap(),
+        pool: None,
+        reassociate: true,
+    })
+}
+
+pub(crate) fn disassociate(address: &str) -> Request {
+    Request::Disassociate(Disassociate {
+        address: address.parse().unwrap(),
+    })
+}
+
+pub(crate) fn release(address: &str) -> Request {
+    Request::Release(Release {
+        address: address.parse().unwrap(),
+    })
+}

@@ -1,0 +1,250 @@
+//! The controller over a kernel in memory: what a request does to the kernel,
+//! what is repaired, what waits, and what a reader is told.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{Running, associate, disassociate, release};
+use ipfloater::control::AddressState;
+use ipfloater::dataplane::Cut;
+use ipfloater::kernel::{FakeKernel, Noticed};
+use ipfloater::model::{EventKind, FloatingIp, PendingReason};
+use tempfile::TempDir;
+
+fn floating(text: &str) -> FloatingIp {
+    text.parse().unwrap()
+}
+
+#[test]
+fn an_association_is_in_the_kernel_when_the_answer_comes() {
+    let (kernel, directory) = (FakeKernel::simulated(), TempDir::new().unwrap());
+    let running = Running::start(&kernel, directory.path());
+    let outcome = running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
+    assert!(outcome.changed && outcome.pending.is_none());
+    assert_eq!(
+        kernel.to_text(),
+        "fixed_to_floating 10.0.0.5 : 198.51.100.7\n\
+         floating_to_fixed 198.51.100.7 : 10.0.0.5\n\
+         local 198.51.100.7 dev 2\n\
+         outside wan0\n\
+         pool 198.51.100.7-198.51.100.8\n\
+         pool 2001:db8::7-2001:db8::8\n\
+         table inet ipfloater\n"
+    );
+    running.stop();
+    assert!(
+        kernel.to_text().contains("floating_to_fixed 198.51.100.7"),
+        "stopping removes nothing"
+    );
+}
+
+#[test]
+fn asking_twice_changes_nothing_and_is_no_commit() {
+    let (kernel, directory) = (FakeKernel::simulated(), TempDir::new().unwrap());
+    let running = Running::start(&kernel, directory.path());
+    let first = running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
+    let second = running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
+    assert!(!second.changed);
+    assert_eq!(second.revision, first.revision);
+    assert_eq!(second.allocation, first.allocation);
+}
+
+#[test]
+fn flows_of_a_host_that_loses_its_address_are_cut_before_the_answer() {
+    let (kernel, directory) = (FakeKernel::simulated(), TempDir::new().unwrap());
+    let running = Running::start(&kernel, directory.path());
+    running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
+    for request in [
+        associate("198.51.100.7", "10.0.0.6"),
+        disassociate("198.51.100.7"),
+        associate("198.51.100.7", "10.0.0.6"),
+        release("198.51.100.7"),
+    ] {
+        let before = kernel
+            .cuts()
+            .iter()
+            .filter(|cut| **cut == Cut::Floating(floating("198.51.100.7")))
+            .count();
+        let outcome = running.ask(request).unwrap();
+        let after = kernel
+            .cuts()
+            .iter()
+            .filter(|cut| **cut == Cut::Floating(floating("198.51.100.7")))
+            .count();
+        if outcome.previous.is_some() {
+            assert!(after > before, "{outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn what_somebody_else_removes_is_put_back_and_counted() {
+    let (kernel, directory) = (FakeKernel::simulated(), TempDir::new().unwrap());
+    let running = Running::start(&kernel, directory.path());
+    running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
+    let whole = kernel.to_text();
+    for (repairs, (what, notice)) in [
+        ("table", Noticed::Table),
+        ("element", Noticed::Lost),
+        ("presence", Noticed::Links),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        kernel.tamper(notice, |held| match what {
+            "table" => {
+                held.table = None;
+                held.floating_to_fixed.clear();
+                held.fixed_to_floating.clear();
+                held.pool.clear();
+                held.outside.clear();
+            }
+            "element" => held.floating_to_fixed.clear(),
+            _ => held.presence.clear(),
+        });
+        running.wait_until(what, |snapshot| {
+            snapshot.health.repairs == repairs as u64 + 1
+        });
+        assert_eq!(kernel.to_text(), whole, "{what}");
+    }
+}
+
+#[test]
+fn an_association_waits_for_its_interface_and_says_so() {
+    let (kernel, directory) = (FakeKernel::simulated(), TempDir::new().unwrap());
+    let wan0 = "wan0".parse().unwrap();
+    let running = Running::start(&kernel, directory.path());
+    let link = Arc::new(std::sync::Mutex::new(None));
+    let taken = link.clone();
+    kernel.tamper(Noticed::Links, |held| {
+        *taken.lock().unwrap() = held.links.remove(&wan0)
+    });
+    running.wait_until("nothing is associated yet", |snapshot| {
+        snapshot.pending.is_empty()
+    });
+    // The notice may not have been taken yet; the answer is right in both cases
+    // once it has been.
+    running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
+    running.wait_until("pending", |snapshot| {
+        snapshot.state_of(floating("198.51.100.7"))
+            == AddressState::Pending(PendingReason::InterfaceMissing(wan0.clone()))
+    });
+    kernel.tamper(Noticed::Links, |held| {
+        held.links
+            .insert(wan0.clone(), link.lock().unwrap().take().unwrap());
+    });
+    running.wait_until("active", |snapshot| {
+        snapshot.state_of(floating("198.51.100.7")) == AddressState::Active
+    });
+    assert!(kernel.to_text().contains("local 198.51.100.7 dev 2"));
+}
+
+#[test]
+fn a_default_route_that_is_gone_for_a_while_cuts_nothing() {
+    let (kernel, directory) = (FakeKernel::simulated(), TempDir::new().unwrap());
+    let running = Running::start(&kernel, directory.path());
+    running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
+    running.ask(associate("2001:db8::7", "fd00::5")).unwrap();
+    let whole = kernel.to_text();
+    kernel.tamper(Noticed::Links, |held| {
+        held.default_route4 = None;
+        held.default_route6 = None;
+    });
+    // Its interface is remembered, also for what comes now.
+    let outcome = running.ask(associate("198.51.100.8", "10.0.0.6")).unwrap();
+    assert_eq!(outcome.pending, None);
+    running.ask(release("198.51.100.8")).unwrap();
+    assert_eq!(kernel.to_text(), whole);
+    running.stop();
+    // A start that cannot tell leaves what it finds.
+    let again = Running::start(&kernel, directory.path());
+    assert_eq!(kernel.to_text(), whole);
+    assert!(again.handle.snapshot().pending.is_empty());
+}
+
+#[test]
+fn a_kernel_that_refuses_makes_it_pending_and_is_tried_again() {
+    let (kernel, directory) = (FakeKernel::simulated(), TempDir::new().unwrap());
+    let running = Running::start(&kernel, directory.path());
+    // Whatever the start still had to look at is over once this is answered.
+    running.ask(associate("198.51.100.8", "10.0.0.9")).unwrap();
+    kernel.set_fuse(Some(0));
+    let outcome = running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
+    assert!(outcome.changed, "it is committed");
+    assert!(
+        matches!(outcome.pending, Some(PendingReason::Kernel(_))),
+        "{outcome:?}"
+    );
+    assert!(!running.handle.snapshot().health.problems.is_empty());
+    kernel.set_fuse(None);
+    running.wait_until("active", |snapshot| {
+        snapshot.state_of(floating("198.51.100.7")) == AddressState::Active
+    });
+    running.wait_until("healthy", |snapshot| snapshot.health.problems.is_empty());
+}
+
+#[test]
+fn a_subscriber_is_told_what_happened_in_order() {
+    let (kernel, directory) = (FakeKernel::simulated(), TempDir::new().unwrap());
+    let running = Running::start(&kernel, directory.path());
+    let (snapshot, mut events) = running.handle.subscribe();
+    running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
+    running.ask(release("198.51.100.7")).unwrap();
+    let mut last = snapshot.state.sequence();
+    let mut verbs = Vec::new();
+    while let Ok(published) = events.try_recv() {
+        assert_eq!(published.event.sequence, last.next());
+        last = published.event.sequence;
+        assert!(matches!(published.event.kind, EventKind::Changed(_)));
+        verbs.push((
+            published.event.kind.verb(),
+            published.state.as_ref().map(AddressState::as_str),
+        ));
+    }
+    assert_eq!(
+        verbs,
+        [
+            ("allocate", Some("active")),
+            ("associate", Some("active")),
+            ("release", Some("free"))
+        ]
+    );
+}
+
+#[test]
+fn many_requests_at_once_have_one_commit_and_each_its_own_answer() {
+    let (kernel, directory) = (FakeKernel::simulated(), TempDir::new().unwrap());
+    let running = Running::start(&kernel, directory.path());
+    let clash = running.ask(associate("198.51.100.7", "192.0.2.5"));
+    assert!(clash.is_err());
+    let free: Vec<_> = (0..8)
+        .map(|host| {
+            let handle = running.handle.clone();
+            std::thread::spawn(move || {
+                let root = ipfloater::authority::Subject {
+                    uid: 0,
+                    via: ipfloater::model::Via::Dbus,
+                };
+                let request =
+                    ipfloater::request::Request::Associate(ipfloater::request::Associate {
+                        floating: None,
+                        fixed: format!("10.0.0.{}", 10 + host).parse().unwrap(),
+                        pool: None,
+                        reassociate: false,
+                    });
+                let request = ipfloater::authority::Authority::of_this_process()
+                    .authorize(root, request)
+                    .unwrap();
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .build()
+                    .unwrap();
+                runtime.block_on(handle.submit(request))
+            })
+        })
+        .map(|thread| thread.join().unwrap())
+        .collect();
+    let granted = free.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!(granted, 2, "the pool has two IPv4 addresses: {free:?}");
+    assert_eq!(running.handle.snapshot().state.associated(), 2);
+}

@@ -1,0 +1,149 @@
+//! The bytes of nf_tables batches, compared with files in `golden/`.
+//!
+//! One paragraph a message, 16 bytes a line. Headers are in the byte order of
+//! the machine; the files hold those of a little-endian one.
+#![cfg(target_endian = "little")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use ipfloater::dataplane::{Element, Ruleset, Transaction};
+use ipfloater::kernel::nft::{Batch, Dialect};
+use ipfloater::model::{AddressRange, Site};
+
+const TODAY: Dialect = Dialect {
+    table_owner: true,
+    map_keys: true,
+};
+
+const OLD: Dialect = Dialect {
+    table_owner: false,
+    map_keys: false,
+};
+
+fn readable(mut bytes: &[u8]) -> String {
+    let mut text = String::new();
+    while !bytes.is_empty() {
+        let length = u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize;
+        let (message, rest) = bytes.split_at(length);
+        for line in message.chunks(16) {
+            let words: Vec<_> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+            writeln!(text, "{}", words.join(" ")).unwrap();
+        }
+        if !rest.is_empty() {
+            text.push('\n');
+        }
+        bytes = rest;
+    }
+    text
+}
+
+fn assert_golden(name: &str, batch: &Batch) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    let written = readable(batch.bytes());
+    if std::env::var_os("IPFLOATER_BLESS").is_some() {
+        std::fs::write(&path, &written).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap();
+    assert!(
+        written == golden,
+        "{} differs; IPFLOATER_BLESS=1 rewrites it, and git diff shows how",
+        path.display()
+    );
+}
+
+fn tie(floating: &str, fixed: &str) -> [Element; 2] {
+    let (floating, fixed) = (floating.parse().unwrap(), fixed.parse().unwrap());
+    [
+        Element::FloatingToFixed(floating, fixed),
+        Element::FixedToFloating(fixed, floating),
+    ]
+}
+
+fn first_build() -> Transaction {
+    let site = Site {
+        pools: Vec::new(),
+        private: Vec::new(),
+        guard: true,
+        block_free: true,
+    };
+    let range = |first: &str, last: &str| {
+        AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()
+    };
+    let mut add = vec![Element::Outside("wan0".parse().unwrap())];
+    add.extend(tie("198.51.100.7", "10.0.0.5"));
+    add.extend(tie("2001:db8:1::7", "fd00::5"));
+    Transaction {
+        rebuild: Some(Ruleset::new(&site, |_| 1_024)),
+        pool: Some(vec![
+            range("198.51.100.0", "198.51.100.255"),
+            range("2001:db8:1::", "2001:db8:1::ffff"),
+        ]),
+        remove: Vec::new(),
+        add,
+    }
+}
+
+#[test]
+fn the_first_build_of_the_table() {
+    let batch = Batch::new(1, TODAY, true, &first_build());
+    assert_golden("first-build.hex", &batch);
+}
+
+#[test]
+fn the_first_build_of_the_table_on_an_old_kernel() {
+    let batch = Batch::new(1, OLD, false, &first_build());
+    assert_golden("first-build-old-kernel.hex", &batch);
+}
+
+#[test]
+fn a_move_removes_and_adds_in_one_batch() {
+    let transaction = Transaction {
+        remove: tie("198.51.100.7", "10.0.0.5").to_vec(),
+        add: tie("198.51.100.7", "10.0.0.9").to_vec(),
+        ..Transaction::default()
+    };
+    assert_golden("move.hex", &Batch::new(1, TODAY, false, &transaction));
+}
+
+#[test]
+fn a_removal_names_only_the_keys() {
+    let transaction = Transaction {
+        remove: tie("2001:db8:1::7", "fd00::5").to_vec(),
+        ..Transaction::default()
+    };
+    assert_golden("removal.hex", &Batch::new(1, TODAY, false, &transaction));
+}
+
+#[test]
+fn an_empty_transaction_adopts_the_table() {
+    let batch = Batch::new(1, TODAY, true, &Transaction::default());
+    assert_golden("adoption.hex", &batch);
+}
+
+#[test]
+fn every_message_of_a_big_batch_keeps_its_lists_below_64_kib() {
+    let mut transaction = first_build();
+    for number in 0..100_000_u32 {
+        let (high, low) = (number >> 16, number & 0xffff);
+        let pair = tie(
+            &format!("2001:db8:1::{high:x}:{low:x}"),
+            &format!("fd00::{high:x}:{low:x}"),
+        );
+        transaction.add.extend(pair);
+    }
+    let batch = Batch::new(1, TODAY, true, &transaction);
+    let mut bytes = batch.bytes();
+    let mut messages = 0;
+    while !bytes.is_empty() {
+        let length = u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize;
+        let sequence = u32::from_le_bytes(bytes[8..12].try_into().unwrap());
+        assert!(length < 64 * 1024 && length.is_multiple_of(4), "{length}");
+        messages += 1;
+        assert_eq!(sequence, messages);
+        bytes = &bytes[length..];
+    }
+    assert_eq!(batch.next_sequence(), messages + 1);
+}

@@ -1,0 +1,531 @@
+//! The table on a real kernel, each test in a network namespace of its own.
+//! They need root, nft(8), and nothing else.
+
+#![allow(
+    clippy::disallowed_types,
+    reason = "a test may start programs; the daemon may not"
+)]
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Command;
+
+use ipfloater::dataplane::{Element, Observed, Ruleset, Transaction};
+use ipfloater::kernel::{Hidden, Kernel, LinuxKernel};
+use ipfloater::model::{AddressRange, FixedIp, FloatingIp, Site};
+use nix::sched::{CloneFlags, unshare};
+
+/// Runs a test in a thread with a network namespace of its own, which ends with
+/// the thread.
+fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
+        test();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Runs nft(8) and returns what it printed, or what it complained about.
+fn try_nft(arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new("nft").args(arguments).output().unwrap();
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout).unwrap())
+    } else {
+        Err(String::from_utf8(output.stderr).unwrap())
+    }
+}
+
+fn nft(command: &str) -> String {
+    try_nft(&command.split(' ').collect::<Vec<_>>()).unwrap()
+}
+
+/// As on a kernel before 6.5.
+const PLAIN: Hidden = Hidden {
+    table_owner: true,
+    conntrack_filter: true,
+    map_keys: true,
+};
+
+fn open() -> LinuxKernel {
+    LinuxKernel::open(Hidden::default()).unwrap()
+}
+
+fn open_plain() -> LinuxKernel {
+    LinuxKernel::open(PLAIN).unwrap()
+}
+
+fn ruleset(guard: bool, block_free: bool) -> Ruleset {
+    let site = Site {
+        pools: Vec::new(),
+        private: Vec::new(),
+        guard,
+        block_free,
+    };
+    Ruleset::new(&site, |_| 1_024)
+}
+
+fn floating(text: &str) -> FloatingIp {
+    text.parse().unwrap()
+}
+
+fn fixed(text: &str) -> FixedIp {
+    text.parse().unwrap()
+}
+
+fn range(first: &str, last: &str) -> AddressRange {
+    AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()
+}
+
+/// Both elements of an association.
+fn tie(floating_ip: &str, fixed_ip: &str) -> [Element; 2] {
+    let (floating, fixed) = (floating(floating_ip), fixed(fixed_ip));
+    [
+        Element::FloatingToFixed(floating, fixed),
+        Element::FixedToFloating(fixed, floating),
+    ]
+}
+
+fn outside(name: &str) -> Element {
+    Element::Outside(name.parse().unwrap())
+}
+
+/// The first build of the table, with one association of each family.
+fn first_build() -> Transaction {
+    let mut add = vec![outside("wan0")];
+    add.extend(tie("198.51.100.7", "10.0.0.5"));
+    add.extend(tie("2001:db8:1::7", "fd00::5"));
+    Transaction {
+        rebuild: Some(ruleset(true, true)),
+        pool: Some(vec![
+            range("198.51.100.0", "198.51.100.255"),
+            range("203.0.113.8", "203.0.113.20"),
+            range("2001:db8:1::", "2001:db8:1::ffff"),
+        ]),
+        remove: Vec::new(),
+        add,
+    }
+}
+
+/// What is there after these transactions, as the controller keeps it.
+fn noted(transactions: &[&Transaction]) -> Observed {
+    let mut observed = Observed::default();
+    for transaction in transactions {
+        observed.note(transaction);
+    }
+    observed
+}
+
+/// What is there of the table, without interfaces and routes, which every
+/// namespace has.
+fn observe(kernel: &mut LinuxKernel) -> Observed {
+    let seen = kernel.observe().unwrap();
+    Observed {
+        table: seen.table,
+        floating_to_fixed: seen.floating_to_fixed,
+        fixed_to_floating: seen.fixed_to_floating,
+        pool: seen.pool,
+        outside: seen.outside,
+        ..Observed::default()
+    }
+}
+
+#[test]
+fn what_was_built_is_seen_again() {
+    for guard in [false, true] {
+        for block_free in [false, true] {
+            for hidden in [Hidden::default(), PLAIN] {
+                in_namespace(move || {
+                    let mut build = first_build();
+                    build.rebuild = Some(ruleset(guard, block_free));
+                    let mut kernel = LinuxKernel::open(hidden).unwrap();
+                    kernel.transact(&build).unwrap();
+                    assert_eq!(observe(&mut kernel), noted(&[&build]));
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn the_table_reads_well_in_nft() {
+    in_namespace(|| {
+        let mut kernel = open();
+        kernel.transact(&first_build()).unwrap();
+        let version = nft("--version");
+        let table = nft("list table inet ipfloater");
+        // nft names the owner's process, which here is that of the test.
+        let (_, rest) = table.split_once('\n').unwrap();
+        let printed = format!(
+            "# nft list table inet ipfloater, as printed by {version}\
+             table inet ipfloater {{\n{rest}"
+        );
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/ruleset.nft");
+        if std::env::var_os("IPFLOATER_BLESS").is_some() {
+            std::fs::write(&path, &printed).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            printed,
+            golden,
+            "{} differs; IPFLOATER_BLESS=1 rewrites it",
+            path.display()
+        );
+    });
+}
+
+#[test]
+fn a_move_and_a_removal_leave_exactly_the_rest() {
+    in_namespace(|| {
+        let mut kernel = open();
+        let build = first_build();
+        kernel.transact(&build).unwrap();
+
+        let moved = Transaction {
+            remove: tie("198.51.100.7", "10.0.0.5").to_vec(),
+            add: tie("198.51.100.7", "10.0.0.9").to_vec(),
+            ..Transaction::default()
+        };
+        kernel.transact(&moved).unwrap();
+        assert_eq!(observe(&mut kernel), noted(&[&build, &moved]));
+
+        let removed = Transaction {
+            remove: tie("2001:db8:1::7", "fd00::5").to_vec(),
+            ..Transaction::default()
+        };
+        kernel.transact(&removed).unwrap();
+        assert_eq!(observe(&mut kernel), noted(&[&build, &moved, &removed]));
+    });
+}
+
+#[test]
+fn a_table_is_rebuilt_over_the_one_that_is_there() {
+    for hidden in [Hidden::default(), PLAIN] {
+        in_namespace(move || {
+            let mut kernel = LinuxKernel::open(hidden).unwrap();
+            kernel.transact(&first_build()).unwrap();
+            let smaller = Transaction {
+                rebuild: Some(ruleset(false, false)),
+                pool: Some(vec![range("192.0.2.0", "192.0.2.7")]),
+                remove: Vec::new(),
+                add: tie("192.0.2.1", "10.0.0.5").to_vec(),
+            };
+            kernel.transact(&smaller).unwrap();
+            assert_eq!(observe(&mut kernel), noted(&[&smaller]));
+        });
+    }
+}
+
+#[test]
+fn a_table_that_an_earlier_daemon_left_is_adopted_as_it_is() {
+    in_namespace(|| {
+        let build = first_build();
+        let mut earlier = open();
+        earlier.transact(&build).unwrap();
+        drop(earlier);
+
+        let mut kernel = open();
+        assert_eq!(observe(&mut kernel), noted(&[&build]));
+        let complaint = try_nft(&["flush table inet ipfloater"]);
+        assert_eq!(complaint, Ok(String::new()), "an orphan is anybody's");
+        kernel.transact(&build).unwrap();
+        drop(kernel);
+
+        let mut kernel = open();
+        kernel.transact(&Transaction::default()).unwrap();
+        assert_eq!(observe(&mut kernel), noted(&[&build]));
+        nft("flush ruleset");
+        assert_eq!(observe(&mut kernel), noted(&[&build]));
+    });
+}
+
+#[test]
+fn an_adopted_table_can_be_rebuilt() {
+    in_namespace(|| {
+        let mut earlier = open();
+        earlier.transact(&first_build()).unwrap();
+        drop(earlier);
+
+        let mut kernel = open();
+        let mut build = first_build();
+        build.rebuild = Some(ruleset(false, true));
+        kernel.transact(&build).unwrap();
+        assert_eq!(observe(&mut kernel), noted(&[&build]));
+    });
+}
+
+#[test]
+fn nobody_else_can_alter_an_owned_table() {
+    in_namespace(|| {
+        let build = first_build();
+        let mut kernel = open();
+        assert!(kernel.features().table_owner, "Linux 6.9 or newer");
+        kernel.transact(&build).unwrap();
+        nft("flush ruleset");
+        for command in [
+            "flush table inet ipfloater",
+            "delete table inet ipfloater",
+            "add rule inet ipfloater to_fixed accept",
+            "delete element inet ipfloater outside { wan0 }",
+        ] {
+            let complaint = try_nft(&[command]).unwrap_err();
+            assert!(
+                complaint.contains("not permitted"),
+                "{command}: {complaint}"
+            );
+        }
+        assert_eq!(observe(&mut kernel), noted(&[&build]));
+    });
+}
+
+#[test]
+fn a_second_daemon_is_told_about_the_first() {
+    in_namespace(|| {
+        let build = first_build();
+        let mut first = open();
+        first.transact(&build).unwrap();
+        for transaction in [Transaction::default(), first_build()] {
+            let error = open().transact(&transaction).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "altering table inet ipfloater (the table): Operation not permitted (os error 1) \
+                 (another ipfloaterd is running in this network namespace; stop that one first)"
+            );
+        }
+        assert_eq!(observe(&mut first), noted(&[&build]));
+    });
+}
+
+#[test]
+fn a_table_that_cannot_be_owned_as_it_is_has_to_be_rebuilt() {
+    in_namespace(|| {
+        let build = first_build();
+        open_plain().transact(&build).unwrap();
+        let mut kernel = open();
+        let seen = observe(&mut kernel);
+        assert_eq!(seen.table, None);
+        // What the rebuilt table keeps is still seen.
+        assert_eq!(seen.outside, noted(&[&build]).outside);
+        kernel.transact(&build).unwrap();
+        assert_eq!(observe(&mut kernel), noted(&[&build]));
+        nft("flush ruleset");
+        assert_eq!(observe(&mut kernel), noted(&[&build]));
+    });
+}
+
+#[test]
+fn every_edit_by_somebody_else_is_seen() {
+    for command in [
+        "flush ruleset",
+        "flush table inet ipfloater",
+        "delete table inet ipfloater",
+        "add rule inet ipfloater to_fixed accept",
+        "insert rule inet ipfloater to_fixed counter",
+        "add rule inet ipfloater hairpin snat ip to 192.0.2.1",
+        "add chain inet ipfloater another",
+        "add set inet ipfloater another { type ipv4_addr; }",
+        "flush chain inet ipfloater bypassed",
+        "add chain inet ipfloater guard_forward { policy drop; }",
+        "add table inet ipfloater { flags dormant; }",
+        "delete element inet ipfloater outside { wan0 }",
+        "add element inet ipfloater outside { lan0 }",
+        "delete element inet ipfloater pool4 { 203.0.113.8-203.0.113.20 }",
+        "add element inet ipfloater pool4 { 192.0.2.1 }",
+        "add element inet ipfloater pool6 { 2001:db8:2::/64 }",
+        "delete element inet ipfloater floating_to_fixed4 { 198.51.100.7 }",
+        "add element inet ipfloater floating_to_fixed4 { 198.51.100.8 : 10.0.0.8 }",
+        "add element inet ipfloater fixed_to_floating6 { fd00::6 : 2001:db8:1::6 }",
+        "add element inet ipfloater floating_to_fixed4 { 127.0.0.1 : 10.0.0.8 }",
+    ] {
+        in_namespace(move || {
+            let build = first_build();
+            let mut kernel = open_plain();
+            kernel.transact(&build).unwrap();
+            let before = observe(&mut kernel);
+            assert_eq!(before, noted(&[&build]));
+            let generation = kernel.generation().unwrap();
+            try_nft(&[command]).unwrap();
+            assert_ne!(observe(&mut kernel), before, "{command}");
+            assert_ne!(kernel.generation().unwrap(), generation, "{command}");
+
+            kernel.transact(&build).unwrap();
+            assert_eq!(observe(&mut kernel), before, "repaired after {command}");
+        });
+    }
+}
+
+#[test]
+fn the_tables_of_others_do_not_matter() {
+    in_namespace(|| {
+        let build = first_build();
+        let mut kernel = open();
+        nft("add table ip ipfloater");
+        nft("add chain ip ipfloater to_fixed");
+        nft("add table inet other");
+        nft("add chain inet other to_fixed");
+        assert_eq!(observe(&mut kernel), Observed::default());
+        kernel.transact(&build).unwrap();
+        assert_eq!(observe(&mut kernel), noted(&[&build]));
+    });
+}
+
+#[test]
+fn a_hundred_thousand_associations_are_loaded_and_seen_again() {
+    in_namespace(|| {
+        let mut build = first_build();
+        build.rebuild = Some(Ruleset::new(
+            &Site {
+                pools: Vec::new(),
+                private: Vec::new(),
+                guard: true,
+                block_free: true,
+            },
+            |_| Ruleset::size_for(100_001),
+        ));
+        for number in 0..100_000_u32 {
+            let floating = Ipv4Addr::from_bits(0xc612_0000 + number).to_string();
+            let fixed = Ipv4Addr::from_bits(0x0a00_1000 + number).to_string();
+            build.add.extend(tie(&floating, &fixed));
+        }
+        let mut kernel = open();
+        kernel.transact(&build).unwrap();
+        // Not assert_eq: nobody reads 100,000 addresses twice.
+        let seen = observe(&mut kernel);
+        assert_eq!(seen.floating_to_fixed.len(), 100_002);
+        assert!(seen == noted(&[&build]));
+
+        let removed = Transaction {
+            remove: build.add.split_off(1),
+            ..Transaction::default()
+        };
+        kernel.transact(&removed).unwrap();
+        assert!(observe(&mut kernel) == noted(&[&build]));
+    });
+}
+
+#[test]
+fn pools_reach_to_the_highest_addresses() {
+    let everything = [
+        range("0.0.0.0", "255.255.255.255"),
+        range("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+    ];
+    let ends = [
+        range("0.0.0.0", "0.0.0.0"),
+        range("198.51.100.9", "198.51.100.9"),
+        range("198.51.100.11", "198.51.100.11"),
+        range("255.255.255.250", "255.255.255.255"),
+        range("::", "::"),
+        range("ffff::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+    ];
+    let nearly = [
+        range("255.255.255.253", "255.255.255.254"),
+        range("ffff::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe"),
+    ];
+    let many: Vec<_> = (0..3_000_u32)
+        .map(|number| Ipv4Addr::from_bits(0xc612_0000 + 3 * number))
+        .map(|address| AddressRange::single(address.into()))
+        .collect();
+    in_namespace(move || {
+        let mut kernel = open();
+        kernel.transact(&first_build()).unwrap();
+        for pool in [&everything[..], &ends, &nearly, &many, &[], &ends] {
+            let replaced = Transaction {
+                pool: Some(pool.to_vec()),
+                ..Transaction::default()
+            };
+            kernel.transact(&replaced).unwrap();
+            assert_eq!(observe(&mut kernel).pool, pool);
+        }
+        assert!(
+            nft("list set inet ipfloater pool4").contains(
+                "elements = { 0.0.0.0, 198.51.100.9,\n\t\t\t     198.51.100.11, \
+                 255.255.255.250-255.255.255.255 }"
+            ),
+            "{}",
+            nft("list set inet ipfloater pool4")
+        );
+    });
+}
+
+#[test]
+fn an_error_names_the_element_that_the_kernel_refused() {
+    let [to_fixed, to_floating] = tie("198.51.100.7", "10.0.0.9");
+    let [absent, _] = tie("198.51.100.99", "10.0.0.99");
+    let [absent6, _] = tie("2001:db8:1::99", "fd00::99");
+    let many = || tie("198.51.100.50", "10.0.0.50").into_iter();
+    let cases = [
+        (
+            vec![],
+            many().chain([to_fixed]).collect(),
+            "adding element 198.51.100.7 : 10.0.0.9 of floating_to_fixed4): File exists",
+        ),
+        (vec![], many().chain([to_floating]).collect(), ""),
+        (
+            vec![absent],
+            vec![],
+            "removing element 198.51.100.99 of floating_to_fixed4): No such file or directory",
+        ),
+        (
+            vec![absent6],
+            vec![],
+            "removing element 2001:db8:1::99 of floating_to_fixed6): No such file or directory",
+        ),
+        (
+            vec![outside("lan0")],
+            vec![],
+            "removing element lan0 of outside): No such file or directory",
+        ),
+    ];
+    for (remove, add, expected) in cases {
+        in_namespace(move || {
+            let mut kernel = open();
+            let build = first_build();
+            kernel.transact(&build).unwrap();
+            let transaction = Transaction {
+                remove,
+                add,
+                ..Transaction::default()
+            };
+            match kernel.transact(&transaction) {
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(!expected.is_empty() && text.contains(expected), "{text}");
+                    assert_eq!(observe(&mut kernel), noted(&[&build]), "all or nothing");
+                }
+                Ok(()) => assert_eq!(expected, ""),
+            }
+        });
+    }
+}
+
+#[test]
+fn a_full_map_refuses_and_says_so() {
+    in_namespace(|| {
+        let mut kernel = open();
+        let build = first_build();
+        kernel.transact(&build).unwrap();
+        let many = (0..2_000_u32).map(|number| {
+            let address = |base: u32| Ipv4Addr::from_bits(base + number);
+            Element::FloatingToFixed(
+                floating(&address(0xc612_0000).to_string()),
+                fixed(&address(0x0a00_1000).to_string()),
+            )
+        });
+        let transaction = Transaction {
+            add: many.collect(),
+            ..Transaction::default()
+        };
+        let error = kernel.transact(&transaction).unwrap_err().to_string();
+        assert!(error.contains("floating_to_fixed4"), "{error}");
+        assert_eq!(observe(&mut kernel), noted(&[&build]));
+    });
+}
+
+#[test]
+fn nothing_is_left_behind_by_opening() {
+    in_namespace(|| {
+        drop(open());
+        assert_eq!(nft("list ruleset"), "");
+    });
+}
