@@ -141,6 +141,29 @@ fn an_association_waits_for_its_interface_and_says_so() {
 }
 
 #[test]
+fn a_link_that_was_without_carrier_for_a_moment_is_told_again() {
+    let (kernel, directory) = (FakeKernel::simulated(), TempDir::new().unwrap());
+    let running = Running::start(&kernel, directory.path());
+    running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
+    let told = || kernel.announced().len();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let wait_for = |rounds: usize| {
+        while told() < rounds {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "announced {} times",
+                told()
+            );
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    };
+    wait_for(3);
+    // Whoever looks sees carrier before and after.
+    kernel.tamper(Noticed::Carrier(ipfloater::dataplane::IfIndex(2)), |_| {});
+    wait_for(4);
+}
+
+#[test]
 fn a_default_route_that_is_gone_for_a_while_cuts_nothing() {
     let (kernel, directory) = (FakeKernel::simulated(), TempDir::new().unwrap());
     let running = Running::start(&kernel, directory.path());

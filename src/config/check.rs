@@ -107,6 +107,12 @@ pub enum Misfit {
 #[must_use]
 pub fn check_against(site: &Site, observed: &Observed) -> Vec<Misfit> {
     let outside = outside(site, observed);
+    // What is inside can be told once all that is outside is there: a network
+    // on an interface that waits to be renamed may be the uplink's.
+    let is_known = !outside.is_empty()
+        && outside
+            .iter()
+            .all(|name| observed.links.contains_key(*name));
     let mut misfits = Vec::new();
     for pool in &site.pools {
         let name = || pool.name.clone();
@@ -137,9 +143,7 @@ pub fn check_against(site: &Site, observed: &Observed) -> Vec<Misfit> {
                 .ranges
                 .iter()
                 .find(|range| range.overlaps(&all_of(&net)));
-            if let Some(range) =
-                shared.filter(|_| !outside.is_empty() && !outside.contains(interface))
-            {
+            if let Some(range) = shared.filter(|_| is_known && !outside.contains(interface)) {
                 misfits.push(Misfit::InsideNetwork {
                     pool: name(),
                     addresses: *range,

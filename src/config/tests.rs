@@ -292,7 +292,16 @@ fn what_does_not_fit_the_router_is_named() {
             .unwrap()
             .site
     };
+    let link = |index| crate::dataplane::Link {
+        index: crate::dataplane::IfIndex(index),
+        up: true,
+        carrier: true,
+        mac: None,
+    };
     let mut observed = Observed {
+        links: [("eth0", 1), ("eth1", 2)]
+            .map(|(name, index)| (name.parse().unwrap(), link(index)))
+            .into(),
         default_route4: Some("eth0".parse().unwrap()),
         ..Observed::default()
     };
@@ -305,6 +314,7 @@ fn what_does_not_fit_the_router_is_named() {
     .map(|(net, interface)| RouterAddress {
         net: net.parse().unwrap(),
         interface: interface.parse().unwrap(),
+        secondary: false,
     })
     .to_vec();
     for (pool, expected) in [

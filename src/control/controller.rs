@@ -1,6 +1,6 @@
 //! The one place that knows the order of the stages.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime};
@@ -9,7 +9,7 @@ use rpds::RedBlackTreeMapSync;
 
 use crate::authority::Authorized;
 use crate::chain;
-use crate::dataplane::{Observed, Ruleset};
+use crate::dataplane::{IfIndex, Observed, Ruleset};
 use crate::kernel::{Announcer, Flows, Kernel, Noticed};
 use crate::model::{
     Actor, Change, Event, EventKind, Family, FloatingIp, PendingReason, Site, State, Timestamp, Via,
@@ -63,6 +63,9 @@ pub struct Controller {
     /// Addresses that were altered while the kernel refused: their flows are
     /// still to be cut.
     pub(super) uncut: HashSet<FloatingIp>,
+    /// Interfaces that had no carrier since the last look: what is answered for
+    /// there is to be announced.
+    pub(super) risen: BTreeSet<IfIndex>,
     /// What is wrong, by the part of the daemon that found it.
     pub(super) problems: BTreeMap<&'static str, String>,
     pub(super) repairs: u64,
@@ -115,6 +118,7 @@ impl Controller {
             generation: None,
             pending: RedBlackTreeMapSync::default(),
             uncut: HashSet::new(),
+            risen: BTreeSet::new(),
             problems: BTreeMap::new(),
             repairs: 0,
             store,
@@ -189,6 +193,10 @@ impl Controller {
                 let _ = reply.send(events.map_err(|error| Rejection::StoreFailed(chain(&error))));
             }
             Message::Noticed(Noticed::Links) => self.agenda.noticed(Look::Links, now),
+            Message::Noticed(Noticed::Carrier(index)) => {
+                self.risen.insert(index);
+                self.agenda.noticed(Look::Links, now);
+            }
             Message::Noticed(Noticed::Table | Noticed::Lost) => {
                 self.agenda.noticed(Look::Everything, now)
             }

@@ -155,8 +155,8 @@ impl Controller {
         self.certain = true;
 
         let delta = Delta::whole(&self.desired(), &self.observed);
-        let repaired = describe(&delta, &before, &self.observed);
-        let risen = risen(&before, &self.observed);
+        let mut risen = risen(&before, &self.observed);
+        risen.append(&mut self.risen);
         let applied = self.carry_out(&delta, false);
         let stale = delta
             .transaction
@@ -171,6 +171,7 @@ impl Controller {
         if applied.failure.is_some() {
             return None;
         }
+        let repaired = describe(&delta, &before, &self.observed);
         if delta.transaction.rebuild.is_some() {
             self.cutter.settle(self.associations());
         }

@@ -71,6 +71,7 @@ impl FakeKernel {
         let own = |net: &str, interface: &str| RouterAddress {
             net: net.parse().expect("the prefix is a constant"),
             interface: name(interface),
+            secondary: false,
         };
         let addresses = vec![
             own("10.0.0.1/24", "lan0"),

@@ -129,6 +129,8 @@ pub enum Noticed {
     Table,
     /// An interface, a route or an address.
     Links,
+    /// An interface has carrier again, be it for the shortest time without.
+    Carrier(IfIndex),
     /// Notifications were lost: anything may have happened.
     Lost,
 }

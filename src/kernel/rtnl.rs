@@ -56,6 +56,15 @@ pub(super) struct Route {
     interface: Option<u32>,
 }
 
+/// An address of an interface.
+struct Address {
+    address: IpAddr,
+    prefix: u8,
+    interface: u32,
+    protocol: u8,
+    secondary: bool,
+}
+
 impl Rtnl {
     /// Opens the socket.
     pub(crate) fn open() -> Result<Self, KernelError> {
@@ -111,16 +120,25 @@ impl Rtnl {
                 .presence
                 .extend(routes.iter().filter_map(Route::presence));
         }
-        for (address, prefix, index, protocol) in self.addresses()? {
-            let Ok(net) = IpNet::new(address, prefix) else {
+        for found in self.addresses()? {
+            let Ok(net) = IpNet::new(found.address, found.prefix) else {
                 continue;
             };
-            let ours = protocol == PROTOCOL && address.is_ipv6();
-            match FloatingIp::new(address) {
-                Ok(floating) if ours => drop(observed.presence.insert(floating, IfIndex(index))),
+            let ours = found.protocol == PROTOCOL && found.address.is_ipv6();
+            match FloatingIp::new(found.address) {
+                Ok(floating) if ours => {
+                    observed.presence.insert(floating, IfIndex(found.interface));
+                }
                 Ok(_) => {
-                    let own = name(Some(index)).map(|interface| RouterAddress { net, interface });
-                    observed.surroundings.addresses.extend(own);
+                    let own = |interface| RouterAddress {
+                        net,
+                        interface,
+                        secondary: found.secondary,
+                    };
+                    observed
+                        .surroundings
+                        .addresses
+                        .extend(name(Some(found.interface)).map(own));
                 }
                 // Loopback and link-local addresses are nobody's to forward to.
                 Err(_) => {}
@@ -232,8 +250,7 @@ impl Rtnl {
         )
     }
 
-    /// Address, prefix length, interface and protocol of each address.
-    fn addresses(&mut self) -> Result<Vec<(IpAddr, u8, u32, u8)>, KernelError> {
+    fn addresses(&mut self) -> Result<Vec<Address>, KernelError> {
         // struct ifaddrmsg: 8 bytes, family first.
         let request: &[u8] = &[0; 8];
         self.socket
@@ -336,9 +353,9 @@ pub(super) fn route(message: &Message<'_>) -> Option<Route> {
     Some(route)
 }
 
-fn address(message: &Message<'_>) -> Option<(IpAddr, u8, u32, u8)> {
+fn address(message: &Message<'_>) -> Option<Address> {
     let header = message.payload.get(..8)?;
-    let index = u32::from_ne_bytes(header[4..8].try_into().ok()?);
+    let flags = u32::from(header[2]);
     let (mut local, mut peer, mut protocol) = (None, None, 0);
     for (attribute, value) in Attributes::new(&message.payload[8..]) {
         match attribute {
@@ -349,7 +366,15 @@ fn address(message: &Message<'_>) -> Option<(IpAddr, u8, u32, u8)> {
             _ => {}
         }
     }
-    Some((local.or(peer)?, header[1], index, protocol))
+    let address = local.or(peer)?;
+    Some(Address {
+        address,
+        prefix: header[1],
+        interface: u32_of(&header[4..8])?,
+        protocol,
+        // Of IPv6 the same bit says that the address is a temporary one.
+        secondary: address.is_ipv4() && flags & libc::IFA_F_SECONDARY != 0,
+    })
 }
 
 fn ip(value: &[u8]) -> Option<IpAddr> {

@@ -5,7 +5,7 @@
 //! cannot concern us. It says only what kind of thing was altered; the
 //! controller looks for itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use neli::consts::rtnl::Rtm;
 use neli::consts::socket::NlFamily;
@@ -46,6 +46,8 @@ pub struct KernelWatch {
     ours: Ports,
     /// What was last said of each interface: many notifications repeat it.
     links: HashMap<u32, (InterfaceName, Link)>,
+    /// What was read and not yet told.
+    noticed: VecDeque<Noticed>,
 }
 
 impl KernelWatch {
@@ -60,27 +62,32 @@ impl KernelWatch {
             rtnl,
             ours,
             links: HashMap::new(),
+            noticed: VecDeque::new(),
         })
     }
 
-    /// Reads what has come to one of the sockets.
-    fn drain(&mut self) -> Result<Option<Noticed>, KernelError> {
-        let port = self.ours.nft;
-        let mut table = false;
-        while read(&mut self.nft, |message| {
-            table |= nft::concerns_us(&message, port)
-        })? {}
-        if table {
-            return Ok(Some(Noticed::Table));
-        }
+    /// Reads what has come to the sockets.
+    fn drain(&mut self) -> Result<(), KernelError> {
         let Self {
-            rtnl, ours, links, ..
+            nft,
+            rtnl,
+            ours,
+            links,
+            noticed,
         } = self;
-        let mut altered = false;
-        while read(rtnl, |message| {
-            altered |= message.port != ours.rtnl && concerns_us(&message, links);
+        let mut table = false;
+        while nft.receive(false, |message| {
+            table |= nft::concerns_us(&message, ours.nft)
         })? {}
-        Ok(altered.then_some(Noticed::Links))
+        let mut altered = false;
+        while rtnl.receive(false, |message| {
+            if message.port != ours.rtnl {
+                altered |= concerns_us(&message, links, noticed);
+            }
+        })? {}
+        noticed.extend(table.then_some(Noticed::Table));
+        noticed.extend(altered.then_some(Noticed::Links));
+        Ok(())
     }
 }
 
@@ -88,11 +95,13 @@ impl Watch for KernelWatch {
     fn next(&mut self) -> Result<Noticed, KernelError> {
         loop {
             match self.drain() {
-                Ok(Some(noticed)) => return Ok(noticed),
-                Ok(None) => {}
+                Ok(()) => {}
                 // What was lost may have been anything.
-                Err(error) if is_loss(&error.source) => return Ok(Noticed::Lost),
+                Err(error) if is_loss(&error.source) => self.noticed.push_back(Noticed::Lost),
                 Err(error) => return Err(error),
+            }
+            if let Some(noticed) = self.noticed.pop_front() {
+                return Ok(noticed);
             }
             let mut sockets = [&self.nft, &self.rtnl]
                 .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
@@ -104,18 +113,23 @@ impl Watch for KernelWatch {
     }
 }
 
-fn read(socket: &mut Socket, each: impl FnMut(Message<'_>)) -> Result<bool, KernelError> {
-    socket.receive(false, each)
-}
-
 /// Whether an interface, a default route, an address, or where we answer for a
 /// floating IP was altered.
-fn concerns_us(message: &Message<'_>, links: &mut HashMap<u32, (InterfaceName, Link)>) -> bool {
+fn concerns_us(
+    message: &Message<'_>,
+    links: &mut HashMap<u32, (InterfaceName, Link)>,
+    noticed: &mut VecDeque<Noticed>,
+) -> bool {
     match Rtm::from(message.kind) {
         Rtm::Newlink => rtnl::link(message).is_some_and(|(name, link)| {
+            let (index, carrier) = (link.index, link.carrier);
             let now = (name, link);
-            let index = now.1.index.0;
-            links.insert(index, now.clone()) != Some(now)
+            let before = links.insert(index.0, now.clone());
+            // Down and up again may be over before anybody looks.
+            if carrier && before.as_ref().is_some_and(|(_, before)| !before.carrier) {
+                noticed.push_back(Noticed::Carrier(index));
+            }
+            before != Some(now)
         }),
         Rtm::Dellink => {
             if let Some((_, link)) = rtnl::link(message) {

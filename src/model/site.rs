@@ -77,14 +77,17 @@ pub struct RouterAddress {
     pub net: IpNet,
     /// The interface that it is on.
     pub interface: InterfaceName,
+    /// Whether it came to a network that the interface was on already
+    /// (`IFA_F_SECONDARY`, rtnetlink(7)).
+    pub secondary: bool,
 }
 
 impl RouterAddress {
-    /// Whether there is more than the address itself behind it: not one that was
-    /// put there alone, as a /32 or /128, to have the router answer for it.
+    /// Whether the router is on a network by it: not one that was put there as
+    /// a /32 or /128, or beside another, to have the router answer for it.
     #[must_use]
     pub fn is_primary(&self) -> bool {
-        self.net.prefix_len() < self.net.max_prefix_len()
+        !self.secondary && self.net.prefix_len() < self.net.max_prefix_len()
     }
 }
 

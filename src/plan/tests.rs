@@ -51,6 +51,7 @@ impl World {
         let own = |net: &str, interface: &str| crate::model::RouterAddress {
             net: net.parse().unwrap(),
             interface: interface.parse().unwrap(),
+            secondary: false,
         };
         let surroundings = Surroundings {
             addresses: vec![own("10.0.1.1/24", "lan0"), own("203.0.113.1/24", "wan0")],
