@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::stand_in::{Daemon, repairs};
+use crate::stand_in::{Daemon, full, repairs};
 
 const VERSION: &[u8] = b"{\"method\":\"org.ipfloater.GetVersion\"}\0";
 
@@ -129,6 +129,20 @@ fn a_monitor_that_does_not_read_loses_events_and_is_told() {
     assert_eq!(end["parameters"]["sequence"], told);
     assert_eq!(end.get("continues"), None);
     assert!(told < 20_000);
+}
+
+#[test]
+fn a_list_that_nobody_reads_is_given_up_after_ten_seconds() {
+    let daemon = Daemon::with(full(20_000));
+    let mut caller = daemon.connect();
+    caller.tell(&json!({"method": "org.ipfloater.List", "more": true}));
+    std::thread::sleep(Duration::from_secs(11));
+    // What the socket held can still be read, and then it ends.
+    let mut last = None;
+    while let Some(reply) = caller.hear() {
+        last = Some(reply);
+    }
+    assert_eq!(last.unwrap()["continues"], true, "the last page never came");
 }
 
 #[test]

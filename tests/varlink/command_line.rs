@@ -79,7 +79,7 @@ fn the_originals_verbs_say_the_originals_words() {
     assert_eq!(
         health,
         format!(
-            "ipfloaterd {version} is degraded, simulated: 1 of more than can be counted \
+            "ipfloaterd {version} is degraded, simulated: 1 of countless \
              addresses allocated, 1 associated, 0 pending\n  \
              problem: the disk is \\u{{1b}}[2Jfull; make room"
         )
@@ -229,7 +229,7 @@ fn a_daemon_that_is_not_there_is_named_with_the_remedy() {
     let (printed, complaint, code) = run(&daemon, "version");
     let ours = format!("Client version: {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!((printed, code), (ours, 3));
-    assert!(complaint.starts_with("Could not contact the server"));
+    assert!(complaint.starts_with("Could not contact server: "));
 }
 
 #[test]

@@ -316,6 +316,12 @@ fn decide(
             let fixed = wanted.fixed;
             let own = state.floating_of(fixed);
             let floating = wanted.floating.or(own).map_or_else(free, Ok)?;
+            if let Some(own) = own.filter(|own| *own != floating && !wanted.reassociate) {
+                return Err(Refusal::TargetInUse {
+                    fixed,
+                    floating: own,
+                });
+            }
             match previous(floating) {
                 Some(host) if host == fixed => return Ok((floating, Vec::new())),
                 Some(fixed) if !wanted.reassociate => {
