@@ -249,6 +249,63 @@ fn the_service_describes_itself() {
     }
 }
 
+/// The fields of a declaration, and whether each may be absent.
+fn described(declaration: &str) -> Vec<(String, bool)> {
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/interfaces/org.ipfloater.varlink"
+    );
+    let text = std::fs::read_to_string(file).unwrap();
+    let (_, rest) = text.split_once(declaration).expect(declaration);
+    let body = rest.split_once("\n)").unwrap().0;
+    // The reply of a method comes after its arrow.
+    let reply = rest
+        .split_once(") -> (")
+        .filter(|_| declaration.starts_with("method"));
+    let body = reply.map_or(body, |(_, reply)| reply.split_once("\n)").unwrap().0);
+    body.lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, kind)| (name.to_owned(), kind.starts_with('?')))
+        .collect()
+}
+
+#[test]
+fn replies_have_the_fields_that_the_interface_describes() {
+    let daemon = Daemon::start();
+    let mut caller = daemon.connect();
+    let mut reply = |name: &str, parameters: Value| {
+        caller.call(&method(name, parameters))["parameters"].clone()
+    };
+    let made = reply("Associate", json!({"fixed_address": "10.0.0.5"}));
+    let untied = reply("Disassociate", json!({"address": "10.0.0.5"}));
+    let pools = reply("ListPools", json!({}))["pools"].clone();
+    let events = reply("History", json!({}))["events"].clone();
+    for (declaration, message) in [
+        ("method Associate(", made.clone()),
+        ("method Disassociate(", untied),
+        ("type Address (", made["address"].clone()),
+        ("method GetStatus(", reply("GetStatus", json!({}))),
+        ("method GetVersion(", reply("GetVersion", json!({}))),
+        ("method List(", reply("List", json!({"limit": 1}))),
+        ("type Pool (", pools[0].clone()),
+        ("type Pool (", pools[1].clone()),
+        ("type Event (", events[0].clone()),
+        ("type Event (", events[1].clone()),
+    ] {
+        let fields = described(declaration);
+        for name in message.as_object().unwrap().keys() {
+            let known = fields.iter().any(|(field, _)| field == name);
+            assert!(known, "{declaration} has no {name}");
+        }
+        for (field, may_be_absent) in fields {
+            let there = message.get(&field).is_some_and(|value| !value.is_null());
+            assert!(there || may_be_absent, "{declaration} lacks {field}");
+        }
+    }
+}
+
 #[test]
 fn an_upgrade_is_refused_and_the_connection_goes_on() {
     let daemon = Daemon::start();
