@@ -183,3 +183,133 @@ fn invalid(field: &str, why: impl ToString) -> Refusal {
         why: why.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::control::Health;
+    use crate::kernel::Features;
+    use crate::model::{
+        AddressRange, Allocation, Association, Pool, Revision, Sequence, Site, State, Timestamp,
+    };
+
+    /// A pool of 203.0.113.0 to .7; .1 and .2 are tied to 10.0.0.1 and .2, .3 is
+    /// allocated, and so is 198.51.100.1, which is in no pool.
+    fn snapshot() -> Snapshot {
+        let allocation = |host: Option<&str>| Allocation {
+            pool: PoolName::default_pool(),
+            owner: 1000,
+            allocated: Timestamp(1),
+            association: host.map(|host| Association {
+                fixed: host.parse().unwrap(),
+                since: Timestamp(2),
+            }),
+        };
+        let allocations = [
+            ("198.51.100.1", None),
+            ("203.0.113.1", Some("10.0.0.1")),
+            ("203.0.113.2", Some("10.0.0.2")),
+            ("203.0.113.3", None),
+        ];
+        let allocations =
+            allocations.map(|(floating, host)| (floating.parse().unwrap(), allocation(host)));
+        let range = AddressRange::new(
+            "203.0.113.0".parse().unwrap(),
+            "203.0.113.7".parse().unwrap(),
+        );
+        let pool = Pool {
+            name: PoolName::default_pool(),
+            ranges: vec![range.unwrap()],
+            interface: None,
+            routed: false,
+        };
+        Snapshot {
+            state: State::load(Revision(1), Sequence(1), allocations),
+            pending: Default::default(),
+            site: Arc::new(Site {
+                pools: vec![pool],
+                private: vec!["10.0.0.0/8".parse().unwrap()],
+                guard: true,
+                block_free: true,
+            }),
+            outside: Default::default(),
+            health: Arc::new(Health::default()),
+            features: Features {
+                table_owner: false,
+                conntrack_filter: false,
+            },
+            simulated: true,
+        }
+    }
+
+    #[test]
+    fn an_address_is_described_by_either_of_its_ends() {
+        let snapshot = snapshot();
+        let described = |text: &str| {
+            describe(&snapshot, text.parse().unwrap())
+                .map(|address| (address.floating_ip.to_string(), address.state))
+                .map_err(|refusal| refusal.name())
+        };
+        for (text, expected) in [
+            ("203.0.113.1", Ok(("203.0.113.1", "active"))),
+            ("10.0.0.1", Ok(("203.0.113.1", "active"))),
+            ("203.0.113.3", Ok(("203.0.113.3", "allocated"))),
+            ("203.0.113.4", Ok(("203.0.113.4", "free"))),
+            ("198.51.100.1", Ok(("198.51.100.1", "allocated"))),
+            ("10.0.0.9", Err("NotAssociated")),
+            ("203.0.113.8", Err("NotInPool")),
+            ("127.0.0.1", Err("InvalidAddress")),
+        ] {
+            let expected = expected
+                .map(|(floating, state): (&str, &str)| (floating.to_owned(), state.to_owned()));
+            assert_eq!(described(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_past_of_a_host_is_that_of_the_address_it_has_now() {
+        let snapshot = snapshot();
+        for (asked, meant) in [
+            ("10.0.0.2", "203.0.113.2"),
+            ("203.0.113.2", "203.0.113.2"),
+            ("203.0.113.9", "203.0.113.9"),
+        ] {
+            let meant: FloatingIp = meant.parse().unwrap();
+            let asked = asked.parse().unwrap();
+            assert_eq!(subject_of_history(&snapshot, asked), meant);
+        }
+    }
+
+    #[test]
+    fn pages_join_without_gap_or_overlap() {
+        let snapshot = snapshot();
+        for limit in 1..=5 {
+            let mut after = None;
+            let mut seen = Vec::new();
+            loop {
+                let (addresses, next) = list(&snapshot, &Filter::default(), Page { limit, after });
+                assert!(addresses.len() <= limit);
+                seen.extend(addresses.iter().map(|address| address.floating_ip));
+                if next.is_none() {
+                    break;
+                }
+                after = next;
+            }
+            let all: Vec<_> = snapshot.state.allocations().map(|(ip, _)| ip).collect();
+            assert_eq!(seen, all, "{limit}");
+        }
+    }
+
+    #[test]
+    fn what_a_list_cannot_be_asked_for_is_refused_with_the_reason() {
+        assert!(limit("limit", Some(1)).is_ok() && limit("limit", Some(1_000)).is_ok());
+        for wanted in [0, -1, 1_001, i64::MIN, i64::MAX] {
+            assert!(limit("limit", Some(wanted)).is_err(), "{wanted}");
+        }
+        for state in ["free", "Active", "", "a\nb"] {
+            assert!(filter(None, Some(state), None, None).is_err(), "{state:?}");
+        }
+    }
+}

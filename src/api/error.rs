@@ -48,3 +48,83 @@ fn about(refusal: &Refusal) -> Value {
         Refusal::LimitReached { limit, family } => json!({"limit": limit, "family": family}),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::model::NotAHost;
+
+    const INTERFACE: &str = include_str!("../../interfaces/org.ipfloater.varlink");
+
+    /// Each rejection once, with everything that it can say.
+    fn all() -> Vec<Rejection> {
+        let floating = "203.0.113.7".parse().unwrap();
+        let fixed = "10.0.0.5".parse().unwrap();
+        let address = "10.0.0.5".parse().unwrap();
+        let pool: crate::model::PoolName = "blue".parse().unwrap();
+        let family = "IPv4".to_owned();
+        let refusals = [
+            Refusal::invalid_address("address", "x", "it is none"),
+            Refusal::InvalidArgument {
+                field: "limit".to_owned(),
+                why: "it is 1 to 1000".to_owned(),
+            },
+            Refusal::NoSuchPool(pool.clone()),
+            Refusal::NotInPool {
+                address,
+                pool: Some(pool.clone()),
+            },
+            Refusal::AlreadyAllocated { floating },
+            Refusal::PoolExhausted {
+                family: family.clone(),
+                pool: Some(pool),
+            },
+            Refusal::WrongFamily { floating, fixed },
+            Refusal::OutsidePrivateRanges { fixed },
+            Refusal::NotAHost {
+                fixed,
+                why: NotAHost::Router,
+            },
+            Refusal::RouterAddress { floating },
+            Refusal::AlreadyAssociated { floating, fixed },
+            Refusal::TargetInUse { fixed, floating },
+            Refusal::NotAssociated { address },
+            Refusal::LimitReached { limit: 9, family },
+        ];
+        let refused = refusals.into_iter().map(Rejection::Refused);
+        let others = [
+            Rejection::Busy,
+            Rejection::StoreFailed("no space".to_owned()),
+            Rejection::Stopping,
+        ];
+        refused.chain(others).collect()
+    }
+
+    /// The fields of a declaration such as `error Busy (`.
+    fn fields(declaration: &str) -> BTreeSet<String> {
+        let start = INTERFACE
+            .find(declaration)
+            .unwrap_or_else(|| panic!("{declaration}"));
+        let body = &INTERFACE[start + declaration.len()..];
+        let body = &body[..body.find("\n)").unwrap()];
+        body.lines()
+            .map(str::trim)
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| Some(line.split_once(':')?.0.to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn the_interface_has_every_rejection_with_these_parameters_and_no_other() {
+        for rejection in all() {
+            let said: BTreeSet<_> = parameters(&rejection).keys().cloned().collect();
+            let name = rejection.name();
+            assert_eq!(said, fields(&format!("error {name} (")), "{name}");
+        }
+        // And `Overflow`, which only a monitor gives.
+        let declared = INTERFACE.matches("\nerror ").count();
+        assert_eq!(declared, all().len() + 1);
+    }
+}

@@ -28,9 +28,10 @@ pub struct Arguments {
 
 /// What every verb understands.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
 pub struct Common {
     /// The socket of the daemon
-    #[arg(long, global = true, value_name = "PATH", env = "IPFLOATER_SOCKET", default_value = DEFAULT_SOCKET)]
+    #[arg(long, global = true, value_name = "PATH", env = "IPFLOATER_SOCKET", hide_env_values = true, default_value = DEFAULT_SOCKET)]
     pub socket: PathBuf,
     /// Print the daemon's answer, or the error, as JSON
     #[arg(long, global = true)]

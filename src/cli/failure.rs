@@ -25,6 +25,9 @@ pub enum Failure {
     /// The original's words for a daemon that does not answer.
     #[error("Could not contact the server: {0}")]
     NoContact(ClientError),
+    /// The same where the version of the daemon should stand.
+    #[error("Could not contact server: {0}")]
+    NoVersion(ClientError),
     /// A daemon on another host is asked for.
     #[error(
         "only the ipfloaterd of this host can be asked, not {ip} port {port}; use ssh {ip} ipfloater …"
@@ -48,7 +51,9 @@ impl Failure {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Failure::Client(error) | Failure::NoContact(error) => error.into(),
+            Failure::Client(error) | Failure::NoContact(error) | Failure::NoVersion(error) => {
+                error.into()
+            }
             Failure::NoRedirection(refused) | Failure::NotReleased { why: refused, .. } => {
                 refused.into()
             }
@@ -61,16 +66,18 @@ impl Failure {
     #[must_use]
     pub fn name(&self) -> String {
         match self {
-            Failure::Client(error) | Failure::NoContact(error) => match error {
-                ClientError::Unreachable { .. } => "Unreachable",
-                ClientError::Closed(_) => "Closed",
-                ClientError::Silent(_) => "Silent",
-                ClientError::Broken { .. } => "Broken",
-                ClientError::Misunderstood { .. } | ClientError::Unexpected { .. } => {
-                    "Misunderstood"
+            Failure::Client(error) | Failure::NoContact(error) | Failure::NoVersion(error) => {
+                match error {
+                    ClientError::Unreachable { .. } => "Unreachable",
+                    ClientError::Closed(_) => "Closed",
+                    ClientError::Silent(_) => "Silent",
+                    ClientError::Broken { .. } => "Broken",
+                    ClientError::Misunderstood { .. } | ClientError::Unexpected { .. } => {
+                        "Misunderstood"
+                    }
+                    ClientError::Refused(refused) => &refused.name,
                 }
-                ClientError::Refused(refused) => &refused.name,
-            },
+            }
             Failure::NoRedirection(refused) | Failure::NotReleased { why: refused, .. } => {
                 &refused.name
             }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::output::{Output, or_dash};
+use super::output::{Output, or_dash, size as size_of};
 use super::verbs::{all, changed};
 use super::{Failure, text};
 use crate::client::{Answer, Client, ClientError, Refused};
@@ -108,10 +108,7 @@ fn health(output: &mut Output<'_>, status: &Status, addresses: &[Address]) -> Re
         simulated,
         ..
     } = status;
-    let size = match i64::try_from(*size) {
-        Ok(i64::MAX) | Err(_) => "more than can be counted".to_owned(),
-        Ok(size) => size.to_string(),
-    };
+    let size = size_of(*size);
     let simulated = if *simulated { ", simulated" } else { "" };
     output.line(&format!(
         "ipfloaterd {version} is {state}{simulated}: {allocated} of {size} addresses allocated, \
@@ -146,7 +143,7 @@ pub(super) fn version(
     }
     let mut answer: Answer<Version> = connect()
         .and_then(|mut client| client.call("GetVersion", Value::Null))
-        .map_err(Failure::NoContact)?;
+        .map_err(Failure::NoVersion)?;
     if output.json {
         answer.json["client_version"] = ours.into();
         return Ok(output.json(&answer.json)?);
@@ -182,7 +179,7 @@ fn table(output: &mut Output<'_>, pools: &[PoolInfo]) -> Result<(), Failure> {
             pool.name.to_string(),
             or_dash(pool.interface.as_ref()),
             if pool.routed { "yes" } else { "no" }.to_owned(),
-            pool.size.to_string(),
+            size_of(pool.size),
             pool.allocated.to_string(),
             pool.associated.to_string(),
         ]
@@ -195,7 +192,7 @@ fn table(output: &mut Output<'_>, pools: &[PoolInfo]) -> Result<(), Failure> {
         "ALLOCATED",
         "ASSOCIATED",
     ];
-    Ok(output.table(headings, pools.iter().map(row))?)
+    Ok(output.table(headings, 6, pools.iter().map(row))?)
 }
 
 /// The addresses of a range one by one, because the original knew no ranges.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{ContentArrangement, Table, TableStyle};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, TableStyle, Width};
 use serde_json::Value;
 
 use super::text::{harmless, harmless_json, user};
@@ -10,6 +10,9 @@ use crate::wire::Address;
 
 /// How wide a line is under the original's headings.
 const RULE: usize = 40;
+
+/// How narrow a column of words may become: an IPv4 address and an arrow.
+const NARROWEST: u16 = 20;
 
 /// Where answers go.
 pub(super) struct Output<'a> {
@@ -61,10 +64,12 @@ impl<'a> Output<'a> {
         self.line(&"-".repeat(RULE))
     }
 
-    /// Columns, as wide as the terminal at most.
+    /// Columns. The first `whole` are never wrapped, because an address in two
+    /// pieces cannot be copied; those after them make room on a narrow terminal.
     pub(super) fn table<const N: usize>(
         &mut self,
         headings: [&str; N],
+        whole: usize,
         rows: impl IntoIterator<Item = [String; N]>,
     ) -> io::Result<()> {
         let mut table = Table::new();
@@ -77,8 +82,13 @@ impl<'a> Output<'a> {
         for row in rows {
             table.add_row(row.map(|cell| harmless(&cell).into_owned()));
         }
-        for column in table.column_iter_mut() {
+        for (place, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, 2));
+            column.set_constraint(if place < whole {
+                ColumnConstraint::ContentWidth
+            } else {
+                ColumnConstraint::LowerBoundary(Width::Fixed(NARROWEST))
+            });
         }
         if self.legend || !table.is_empty() {
             writeln!(self.out, "{}", table.trim_fmt())?;
@@ -99,6 +109,7 @@ impl<'a> Output<'a> {
         };
         self.table(
             ["FLOATING IP", "FIXED ADDRESS", "STATE", "POOL", "OWNER"],
+            5,
             addresses.iter().map(row),
         )
     }
@@ -115,6 +126,16 @@ pub(super) fn state(address: &Address) -> String {
         format!("{} (in no pool)", address.state)
     } else {
         address.state.clone()
+    }
+}
+
+/// The size of a pool. The largest that an int of the interface holds stands for
+/// more, as a pool of IPv6 has.
+pub(super) fn size(addresses: u64) -> String {
+    if addresses >= i64::MAX as u64 {
+        "countless".to_owned()
+    } else {
+        addresses.to_string()
     }
 }
 

@@ -192,29 +192,15 @@ pub(super) fn history(
         return Ok(output.json(&answer.json)?);
     }
     let rows = answer.message.events.into_iter().map(|event| {
-        let what = happened(&event);
-        let EventInfo {
-            sequence,
-            at,
-            uid,
-            via,
-            verb,
-            floating_ip,
-            ..
-        } = event;
         [
-            sequence.to_string(),
-            moment(at),
-            verb,
-            or_dash(floating_ip),
-            what,
-            format!("{} ({via})", user(uid)),
+            moment(event.at),
+            event.verb.clone(),
+            or_dash(event.floating_ip),
+            user(event.uid),
+            happened(&event),
         ]
     });
-    output.table(
-        ["NUMBER", "TIME", "VERB", "FLOATING IP", "WHAT", "BY"],
-        rows,
-    )?;
+    output.table(["TIME", "VERB", "FLOATING IP", "BY", "WHAT"], 4, rows)?;
     Ok(())
 }
 

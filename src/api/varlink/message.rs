@@ -297,4 +297,23 @@ mod tests {
         assert_eq!(header(nested(DEPTH - 1).as_bytes()), Err(Malformed::Json));
         assert_eq!(header(nested(100_000).as_bytes()), Err(Malformed::Json));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_passes_is_a_call_to_the_protocol_as_well(
+            text in r#"[ ]?\{("(method|more|oneway|parameters|a\.b)":("a\.B"|true|false|null|\{\}|\{"x":[0-9eE.+-]{1,6}\}),?){0,4}\}?"#
+        ) {
+            let ours = header(text.as_bytes());
+            let parsed = serde_json::from_str::<varlink::Request<'_>>(&text);
+            if let Ok(header) = ours {
+                let parsed = parsed.unwrap();
+                proptest::prop_assert_eq!(header.method, parsed.method);
+            }
+        }
+
+        #[test]
+        fn no_bytes_bring_it_down(bytes: Vec<u8>) {
+            let _ = header(&bytes);
+        }
+    }
 }

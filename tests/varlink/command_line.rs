@@ -1,0 +1,342 @@
+//! `ipfloater` as a person or a script runs it.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::stand_in::{Daemon, full};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_ipfloater");
+
+fn ipfloater(daemon: &Daemon, arguments: &str) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(arguments.split_whitespace())
+        .env("IPFLOATER_SOCKET", daemon.socket());
+    command
+}
+
+/// What it printed, what it complained of, and its exit code.
+fn seen(output: Output) -> (String, String, i32) {
+    (
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+        output.status.code().unwrap(),
+    )
+}
+
+fn run(daemon: &Daemon, arguments: &str) -> (String, String, i32) {
+    seen(ipfloater(daemon, arguments).output().unwrap())
+}
+
+#[test]
+fn the_originals_verbs_say_the_originals_words() {
+    let daemon = Daemon::start();
+    let version = env!("CARGO_PKG_VERSION");
+    let rule = "-".repeat(40);
+    let mut pool: Vec<_> = (0..16).map(|last| format!("203.0.113.{last}")).collect();
+    pool.push("2001:db8::-2001:db8:ffff:ffff:ffff:ffff:ffff:ffff".to_owned());
+    let pool = format!("IP Pool:\n{rule}\n{}\n", pool.join(", "));
+    let versions = format!("Client version: {version}\nServer version: {version}\n");
+    for (arguments, printed) in [
+        (
+            "getip 10.0.0.5",
+            "Public IP obtained: 203.0.113.0 -> 10.0.0.5\n",
+        ),
+        (
+            "getip 10.0.0.5",
+            "Public IP obtained: 203.0.113.0 -> 10.0.0.5\n",
+        ),
+        (
+            "redirect 203.0.113.7 10.0.0.6",
+            "Public IP obtained: 203.0.113.7 -> 10.0.0.6\n",
+        ),
+        (
+            "-i 127.0.0.1 -p 7000 redirect 203.0.113.7 10.0.0.6",
+            "Public IP obtained: 203.0.113.7 -> 10.0.0.6\n",
+        ),
+        (
+            "releaseip 10.0.0.5",
+            "Released the redirection from IP 203.0.113.0\n",
+        ),
+        (
+            "releaseip 203.0.113.0",
+            "Released the redirection from IP 203.0.113.0\n",
+        ),
+        ("version", &versions),
+    ] {
+        let expected = (printed.to_owned(), String::new(), 0);
+        assert_eq!(run(&daemon, arguments), expected, "{arguments}");
+    }
+    assert!(run(&daemon, "ippool").0.starts_with(&pool));
+
+    let (status, _, _) = run(&daemon, "status");
+    let (health, table) = status.split_once("\n\n").unwrap();
+    let redirections = format!("Table of redirections:\n{rule}\n203.0.113.7 -> 10.0.0.6\n");
+    assert_eq!(table, redirections);
+    assert_eq!(
+        health,
+        format!(
+            "ipfloaterd {version} is degraded, simulated: 1 of countless \
+             addresses allocated, 1 associated, 0 pending\n  \
+             problem: the disk is \\u{{1b}}[2Jfull; make room"
+        )
+    );
+}
+
+#[test]
+fn a_refusal_is_one_line_with_a_remedy_and_a_code_of_its_own() {
+    let daemon = Daemon::start();
+    run(&daemon, "redirect 203.0.113.7 10.0.0.6");
+    for (arguments, complaint, code) in [
+        (
+            "redirect 203.0.113.7 10.0.0.5",
+            "Could not obtain a redirection (server responded: 203.0.113.7 is associated with 10.0.0.6; allow reassociation to move it)",
+            6,
+        ),
+        (
+            "releaseip 192.0.2.1",
+            "Could not release the redirection from IP 192.0.2.1 (server responded: 192.0.2.1 is in no pool; `ipfloater ippool` lists what is)",
+            5,
+        ),
+        (
+            "associate 1.2.3",
+            "fixed_address: \"1.2.3\" cannot be used: it is not an IPv4 or IPv6 address (leading zeros, prefixes and zones are not accepted)",
+            2,
+        ),
+        ("show 10.0.0.77", "10.0.0.77 has no floating IP", 5),
+        (
+            "allocate 203.0.113.7",
+            "203.0.113.7 is allocated already; name no address to get a free one",
+            6,
+        ),
+        (
+            "list --state free",
+            "state: free addresses are not listed, because a pool of IPv6 has too many; the pools say how many are left",
+            2,
+        ),
+        (
+            "list --owner nobody-at-all",
+            "there is no user nobody-at-all; --owner takes the name or number of one",
+            2,
+        ),
+        (
+            "status -i 192.0.2.9",
+            "only the ipfloaterd of this host can be asked, not 192.0.2.9 port 7000; use ssh 192.0.2.9 ipfloater …",
+            2,
+        ),
+    ] {
+        let expected = (String::new(), format!("{complaint}\n"), code);
+        assert_eq!(run(&daemon, arguments), expected, "{arguments}");
+    }
+    assert_eq!(run(&daemon, "frobnicate").2, 2);
+}
+
+#[test]
+fn the_interfaces_verbs_say_what_they_did() {
+    let daemon = Daemon::start();
+    for (arguments, printed) in [
+        ("allocate", "Allocated 203.0.113.0 from pool default\n"),
+        (
+            "allocate 203.0.113.9 --pool default",
+            "Allocated 203.0.113.9 from pool default\n",
+        ),
+        (
+            "associate 203.0.113.9 10.0.0.5",
+            "Associated 203.0.113.9 with 10.0.0.5\n",
+        ),
+        (
+            "associate 10.0.0.5",
+            "203.0.113.9 is associated with 10.0.0.5 already\n",
+        ),
+        (
+            "associate 203.0.113.9 10.0.0.6 --reassociate",
+            "Associated 203.0.113.9 with 10.0.0.6, taken from 10.0.0.5\n",
+        ),
+        (
+            "disassociate 10.0.0.6",
+            "Disassociated 203.0.113.9 from 10.0.0.6\n",
+        ),
+        (
+            "disassociate 203.0.113.9",
+            "203.0.113.9 is associated with no host\n",
+        ),
+        ("release 203.0.113.9", "Released 203.0.113.9\n"),
+        ("release 203.0.113.9", "203.0.113.9 is free already\n"),
+        (
+            "show 203.0.113.9",
+            "  Floating IP: 203.0.113.9\n        State: free\n         Pool: default\n",
+        ),
+    ] {
+        let expected = (printed.to_owned(), String::new(), 0);
+        assert_eq!(run(&daemon, arguments), expected, "{arguments}");
+    }
+    let (listed, _, _) = run(&daemon, "list");
+    let mut lines = listed.lines();
+    assert!(lines.next().unwrap().starts_with("FLOATING IP"));
+    assert!(lines.next().unwrap().starts_with("203.0.113.0  -"));
+    assert_eq!(lines.next(), None);
+    let (bare, _, _) = run(&daemon, "list --no-legend");
+    assert_eq!(bare.lines().count(), 1);
+    let (history, _, _) = run(&daemon, "history -n 3 203.0.113.9");
+    assert_eq!(history.lines().count(), 4);
+    assert!(history.contains("release"));
+}
+
+#[test]
+fn json_is_the_daemons_answer_or_an_error_with_its_name_and_code() {
+    let daemon = Daemon::start();
+    let parsed = |arguments: &str| -> (Value, i32) {
+        let (printed, complaint, code) = run(&daemon, arguments);
+        assert_eq!(complaint, "", "{arguments}");
+        assert!(!printed.contains('\u{1b}'), "{arguments}");
+        (serde_json::from_str(&printed).unwrap(), code)
+    };
+    let (got, _) = parsed("getip 10.0.0.5 --json");
+    assert_eq!(got["address"]["floating_ip"], "203.0.113.0");
+    assert_eq!(parsed("status --json").0["simulated"], true);
+    assert_eq!(parsed("version --json").0["api_version"], 1);
+    assert_eq!(parsed("ippool --json").0["pools"][0]["name"], "default");
+    assert_eq!(
+        parsed("list --json").0["addresses"],
+        json!([got["address"]])
+    );
+    assert_eq!(parsed("show 10.0.0.5 --json").0["address"], got["address"]);
+    assert_eq!(
+        parsed("show 10.0.0.77 --json"),
+        (
+            json!({"error": {"name": "NotAssociated", "message": "10.0.0.77 has no floating IP", "exit_code": 5}}),
+            5
+        )
+    );
+    let (usage, code) = parsed("frobnicate --json");
+    assert_eq!((&usage["error"]["name"], code), (&json!("Usage"), 2));
+}
+
+#[test]
+fn a_daemon_that_is_not_there_is_named_with_the_remedy() {
+    let mut daemon = Daemon::start();
+    daemon.stop();
+    let socket = daemon.socket();
+    let (printed, complaint, code) = run(&daemon, "list");
+    assert_eq!((printed.as_str(), code), ("", 3));
+    assert_eq!(complaint.lines().count(), 1);
+    assert!(complaint.contains(socket.to_str().unwrap()), "{complaint}");
+    assert!(complaint.contains("start it"), "{complaint}");
+
+    let (printed, complaint, code) = run(&daemon, "version");
+    let ours = format!("Client version: {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!((printed, code), (ours, 3));
+    assert!(complaint.starts_with("Could not contact server: "));
+}
+
+#[test]
+fn a_user_who_may_not_is_told_and_may_still_look() {
+    if !nix::unistd::getuid().is_root() {
+        eprintln!("passed over: only root can become another user");
+        return;
+    }
+    let daemon = Daemon::start();
+    run(&daemon, "getip 10.0.0.5");
+    // Where the program lies, other users may have no way.
+    let place = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    let program = place.path().join("ipfloater");
+    std::fs::copy(PROGRAM, &program).unwrap();
+    let nobody = |arguments: &str| {
+        let mut command = Command::new(&program);
+        command
+            .args(arguments.split_whitespace())
+            .env("IPFLOATER_SOCKET", daemon.socket())
+            .uid(65_534)
+            .gid(65_534);
+        seen(command.output().unwrap())
+    };
+    for arguments in [
+        "allocate",
+        "associate 10.0.0.6",
+        "disassociate 10.0.0.5",
+        "release 10.0.0.5",
+        "history",
+    ] {
+        let (printed, complaint, code) = nobody(arguments);
+        assert_eq!((printed.as_str(), code), ("", 4), "{arguments}");
+        assert!(complaint.contains("permission denied"), "{complaint}");
+    }
+    for arguments in ["status", "list", "show 10.0.0.5", "ippool", "version"] {
+        assert_eq!(nobody(arguments).2, 0, "{arguments}");
+    }
+    assert!(run(&daemon, "list").0.contains("10.0.0.5"));
+
+    // What happens is for everybody, who did it is not.
+    let mut watching = Command::new(&program)
+        .args(["monitor", "--json"])
+        .env("IPFLOATER_SOCKET", daemon.socket())
+        .uid(65_534)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("\"ready\":true"));
+    run(&daemon, "release 10.0.0.5");
+    let told: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(
+        told["event"],
+        json!({"verb": "release", "at": 1_700_000_000, "floating_ip": "203.0.113.0", "state": "free"})
+    );
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+}
+
+#[test]
+fn monitor_prints_what_is_so_and_each_change_as_it_happens() {
+    let daemon = Daemon::start();
+    run(&daemon, "getip 10.0.0.5");
+    let mut watching = ipfloater(&daemon, "monitor")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    assert!(next().starts_with("FLOATING IP"));
+    assert!(next().starts_with("203.0.113.0"));
+    run(&daemon, "disassociate 10.0.0.5");
+    let line = next();
+    assert!(
+        line.starts_with("2023-11-14 22:13:20Z disassociate 203.0.113.0 allocated 10.0.0.5 -> by "),
+        "{line}"
+    );
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let daemon = Daemon::with(full(3_000));
+    let mut listing = ipfloater(&daemon, "list")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    BufReader::new(listing.stdout.take().unwrap())
+        .read_line(&mut first)
+        .unwrap();
+    let (_, complaint, code) = seen(listing.wait_with_output().unwrap());
+    assert!(first.starts_with("FLOATING IP"));
+    assert_eq!((complaint.as_str(), code), ("", 0));
+}
+
+#[test]
+fn the_help_lists_every_exit_code() {
+    let output = Command::new(PROGRAM).arg("-h").output().unwrap();
+    let (help, _, code) = seen(output);
+    assert_eq!(code, 0);
+    for number in 0..=8 {
+        assert!(help.contains(&format!("\n  {number}  ")), "{number}");
+    }
+}

@@ -1,0 +1,8 @@
+//! The varlink front and the command line, over a real socket, with a
+//! controller that only keeps books.
+
+mod bad_callers;
+mod command_line;
+mod methods;
+mod stand_in;
+mod streams;

@@ -1,0 +1,98 @@
+//! Answers of more than one reply.
+
+use serde_json::{Value, json};
+
+use crate::stand_in::{Daemon, full};
+
+#[test]
+fn a_long_list_streams_page_by_page_until_all_is_said() {
+    let daemon = Daemon::with(full(2_500));
+    let mut caller = daemon.connect();
+    caller.tell(&json!({"method": "org.ipfloater.List", "more": true}));
+    let mut addresses = Vec::new();
+    let mut pages = 0;
+    loop {
+        let reply = caller.hear().unwrap();
+        pages += 1;
+        let page = reply["parameters"]["addresses"].as_array().unwrap();
+        addresses.extend(page.iter().map(|address| address["floating_ip"].clone()));
+        if reply.get("continues") != Some(&Value::Bool(true)) {
+            break;
+        }
+    }
+    assert_eq!(pages, 3);
+    assert_eq!(addresses.len(), 2_500);
+    addresses.dedup();
+    assert_eq!(addresses.len(), 2_500);
+    // The connection is free again.
+    let version = caller.call(&json!({"method": "org.ipfloater.GetVersion"}));
+    assert!(version["parameters"]["version"].is_string());
+}
+
+#[test]
+fn a_call_that_could_stream_does_not_when_it_is_not_asked_to() {
+    let daemon = Daemon::with(full(2_500));
+    let mut caller = daemon.connect();
+    let reply = caller.call(&json!({"method": "org.ipfloater.List", "more": false}));
+    assert_eq!(reply.get("continues"), None);
+    assert!(reply["parameters"]["next"].is_string());
+    let once = caller.call(&json!({"method": "org.ipfloater.GetVersion", "more": true}));
+    assert_eq!(once.get("continues"), None);
+}
+
+#[test]
+fn a_monitor_tells_the_state_first_and_then_each_change_once() {
+    let daemon = Daemon::with(full(1_500));
+    let mut watcher = daemon.connect();
+    watcher.tell(&json!({"method": "org.ipfloater.Monitor", "more": true}));
+    for (ready, count) in [(false, 1_000), (true, 500)] {
+        let reply = watcher.hear().unwrap();
+        let state = &reply["parameters"];
+        assert_eq!(state["addresses"].as_array().unwrap().len(), count);
+        assert_eq!(state["ready"], ready);
+        assert_eq!(
+            (&state["revision"], &state["sequence"]),
+            (&json!(7), &json!(9))
+        );
+        assert_eq!(reply["continues"], true);
+    }
+
+    let mut caller = daemon.connect();
+    caller.call(&json!({
+        "method": "org.ipfloater.Associate",
+        "parameters": {"fixed_address": "10.9.9.9"},
+    }));
+    let uid = nix::unistd::getuid().as_raw();
+    for expected in [
+        json!({
+            "sequence": 10, "revision": 8, "ready": true,
+            "event": {
+                "verb": "allocate", "at": 1_700_000_000, "floating_ip": "203.0.113.0",
+                "state": "active", "uid": uid, "via": "varlink",
+            },
+        }),
+        json!({
+            "sequence": 11, "revision": 8, "ready": true,
+            "event": {
+                "verb": "associate", "at": 1_700_000_000, "floating_ip": "203.0.113.0",
+                "state": "active", "uid": uid, "via": "varlink", "fixed_address": "10.9.9.9",
+            },
+        }),
+    ] {
+        assert_eq!(
+            watcher.hear().unwrap(),
+            json!({"continues": true, "parameters": expected})
+        );
+    }
+}
+
+#[test]
+fn a_monitor_of_nothing_is_ready_at_once() {
+    let daemon = Daemon::start();
+    let mut watcher = daemon.connect();
+    watcher.tell(&json!({"method": "org.ipfloater.Monitor", "more": true}));
+    assert_eq!(
+        watcher.hear().unwrap()["parameters"],
+        json!({"sequence": 0, "revision": 0, "ready": true, "addresses": []})
+    );
+}
