@@ -84,12 +84,14 @@ fn what_somebody_else_removes_is_put_back_and_counted() {
     let running = Running::start(&kernel, directory.path());
     running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
     let whole = kernel.to_text();
-    let mut repairs = 0;
-    for (what, notice) in [
+    for (repairs, (what, notice)) in [
         ("table", Noticed::Table),
         ("element", Noticed::Lost),
         ("presence", Noticed::Links),
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
         kernel.tamper(notice, |held| match what {
             "table" => {
                 held.table = None;
@@ -101,8 +103,9 @@ fn what_somebody_else_removes_is_put_back_and_counted() {
             "element" => held.floating_to_fixed.clear(),
             _ => held.presence.clear(),
         });
-        repairs += 1;
-        running.wait_until(what, |snapshot| snapshot.health.repairs == repairs);
+        running.wait_until(what, |snapshot| {
+            snapshot.health.repairs == repairs as u64 + 1
+        });
         assert_eq!(kernel.to_text(), whole, "{what}");
     }
 }
@@ -135,6 +138,29 @@ fn an_association_waits_for_its_interface_and_says_so() {
         snapshot.state_of(floating("198.51.100.7")) == AddressState::Active
     });
     assert!(kernel.to_text().contains("local 198.51.100.7 dev 2"));
+}
+
+#[test]
+fn a_default_route_that_is_gone_for_a_while_cuts_nothing() {
+    let (kernel, directory) = (FakeKernel::simulated(), TempDir::new().unwrap());
+    let running = Running::start(&kernel, directory.path());
+    running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
+    running.ask(associate("2001:db8::7", "fd00::5")).unwrap();
+    let whole = kernel.to_text();
+    kernel.tamper(Noticed::Links, |held| {
+        held.default_route4 = None;
+        held.default_route6 = None;
+    });
+    // Its interface is remembered, also for what comes now.
+    let outcome = running.ask(associate("198.51.100.8", "10.0.0.6")).unwrap();
+    assert_eq!(outcome.pending, None);
+    running.ask(release("198.51.100.8")).unwrap();
+    assert_eq!(kernel.to_text(), whole);
+    running.stop();
+    // A start that cannot tell leaves what it finds.
+    let again = Running::start(&kernel, directory.path());
+    assert_eq!(kernel.to_text(), whole);
+    assert!(again.handle.snapshot().pending.is_empty());
 }
 
 #[test]

@@ -142,6 +142,10 @@ impl Controller {
             outside: self.observed.outside.clone(),
             presence: self.observed.presence.clone(),
         };
+        let default_routes = [
+            self.observed.default_route4.clone(),
+            self.observed.default_route6.clone(),
+        ];
         let seen = match look {
             Look::Everything => self.kernel.observe().map(|seen| self.observed = seen),
             Look::Links => self
@@ -153,6 +157,7 @@ impl Controller {
             self.fail(&error);
             return None;
         }
+        self.observed.remember_default_routes(default_routes);
         self.certain = true;
 
         let delta = Delta::whole(&self.desired(), &self.observed);

@@ -6,7 +6,7 @@ use crate::model::{
     AddressRange, Family, FixedIp, FloatingIp, InterfaceName, PendingReason, Pool, Site, State,
 };
 
-use super::{IfIndex, Observed, Ruleset};
+use super::{IfIndex, Link, Observed, Ruleset};
 
 /// What the kernel should hold. Borrows the state instead of copying it: a
 /// request asks about the few addresses that it touched.
@@ -54,7 +54,8 @@ impl<'a> Desired<'a> {
         self.state.associations()
     }
 
-    /// Where the router should answer for the address.
+    /// Where the router should answer for the address. While no interface can
+    /// be told, it stays as it is.
     #[must_use]
     pub fn place(&self, floating: FloatingIp, observed: &Observed) -> Place {
         let pool = self.site.pool_of(floating);
@@ -62,14 +63,13 @@ impl<'a> Desired<'a> {
         if !associated || pool.is_some_and(|pool| pool.routed) {
             return Place::Nowhere;
         }
-        let Some(name) = outside(pool, floating.family(), observed) else {
-            return Place::Pending(PendingReason::NoDefaultRoute);
-        };
-        match observed.links.get(name) {
-            None => Place::Pending(PendingReason::InterfaceMissing(name.clone())),
-            Some(link) if !link.up => Place::Pending(PendingReason::InterfaceDown(name.clone())),
-            Some(_) if observed.surroundings.is_router(floating.ip()) => Place::Nowhere,
-            Some(link) => Place::On(link.index),
+        match self.link(floating, observed) {
+            Err(PendingReason::NoDefaultRoute) if observed.presence.contains_key(&floating) => {
+                Place::On(observed.presence[&floating])
+            }
+            Err(reason) => Place::Pending(reason),
+            Ok(_) if observed.surroundings.is_router(floating.ip()) => Place::Nowhere,
+            Ok(link) => Place::On(link.index),
         }
     }
 
@@ -78,14 +78,25 @@ impl<'a> Desired<'a> {
     #[must_use]
     pub fn pending(&self, floating: FloatingIp, observed: &Observed) -> Option<PendingReason> {
         self.state.association(floating)?;
+        if observed.presence.contains_key(&floating) {
+            return None;
+        }
+        self.link(floating, observed).err()
+    }
+
+    /// The outside link of an address, or why there is none.
+    fn link<'b>(
+        &self,
+        floating: FloatingIp,
+        observed: &'b Observed,
+    ) -> Result<&'b Link, PendingReason> {
         let pool = self.site.pool_of(floating);
-        match outside(pool, floating.family(), observed) {
-            None => Some(PendingReason::NoDefaultRoute),
-            Some(name) => match observed.links.get(name) {
-                None => Some(PendingReason::InterfaceMissing(name.clone())),
-                Some(link) if !link.up => Some(PendingReason::InterfaceDown(name.clone())),
-                Some(_) => None,
-            },
+        let name =
+            outside(pool, floating.family(), observed).ok_or(PendingReason::NoDefaultRoute)?;
+        match observed.links.get(name) {
+            None => Err(PendingReason::InterfaceMissing(name.clone())),
+            Some(link) if !link.up => Err(PendingReason::InterfaceDown(name.clone())),
+            Some(link) => Ok(link),
         }
     }
 
@@ -140,15 +151,22 @@ impl<'a> Desired<'a> {
     }
 }
 
-/// The outside interface of a pool; of one that is gone, the default route's.
+/// The outside interface of a pool; of one that names none, and of one that is
+/// gone, that of the default route, of the other family if need be.
 fn outside<'a>(
     pool: Option<&'a Pool>,
     family: Family,
     observed: &'a Observed,
 ) -> Option<&'a InterfaceName> {
+    let Observed {
+        default_route4,
+        default_route6,
+        ..
+    } = observed;
+    let default_route = match family {
+        Family::V4 => default_route4.as_ref().or(default_route6.as_ref()),
+        Family::V6 => default_route6.as_ref().or(default_route4.as_ref()),
+    };
     pool.and_then(|pool| pool.interface.as_ref())
-        .or(match family {
-            Family::V4 => observed.default_route4.as_ref(),
-            Family::V6 => observed.default_route6.as_ref(),
-        })
+        .or(default_route)
 }

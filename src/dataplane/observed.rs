@@ -78,6 +78,16 @@ impl Observed {
         };
     }
 
+    /// Keeps the interfaces of the default routes of an earlier look where this
+    /// one saw none: a lease that is renewed must not cut anything. One that is
+    /// gone itself is forgotten.
+    pub fn remember_default_routes(&mut self, earlier: [Option<InterfaceName>; 2]) {
+        let [earlier4, earlier6] =
+            earlier.map(|name| name.filter(|name| self.links.contains_key(name)));
+        self.default_route4 = self.default_route4.take().or(earlier4);
+        self.default_route6 = self.default_route6.take().or(earlier6);
+    }
+
     /// The same kernel, if it had no table of ours.
     #[must_use]
     pub(super) fn without_table(&self) -> Self {

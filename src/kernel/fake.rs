@@ -15,7 +15,7 @@ use nix::libc;
 use crate::dataplane::{
     Associations, Cut, Element, IfIndex, Link, Observed, Ruleset, Transaction, ruleset::DataType,
 };
-use crate::model::{Family, FloatingIp, InterfaceName, RouterAddress};
+use crate::model::{Family, FloatingIp, InterfaceName, RouterAddress, Surroundings};
 
 use super::{Features, Flows, Kernel, KernelError, Neighbours, Noticed, Operation, Watch};
 
@@ -72,16 +72,22 @@ impl FakeKernel {
             net: net.parse().expect("the prefix is a constant"),
             interface: name(interface),
         };
-        let mut held = Observed::default();
-        held.links = [(name("wan0"), link(2, 1)), (name("lan0"), link(3, 2))].into();
-        held.default_route4 = Some(name("wan0"));
-        held.default_route6 = Some(name("wan0"));
-        held.surroundings.addresses = vec![
+        let addresses = vec![
             own("10.0.0.1/24", "lan0"),
             own("192.0.2.254/24", "wan0"),
             own("fd00::1/64", "lan0"),
             own("2001:db8:ffff::1/64", "wan0"),
         ];
+        let held = Observed {
+            links: [(name("wan0"), link(2, 1)), (name("lan0"), link(3, 2))].into(),
+            default_route4: Some(name("wan0")),
+            default_route6: Some(name("wan0")),
+            surroundings: Surroundings {
+                addresses,
+                gateways: Vec::new(),
+            },
+            ..Observed::default()
+        };
         let (notices, noticed) = channel();
         let inner = Inner {
             held,
