@@ -1,6 +1,9 @@
 //! The table on a real kernel, each test in a network namespace of its own.
 //! They need root, nft(8), and nothing else.
 
+// The ban is for the daemon.
+#![allow(clippy::disallowed_types)]
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
