@@ -1,8 +1,10 @@
 //! The table on a real kernel, each test in a network namespace of its own.
 //! They need root, nft(8), and nothing else.
 
-// The ban is for the daemon.
-#![allow(clippy::disallowed_types)]
+#![allow(
+    clippy::disallowed_types,
+    reason = "a test may start programs; the daemon may not"
+)]
 
 use std::net::Ipv4Addr;
 use std::path::Path;

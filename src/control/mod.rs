@@ -3,7 +3,7 @@
 //! Everybody else holds a [`Handle`]: sends it authorized requests, reads the
 //! last [`Snapshot`], or subscribes to what happens. There are no locks to
 //! order, and a reader never waits for a commit. What takes long runs beside
-//! it: the [`cutter`] ends flows, the announcer tells neighbours.
+//! it: the cutter ends flows, the announcer tells neighbours.
 
 mod agenda;
 mod batch;

@@ -11,7 +11,7 @@
 //!   sysctl, so it is a /128 address, without duplicate detection of the kernel
 //!   (ours comes first) and deprecated, so that it is never chosen as a source.
 //!
-//! Both carry [`PROTOCOL`](super::PROTOCOL); what does not is somebody else's
+//! Both carry [`PROTOCOL`]; what does not is somebody else's
 //! and is left alone.
 
 use std::collections::BTreeMap;

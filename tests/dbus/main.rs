@@ -3,8 +3,10 @@
 //! Each test starts a dbus-daemon of its own. What needs a caller of another
 //! user is left out, and says so, when the tests are not run by root.
 
-// The ban is for the daemon.
-#![allow(clippy::disallowed_types)]
+#![allow(
+    clippy::disallowed_types,
+    reason = "a test may start programs; the daemon may not"
+)]
 
 mod bus;
 mod calls;

@@ -1,7 +1,7 @@
 //! nf_tables messages: structs to bytes and bytes to structs, without a socket.
 //!
 //! [`Batch`] turns a [`Transaction`](crate::dataplane::Transaction) into the
-//! bytes of one nfnetlink batch, [`Listing`] and [`Elements`] turn what the
+//! bytes of one nfnetlink batch, `Listing` and `Elements` turn what the
 //! kernel dumps back into the same types, so that what is there can be compared
 //! with what should be. Sending and receiving is left to
 //! [`LinuxKernel`](super::LinuxKernel).
