@@ -16,6 +16,8 @@
 
 pub mod api;
 pub mod authority;
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod control;
 pub mod daemon;

@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The command line of IP Floater.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ipfloater::cli::run().into()
+}

@@ -7,9 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
-use crate::dataplane::{
-    Associations, Cut, Delta, Desired, Element, IfIndex, Link, Observed, Step, Transaction,
-};
+use crate::dataplane::{Associations, Cut, Delta, Desired, Element, IfIndex, Link, Observed, Step};
 use crate::kernel::KernelError;
 use crate::model::{EventKind, FloatingIp, InterfaceName, PendingReason};
 
@@ -52,22 +50,18 @@ impl Controller {
             "adopting what is in the kernel"
         );
         // Even an empty transaction makes the table ours.
-        if let Err(error) = self.kernel.transact(&delta.transaction) {
-            let owned_by_another = error.errno() == Some(nix::libc::EPERM);
-            if owned_by_another {
-                return Err(error.into());
-            }
-            self.fail(&error);
-        } else {
-            self.observed.note(&delta.transaction);
+        let mut applied = self.carry_out(&delta, true);
+        // Another daemon's table: there is nothing here for this one to do.
+        if let Some(error) = applied
+            .failure
+            .take_if(|error| error.errno() == Some(nix::libc::EPERM))
+        {
+            return Err(error.into());
         }
-        let transaction = Transaction::default();
-        let rest = Delta {
-            transaction,
-            ..delta
-        };
-        let applied = self.carry_out(&rest);
         self.settle(&applied, &BTreeSet::new());
+        if applied.failure.is_some() {
+            return Ok(());
+        }
         self.cutter.settle(self.associations());
         let held: Vec<_> = self
             .observed
@@ -93,7 +87,7 @@ impl Controller {
         if touched.iter().any(orphan_gone) {
             delta.transaction.pool = Some(desired.pool(&self.observed));
         }
-        let applied = self.carry_out(&delta);
+        let applied = self.carry_out(&delta, false);
         for floating in touched {
             self.update_pending(*floating, &applied);
         }
@@ -163,7 +157,7 @@ impl Controller {
         let delta = Delta::whole(&self.desired(), &self.observed);
         let repaired = describe(&delta, &before, &self.observed);
         let risen = risen(&before, &self.observed);
-        let applied = self.carry_out(&delta);
+        let applied = self.carry_out(&delta, false);
         let stale = delta
             .transaction
             .remove
@@ -185,7 +179,8 @@ impl Controller {
     }
 
     /// Takes the steps of a delta in their order, and keeps `observed` in step.
-    fn carry_out(&mut self, delta: &Delta) -> Applied {
+    /// The transaction is sent even if it is empty when that is asked for.
+    fn carry_out(&mut self, delta: &Delta, even_empty: bool) -> Applied {
         let mut applied = Applied::default();
         for step in Delta::ORDER {
             match step {
@@ -201,7 +196,7 @@ impl Controller {
                     }
                     applied.refused.extend(refused);
                 }
-                Step::Transact if !delta.transaction.is_empty() => {
+                Step::Transact if even_empty || !delta.transaction.is_empty() => {
                     if let Err(error) = self.kernel.transact(&delta.transaction) {
                         applied.failure = Some(error);
                         return applied;
@@ -222,7 +217,7 @@ impl Controller {
                 Step::Withdraw | Step::Transact | Step::Present => {}
             }
         }
-        if self.generation.is_none() || !delta.transaction.is_empty() {
+        if even_empty || !delta.transaction.is_empty() {
             self.generation = self.kernel.generation().ok();
         }
         applied

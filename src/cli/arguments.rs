@@ -1,0 +1,153 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::exit;
+use crate::client::DEFAULT_SOCKET;
+
+/// Floating IP addresses: gives public addresses to private hosts.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ipfloater",
+    version,
+    after_help = exit::HELP,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub struct Arguments {
+    /// What every verb understands.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What every verb understands.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// The socket of the daemon
+    #[arg(long, global = true, value_name = "PATH", env = "IPFLOATER_SOCKET", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+    /// Print the daemon's answer, or the error, as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print tables without headings
+    #[arg(long, global = true)]
+    pub no_legend: bool,
+    /// Accepted for older scripts; only this host is served
+    #[arg(
+        short = 'i',
+        long,
+        global = true,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1",
+        hide_default_value = true
+    )]
+    pub server_ip: String,
+    /// Accepted for older scripts; only 7000 is
+    #[arg(
+        short = 'p',
+        long,
+        global = true,
+        value_name = "PORT",
+        default_value = "7000",
+        hide_default_value = true
+    )]
+    pub server_port: String,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Give a host a floating IP, or tell the one it has
+    Getip {
+        /// The private address of the host
+        private: String,
+    },
+    /// Give a host this floating IP
+    Redirect {
+        /// The floating IP
+        floating: String,
+        /// The private address of the host
+        private: String,
+        /// Take the address from the host that has it, and the host's own from it
+        #[arg(long)]
+        reassociate: bool,
+    },
+    /// Take a floating IP from its host and give it back to its pool
+    Releaseip {
+        /// The floating IP, or the private address that has it
+        address: String,
+    },
+    /// Tell how the daemon is, and which host has which address
+    Status,
+    /// Tell the versions of this program and of the daemon
+    Version,
+    /// List the addresses of the pools
+    Ippool,
+    /// Take an address from a pool, for later
+    Allocate {
+        /// This address, instead of a free one
+        address: Option<String>,
+        /// Of this pool
+        #[arg(long)]
+        pool: Option<String>,
+    },
+    /// Tie a floating IP to a host
+    #[command(override_usage = "ipfloater associate [OPTIONS] [FLOATING] FIXED")]
+    Associate {
+        /// The floating IP, instead of a free one; and the fixed address of the host
+        #[arg(num_args = 1..=2, required = true, value_name = "ADDRESS")]
+        addresses: Vec<String>,
+        /// Take a free address from this pool
+        #[arg(long)]
+        pool: Option<String>,
+        /// Take the address from the host that has it, and displace the host's own
+        #[arg(long)]
+        reassociate: bool,
+    },
+    /// Untie a floating IP from its host; it stays allocated
+    Disassociate {
+        /// The floating IP, or the fixed address that has it
+        address: String,
+    },
+    /// Give an address back to its pool, untied
+    Release {
+        /// The floating IP, or the fixed address that has it
+        address: String,
+    },
+    /// List the addresses that are not free
+    List {
+        /// Of this pool
+        #[arg(long)]
+        pool: Option<String>,
+        /// In this state: allocated, pending or active
+        #[arg(long)]
+        state: Option<String>,
+        /// Of this user, by name or number
+        #[arg(long, value_name = "USER")]
+        owner: Option<String>,
+        /// Of the host with this fixed address
+        #[arg(long, value_name = "ADDRESS")]
+        fixed: Option<String>,
+    },
+    /// Tell everything about an address
+    Show {
+        /// The floating IP, or the fixed address that has one
+        address: String,
+    },
+    /// Tell what is so, and then everything that happens
+    Monitor,
+    /// Tell what happened, latest first
+    History {
+        /// Only to this floating IP, or the one that this host has
+        address: Option<String>,
+        /// So many events, 1 to 1000
+        #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 20)]
+        lines: u32,
+    },
+}

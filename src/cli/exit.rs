@@ -1,0 +1,76 @@
+//! Exit codes: public, documented in the help, the same in `--json`.
+
+use crate::client::{ClientError, Refused};
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It is as was asked.
+    Ok = 0,
+    /// It failed or was refused for a reason that has no code of its own.
+    Failed = 1,
+    /// The command line or a value in it is wrong.
+    Usage = 2,
+    /// The daemon cannot be reached, or does not answer.
+    Unreachable = 3,
+    /// This user may not.
+    Denied = 4,
+    /// There is no such address, pool or association.
+    NotFound = 5,
+    /// The address or the host is in use.
+    Conflict = 6,
+    /// No free address is left, or a limit is reached.
+    Exhausted = 7,
+    /// The daemon is too busy or stopping, or its store failed; nothing changed.
+    Busy = 8,
+}
+
+/// The part of the help that lists them.
+pub(super) const HELP: &str = "\
+Exit codes:
+  0  it is as was asked
+  1  failed or refused
+  2  the command line or a value in it is wrong
+  3  the daemon cannot be reached, or does not answer
+  4  this user may not do that
+  5  no such address, pool or association
+  6  the address or the host is in use
+  7  no free address is left, or a limit is reached
+  8  the daemon is busy or stopping, or its store failed; nothing was changed";
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        std::process::ExitCode::from(exit as u8)
+    }
+}
+
+impl From<&ClientError> for Exit {
+    fn from(error: &ClientError) -> Self {
+        match error {
+            ClientError::Unreachable { .. }
+            | ClientError::Closed(_)
+            | ClientError::Silent(_)
+            | ClientError::Broken { .. } => Exit::Unreachable,
+            ClientError::Misunderstood { .. } | ClientError::Unexpected { .. } => Exit::Failed,
+            ClientError::Refused(refused) => refused.into(),
+        }
+    }
+}
+
+impl From<&Refused> for Exit {
+    fn from(refused: &Refused) -> Self {
+        by_name(&refused.name)
+    }
+}
+
+fn by_name(error: &str) -> Exit {
+    match error {
+        "InvalidAddress" | "InvalidArgument" | "InvalidParameter" => Exit::Usage,
+        "PermissionDenied" => Exit::Denied,
+        "NoSuchPool" | "NotInPool" | "NotAssociated" => Exit::NotFound,
+        "AlreadyAllocated" | "AlreadyAssociated" | "TargetInUse" => Exit::Conflict,
+        "PoolExhausted" | "LimitReached" => Exit::Exhausted,
+        "Busy" | "StoreFailed" | "Stopping" => Exit::Busy,
+        _ => Exit::Failed,
+    }
+}

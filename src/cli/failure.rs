@@ -1,0 +1,82 @@
+//! Why the command line did not do what it was asked.
+
+use std::io;
+
+use super::Exit;
+use crate::client::{ClientError, Refused};
+
+/// Why it did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The daemon did not do it, or was not reached.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The original's words for a host that gets no address.
+    #[error("Could not obtain a redirection (server responded: {0})")]
+    NoRedirection(Refused),
+    /// The original's words for an address that is not released.
+    #[error("Could not release the redirection from IP {address} (server responded: {why})")]
+    NotReleased {
+        /// The address that was to be released.
+        address: String,
+        /// Why not.
+        why: Refused,
+    },
+    /// The original's words for a daemon that does not answer.
+    #[error("Could not contact the server: {0}")]
+    NoContact(ClientError),
+    /// A daemon on another host is asked for.
+    #[error(
+        "only the ipfloaterd of this host can be asked, not {ip} port {port}; use ssh {ip} ipfloater …"
+    )]
+    Elsewhere {
+        /// Its address.
+        ip: String,
+        /// Its port.
+        port: String,
+    },
+    /// The owner in a filter is nobody.
+    #[error("there is no user {0}; --owner takes the name or number of one")]
+    NoSuchUser(String),
+    /// What was to be told cannot be written.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    /// How the program ends.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Failure::Client(error) | Failure::NoContact(error) => error.into(),
+            Failure::NoRedirection(refused) | Failure::NotReleased { why: refused, .. } => {
+                refused.into()
+            }
+            Failure::Elsewhere { .. } | Failure::NoSuchUser(_) => Exit::Usage,
+            Failure::Output(_) => Exit::Failed,
+        }
+    }
+
+    /// A name for programs: that of the interface's error when it is one.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Failure::Client(error) | Failure::NoContact(error) => match error {
+                ClientError::Unreachable { .. } => "Unreachable",
+                ClientError::Closed(_) => "Closed",
+                ClientError::Silent(_) => "Silent",
+                ClientError::Broken { .. } => "Broken",
+                ClientError::Misunderstood { .. } | ClientError::Unexpected { .. } => {
+                    "Misunderstood"
+                }
+                ClientError::Refused(refused) => &refused.name,
+            },
+            Failure::NoRedirection(refused) | Failure::NotReleased { why: refused, .. } => {
+                &refused.name
+            }
+            Failure::Elsewhere { .. } | Failure::NoSuchUser(_) => "Usage",
+            Failure::Output(_) => "Output",
+        }
+        .to_owned()
+    }
+}

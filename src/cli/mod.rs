@@ -1,0 +1,164 @@
+//! The command line: arguments to calls, and answers to text or JSON.
+//!
+//! Nothing is decided here: the daemon judges addresses, names and rights, and
+//! says why it refuses. The original's verbs keep its words; the others are
+//! those of the interface.
+
+use std::ffi::OsString;
+use std::io::{self, BufWriter, ErrorKind, Write};
+
+use clap::Parser;
+use serde_json::json;
+
+mod arguments;
+mod exit;
+mod failure;
+mod monitor;
+mod original;
+mod output;
+mod text;
+mod verbs;
+
+pub use arguments::{Arguments, Common, Verb};
+pub use exit::Exit;
+pub use failure::Failure;
+
+use crate::client::Client;
+use output::Output;
+
+/// Does what the arguments of the process say, and tells how it ended.
+pub fn run() -> Exit {
+    let mut out = BufWriter::new(io::stdout().lock());
+    // Standard error is not buffered, and what it is told is short.
+    run_with(std::env::args_os(), &mut out, &mut io::stderr())
+}
+
+/// Does what these arguments say, the name of the program first.
+pub fn run_with(
+    arguments: impl IntoIterator<Item = OsString>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Exit {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let parsed = match Arguments::try_parse_from(&arguments) {
+        Ok(parsed) => parsed,
+        Err(error) => return not_understood(&error, &arguments, out, err),
+    };
+    let json = parsed.common.json;
+    let done = perform(parsed, out, err).and_then(|()| Ok(out.flush()?));
+    match done {
+        Ok(()) => Exit::Ok,
+        // Who reads has read enough.
+        Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Exit::Ok,
+        Err(failure) => {
+            let exit = failure.exit();
+            tell(&failure.name(), &failure.to_string(), exit, json, out, err);
+            exit
+        }
+    }
+}
+
+fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Failure> {
+    let Arguments { common, verb } = arguments;
+    let Common {
+        socket,
+        json,
+        no_legend,
+        server_ip,
+        server_port,
+    } = common;
+    let here = matches!(server_ip.as_str(), "127.0.0.1" | "localhost" | "::1");
+    if !here || server_port != "7000" {
+        return Err(Failure::Elsewhere {
+            ip: server_ip,
+            port: server_port,
+        });
+    }
+    let mut output = Output::new(out, err, json, !no_legend);
+    let connect = || Client::connect(&socket);
+    match verb {
+        Verb::Getip { private } => original::getip(connect, &mut output, &private),
+        Verb::Redirect {
+            floating,
+            private,
+            reassociate,
+        } => original::redirect(connect, &mut output, &floating, &private, reassociate),
+        Verb::Releaseip { address } => original::releaseip(connect, &mut output, &address),
+        Verb::Status => original::status(connect, &mut output),
+        Verb::Version => original::version(connect, &mut output),
+        Verb::Ippool => original::ippool(connect, &mut output),
+        Verb::Allocate { address, pool } => verbs::allocate(connect()?, &mut output, address, pool),
+        Verb::Associate {
+            mut addresses,
+            pool,
+            reassociate,
+        } => {
+            let fixed = addresses.pop().unwrap_or_default();
+            let floating = addresses.pop();
+            verbs::associate(connect()?, &mut output, &fixed, floating, pool, reassociate)
+        }
+        Verb::Disassociate { address } => verbs::disassociate(connect()?, &mut output, &address),
+        Verb::Release { address } => verbs::release(connect()?, &mut output, &address),
+        Verb::List {
+            pool,
+            state,
+            owner,
+            fixed,
+        } => {
+            let owner = owner.map(owner_uid).transpose()?;
+            let filter = json!({
+                "pool": pool, "state": state, "owner": owner, "fixed_address": fixed,
+            });
+            verbs::list(connect()?, &mut output, filter)
+        }
+        Verb::Show { address } => verbs::show(connect()?, &mut output, &address),
+        Verb::Monitor => monitor::monitor(connect()?, &mut output),
+        Verb::History { address, lines } => verbs::history(connect()?, &mut output, address, lines),
+    }
+}
+
+fn owner_uid(user: String) -> Result<u32, Failure> {
+    text::uid(&user).ok_or(Failure::NoSuchUser(user))
+}
+
+/// Help, or what is wrong with the command line.
+fn not_understood(
+    error: &clap::Error,
+    arguments: &[OsString],
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Exit {
+    let text = error.render().to_string();
+    if !error.use_stderr() {
+        // Help that nobody reads to its end is no failure.
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        return Exit::Ok;
+    }
+    if arguments.iter().any(|argument| argument == "--json") {
+        let line = text.lines().next().unwrap_or_default();
+        let message = line.trim_start_matches("error: ");
+        tell("Usage", message, Exit::Usage, true, out, err);
+    } else {
+        let _ = err.write_all(text.as_bytes());
+    }
+    Exit::Usage
+}
+
+/// Tells why it failed. There is nobody to tell when that fails, too.
+fn tell(
+    name: &str,
+    message: &str,
+    exit: Exit,
+    json: bool,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) {
+    let _ = if json {
+        let error = json!({"error": {"name": name, "message": message, "exit_code": exit as u8}});
+        let line = text::harmless_json(&error.to_string()).into_owned();
+        writeln!(out, "{line}").and_then(|()| out.flush())
+    } else {
+        let _ = out.flush();
+        writeln!(err, "{}", text::harmless(message))
+    };
+}

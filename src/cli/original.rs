@@ -1,0 +1,252 @@
+//! The original's verbs, in its words.
+//!
+//! Scripts read what these print: the lines are those of the original. What is
+//! new, such as the health in `status`, stands before its heading.
+
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+
+use super::output::{Output, or_dash};
+use super::verbs::{all, changed};
+use super::{Failure, text};
+use crate::client::{Answer, Client, ClientError, Refused};
+use crate::model::AddressRange;
+use crate::wire::{Address, Changed, PoolInfo, Pools, Status, Version};
+
+/// As many addresses of a pool are written out; larger ranges stay ranges.
+const WRITTEN_OUT: u128 = 65_536;
+
+/// As many pending associations are told by `status`.
+const PENDING_TOLD: usize = 10;
+
+pub(super) fn getip(
+    connect: impl FnOnce() -> Result<Client, ClientError>,
+    output: &mut Output<'_>,
+    private: &str,
+) -> Result<(), Failure> {
+    obtain(connect, output, json!({"fixed_address": private}))
+}
+
+pub(super) fn redirect(
+    connect: impl FnOnce() -> Result<Client, ClientError>,
+    output: &mut Output<'_>,
+    floating: &str,
+    private: &str,
+    reassociate: bool,
+) -> Result<(), Failure> {
+    let parameters = json!({
+        "fixed_address": private,
+        "floating_ip": floating,
+        "reassociate": reassociate,
+    });
+    obtain(connect, output, parameters)
+}
+
+fn obtain(
+    connect: impl FnOnce() -> Result<Client, ClientError>,
+    output: &mut Output<'_>,
+    parameters: Value,
+) -> Result<(), Failure> {
+    let answer = connect()
+        .and_then(|mut client| client.call("Associate", parameters))
+        .map_err(|error| told(error, Failure::NoRedirection))?;
+    changed(output, &answer, |message: &Changed| {
+        format!("Public IP obtained: {}", redirection(&message.address))
+    })
+}
+
+pub(super) fn releaseip(
+    connect: impl FnOnce() -> Result<Client, ClientError>,
+    output: &mut Output<'_>,
+    address: &str,
+) -> Result<(), Failure> {
+    let not_released = |why| Failure::NotReleased {
+        address: address.to_owned(),
+        why,
+    };
+    let answer = connect()
+        .and_then(|mut client| client.call("Release", json!({"address": address})))
+        .map_err(|error| told(error, not_released))?;
+    changed(output, &answer, |message: &Changed| {
+        let floating = message.address.floating_ip;
+        format!("Released the redirection from IP {floating}")
+    })
+}
+
+pub(super) fn status(
+    connect: impl FnOnce() -> Result<Client, ClientError>,
+    output: &mut Output<'_>,
+) -> Result<(), Failure> {
+    let mut client = connect().map_err(Failure::NoContact)?;
+    let answer: Answer<Status> = client.call("GetStatus", Value::Null)?;
+    if output.json {
+        return Ok(output.json(&answer.json)?);
+    }
+    let (mut addresses, _) = all(client, Value::Null)?;
+    addresses.retain(|address| address.fixed_address.is_some());
+    if output.legend {
+        health(output, &answer.message, &addresses)?;
+    }
+    output.heading("Table of redirections:")?;
+    for address in &addresses {
+        output.line(&redirection(address))?;
+    }
+    Ok(())
+}
+
+fn health(output: &mut Output<'_>, status: &Status, addresses: &[Address]) -> Result<(), Failure> {
+    let Status {
+        state,
+        version,
+        size,
+        allocated,
+        associated,
+        pending,
+        problems,
+        warnings,
+        simulated,
+        ..
+    } = status;
+    let size = match i64::try_from(*size) {
+        Ok(i64::MAX) | Err(_) => "more than can be counted".to_owned(),
+        Ok(size) => size.to_string(),
+    };
+    let simulated = if *simulated { ", simulated" } else { "" };
+    output.line(&format!(
+        "ipfloaterd {version} is {state}{simulated}: {allocated} of {size} addresses allocated, \
+         {associated} associated, {pending} pending"
+    ))?;
+    for problem in problems {
+        output.line(&format!("  problem: {problem}"))?;
+    }
+    for warning in warnings {
+        output.line(&format!("  warning: {warning}"))?;
+    }
+    let waiting = addresses
+        .iter()
+        .filter(|address| address.state == "pending");
+    for address in waiting.take(PENDING_TOLD) {
+        let (what, why) = (redirection(address), or_dash(address.reason.as_ref()));
+        output.line(&format!("  pending: {what}: {why}"))?;
+    }
+    if *pending > PENDING_TOLD as u64 {
+        output.line("  pending: and others; `ipfloater list --state pending` has them all")?;
+    }
+    Ok(output.line("")?)
+}
+
+pub(super) fn version(
+    connect: impl FnOnce() -> Result<Client, ClientError>,
+    output: &mut Output<'_>,
+) -> Result<(), Failure> {
+    let ours = env!("CARGO_PKG_VERSION");
+    if !output.json {
+        output.line(&format!("Client version: {ours}"))?;
+    }
+    let mut answer: Answer<Version> = connect()
+        .and_then(|mut client| client.call("GetVersion", Value::Null))
+        .map_err(Failure::NoContact)?;
+    if output.json {
+        answer.json["client_version"] = ours.into();
+        return Ok(output.json(&answer.json)?);
+    }
+    Ok(output.line(&format!("Server version: {}", answer.message.version))?)
+}
+
+pub(super) fn ippool(
+    connect: impl FnOnce() -> Result<Client, ClientError>,
+    output: &mut Output<'_>,
+) -> Result<(), Failure> {
+    let answer: Answer<Pools> = connect()
+        .and_then(|mut client| client.call("ListPools", Value::Null))
+        .map_err(Failure::NoContact)?;
+    if output.json {
+        return Ok(output.json(&answer.json)?);
+    }
+    let pools = answer.message.pools;
+    output.heading("IP Pool:")?;
+    let ranges = pools.iter().flat_map(|pool| &pool.addresses);
+    let addresses: Vec<_> = ranges.flat_map(|range| written_out(range)).collect();
+    output.line(&addresses.join(", "))?;
+    if pools.len() > 1 {
+        output.line("")?;
+        table(output, &pools)?;
+    }
+    Ok(())
+}
+
+fn table(output: &mut Output<'_>, pools: &[PoolInfo]) -> Result<(), Failure> {
+    let row = |pool: &PoolInfo| {
+        [
+            pool.name.to_string(),
+            or_dash(pool.interface.as_ref()),
+            if pool.routed { "yes" } else { "no" }.to_owned(),
+            pool.size.to_string(),
+            pool.allocated.to_string(),
+            pool.associated.to_string(),
+        ]
+    };
+    let headings = [
+        "POOL",
+        "INTERFACE",
+        "ROUTED",
+        "SIZE",
+        "ALLOCATED",
+        "ASSOCIATED",
+    ];
+    Ok(output.table(headings, pools.iter().map(row))?)
+}
+
+/// The addresses of a range one by one, because the original knew no ranges.
+fn written_out(text: &str) -> Vec<String> {
+    let as_range = || {
+        let (first, last) = text.split_once('-')?;
+        AddressRange::new(first.parse().ok()?, last.parse().ok()?).ok()
+    };
+    match as_range() {
+        Some(range) if range.len() <= WRITTEN_OUT => {
+            let next = |address: &IpAddr| range.after(*address);
+            std::iter::successors(Some(range.first()), next)
+                .map(|address| address.to_string())
+                .collect()
+        }
+        _ => vec![text.to_owned()],
+    }
+}
+
+fn redirection(address: &Address) -> String {
+    let fixed = or_dash(address.fixed_address);
+    format!("{} -> {}", address.floating_ip, text::harmless(&fixed))
+}
+
+/// A refusal in the words of the verb; everything else is that nobody answered.
+fn told(error: ClientError, words: impl FnOnce(Refused) -> Failure) -> Failure {
+    match error {
+        ClientError::Refused(refused) => words(refused),
+        other => Failure::NoContact(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_written_out_unless_it_is_huge() {
+        for (range, addresses) in [
+            ("192.0.2.9", vec!["192.0.2.9"]),
+            (
+                "192.0.2.9-192.0.2.11",
+                vec!["192.0.2.9", "192.0.2.10", "192.0.2.11"],
+            ),
+            (
+                "2001:db8::-2001:db8::ffff:0",
+                vec!["2001:db8::-2001:db8::ffff:0"],
+            ),
+            ("what is this", vec!["what is this"]),
+        ] {
+            assert_eq!(written_out(range), addresses, "{range}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Where answers go: lines and tables for people, JSON for programs.
+
+use std::io::{self, Write};
+
+use comfy_table::{ContentArrangement, Table, TableStyle};
+use serde_json::Value;
+
+use super::text::{harmless, harmless_json, user};
+use crate::wire::Address;
+
+/// How wide a line is under the original's headings.
+const RULE: usize = 40;
+
+/// Where answers go.
+pub(super) struct Output<'a> {
+    out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
+    /// Whether answers are printed as they came.
+    pub(super) json: bool,
+    /// Whether there are headings.
+    pub(super) legend: bool,
+}
+
+impl<'a> Output<'a> {
+    pub(super) fn new(
+        out: &'a mut dyn Write,
+        err: &'a mut dyn Write,
+        json: bool,
+        legend: bool,
+    ) -> Self {
+        Self {
+            out,
+            err,
+            json,
+            legend,
+        }
+    }
+
+    /// A line of text, made harmless.
+    pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "{}", harmless(text))
+    }
+
+    /// A line of JSON.
+    pub(super) fn json(&mut self, value: &Value) -> io::Result<()> {
+        writeln!(self.out, "{}", harmless_json(&value.to_string()))
+    }
+
+    /// A line that is no part of the answer, where errors go.
+    pub(super) fn remark(&mut self, text: &str) -> io::Result<()> {
+        self.out.flush()?;
+        writeln!(self.err, "{}", harmless(text))
+    }
+
+    /// One of the original's headings.
+    pub(super) fn heading(&mut self, text: &str) -> io::Result<()> {
+        if !self.legend {
+            return Ok(());
+        }
+        self.line(text)?;
+        self.line(&"-".repeat(RULE))
+    }
+
+    /// Columns, as wide as the terminal at most.
+    pub(super) fn table<const N: usize>(
+        &mut self,
+        headings: [&str; N],
+        rows: impl IntoIterator<Item = [String; N]>,
+    ) -> io::Result<()> {
+        let mut table = Table::new();
+        table
+            .load_style(TableStyle::new())
+            .set_content_arrangement(ContentArrangement::Dynamic);
+        if self.legend {
+            table.set_header(headings);
+        }
+        for row in rows {
+            table.add_row(row.map(|cell| harmless(&cell).into_owned()));
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        if self.legend || !table.is_empty() {
+            writeln!(self.out, "{}", table.trim_fmt())?;
+        }
+        Ok(())
+    }
+
+    /// A table of addresses.
+    pub(super) fn addresses(&mut self, addresses: &[Address]) -> io::Result<()> {
+        let row = |address: &Address| {
+            [
+                address.floating_ip.to_string(),
+                or_dash(address.fixed_address),
+                state(address),
+                or_dash(address.pool.as_ref()),
+                address.owner.map_or_else(dash, user),
+            ]
+        };
+        self.table(
+            ["FLOATING IP", "FIXED ADDRESS", "STATE", "POOL", "OWNER"],
+            addresses.iter().map(row),
+        )
+    }
+
+    /// What was written is seen now.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// The state of an address in a word or two.
+pub(super) fn state(address: &Address) -> String {
+    if address.orphaned {
+        format!("{} (in no pool)", address.state)
+    } else {
+        address.state.clone()
+    }
+}
+
+/// What there is, or a dash.
+pub(super) fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(dash, |value| value.to_string())
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}

@@ -1,0 +1,233 @@
+//! The verbs of the interface.
+
+use serde_json::{Value, json};
+
+use super::Failure;
+use super::output::{Output, or_dash, state};
+use super::text::{moment, user};
+use crate::client::{Answer, Client};
+use crate::wire::{Address, Changed, Described, EventInfo, Events, Listed};
+
+/// How long one page of a list may take.
+const PAGE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+pub(super) fn allocate(
+    mut client: Client,
+    output: &mut Output<'_>,
+    address: Option<String>,
+    pool: Option<String>,
+) -> Result<(), Failure> {
+    let parameters = json!({"floating_ip": address, "pool": pool});
+    let answer = client.call("Allocate", parameters)?;
+    changed(output, &answer, |Changed { address, .. }| {
+        let Address {
+            floating_ip, pool, ..
+        } = address;
+        format!(
+            "Allocated {floating_ip} from pool {}",
+            or_dash(pool.as_ref())
+        )
+    })
+}
+
+pub(super) fn associate(
+    mut client: Client,
+    output: &mut Output<'_>,
+    fixed: &str,
+    floating: Option<String>,
+    pool: Option<String>,
+    reassociate: bool,
+) -> Result<(), Failure> {
+    let parameters = json!({
+        "fixed_address": fixed,
+        "floating_ip": floating,
+        "pool": pool,
+        "reassociate": reassociate,
+    });
+    let answer = client.call("Associate", parameters)?;
+    changed(output, &answer, |message| {
+        let Changed {
+            address,
+            changed,
+            previous_fixed_address: previous,
+            displaced_floating_ip: displaced,
+            ..
+        } = message;
+        let (floating, fixed) = (address.floating_ip, or_dash(address.fixed_address));
+        if !changed {
+            return format!("{floating} is associated with {fixed} already");
+        }
+        let taken = previous.map_or_else(String::new, |host| format!(", taken from {host}"));
+        let freed = displaced.map_or_else(String::new, |other| {
+            format!("; {other} was displaced and stays allocated")
+        });
+        format!("Associated {floating} with {fixed}{taken}{freed}")
+    })
+}
+
+pub(super) fn disassociate(
+    mut client: Client,
+    output: &mut Output<'_>,
+    address: &str,
+) -> Result<(), Failure> {
+    let answer = client.call("Disassociate", json!({"address": address}))?;
+    changed(output, &answer, |message| {
+        let floating = message.address.floating_ip;
+        if message.changed {
+            let host = or_dash(message.previous_fixed_address);
+            format!("Disassociated {floating} from {host}")
+        } else {
+            format!("{floating} is associated with no host")
+        }
+    })
+}
+
+pub(super) fn release(
+    mut client: Client,
+    output: &mut Output<'_>,
+    address: &str,
+) -> Result<(), Failure> {
+    let answer = client.call("Release", json!({"address": address}))?;
+    changed(output, &answer, |message| {
+        let floating = message.address.floating_ip;
+        if message.changed {
+            format!("Released {floating}")
+        } else {
+            format!("{floating} is free already")
+        }
+    })
+}
+
+/// Prints what became of a change, and what an association waits for.
+pub(super) fn changed(
+    output: &mut Output<'_>,
+    answer: &Answer<Changed>,
+    sentence: impl FnOnce(&Changed) -> String,
+) -> Result<(), Failure> {
+    if output.json {
+        return Ok(output.json(&answer.json)?);
+    }
+    output.line(&sentence(&answer.message))?;
+    let Address {
+        floating_ip,
+        state,
+        reason,
+        ..
+    } = &answer.message.address;
+    if state == "pending" {
+        let reason = or_dash(reason.as_ref());
+        output.remark(&format!("{floating_ip} is pending: {reason}"))?;
+    }
+    Ok(())
+}
+
+pub(super) fn list(client: Client, output: &mut Output<'_>, filter: Value) -> Result<(), Failure> {
+    let (addresses, json) = all(client, filter)?;
+    if output.json {
+        output.json(&json!({"addresses": json}))?;
+    } else {
+        output.addresses(&addresses)?;
+    }
+    Ok(())
+}
+
+/// All pages of a list, as messages and as they came.
+pub(super) fn all(client: Client, filter: Value) -> Result<(Vec<Address>, Vec<Value>), Failure> {
+    let (mut addresses, mut json) = (Vec::new(), Vec::new());
+    for page in client.more("List", json!({"filter": filter}), Some(PAGE_PATIENCE))? {
+        let Answer {
+            message: Listed {
+                addresses: some, ..
+            },
+            json: mut page,
+        } = page?;
+        addresses.extend(some);
+        if let Value::Array(some) = page["addresses"].take() {
+            json.extend(some);
+        }
+    }
+    Ok((addresses, json))
+}
+
+pub(super) fn show(
+    mut client: Client,
+    output: &mut Output<'_>,
+    address: &str,
+) -> Result<(), Failure> {
+    let answer: Answer<Described> = client.call("Describe", json!({"address": address}))?;
+    if output.json {
+        return Ok(output.json(&answer.json)?);
+    }
+    let address = answer.message.address;
+    let lines = [
+        ("Floating IP", Some(address.floating_ip.to_string())),
+        ("State", Some(state(&address))),
+        ("Pending", address.reason.clone()),
+        (
+            "Fixed address",
+            address.fixed_address.map(|fixed| fixed.to_string()),
+        ),
+        ("Pool", address.pool.as_ref().map(ToString::to_string)),
+        ("Owner", address.owner.map(user)),
+        ("Allocated", address.allocated_at.map(moment)),
+        ("Associated", address.associated_at.map(moment)),
+    ];
+    for (name, value) in lines {
+        if let Some(value) = value {
+            output.line(&format!("{name:>13}: {value}"))?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn history(
+    mut client: Client,
+    output: &mut Output<'_>,
+    address: Option<String>,
+    lines: u32,
+) -> Result<(), Failure> {
+    let parameters = json!({"address": address, "limit": lines});
+    let answer: Answer<Events> = client.call("History", parameters)?;
+    if output.json {
+        return Ok(output.json(&answer.json)?);
+    }
+    let rows = answer.message.events.into_iter().map(|event| {
+        let what = happened(&event);
+        let EventInfo {
+            sequence,
+            at,
+            uid,
+            via,
+            verb,
+            floating_ip,
+            ..
+        } = event;
+        [
+            sequence.to_string(),
+            moment(at),
+            verb,
+            or_dash(floating_ip),
+            what,
+            format!("{} ({via})", user(uid)),
+        ]
+    });
+    output.table(
+        ["NUMBER", "TIME", "VERB", "FLOATING IP", "WHAT", "BY"],
+        rows,
+    )?;
+    Ok(())
+}
+
+/// What an event did to hosts, or why it came about.
+fn happened(event: &EventInfo) -> String {
+    let host = match (event.fixed_address, event.previous_fixed_address) {
+        (Some(now), Some(before)) => format!("{before} -> {now}"),
+        (Some(now), None) => format!("-> {now}"),
+        (None, Some(before)) => format!("{before} ->"),
+        (None, None) => String::new(),
+    };
+    match &event.reason {
+        None => host,
+        Some(reason) => format!("{host}{reason}"),
+    }
+}

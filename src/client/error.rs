@@ -1,0 +1,123 @@
+//! Why a call has no answer.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody can be reached there.
+    #[error("cannot reach ipfloaterd on {}: {source}{}", .socket.display(), remedy(.socket, .source))]
+    Unreachable {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The daemon hung up before it answered.
+    #[error(
+        "ipfloaterd on {} closed the connection; it may have stopped, or this user may have too many connections",
+        .0.display()
+    )]
+    Closed(PathBuf),
+    /// The daemon did not answer in time; whether it will still do what it was
+    /// asked is unknown.
+    #[error(
+        "ipfloaterd on {} does not answer; `ipfloater status` tells later what became of it",
+        .0.display()
+    )]
+    Silent(PathBuf),
+    /// Reading or writing failed.
+    #[error("cannot speak to ipfloaterd on {}: {source}", .socket.display())]
+    Broken {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What listens there does not speak varlink.
+    #[error("what listens on {} is no ipfloaterd: {source}", .socket.display())]
+    Misunderstood {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: Box<varlink::Error>,
+    },
+    /// The answer is none of the interface that this client knows.
+    #[error("ipfloaterd on {} answered something else than expected: {source}", .socket.display())]
+    Unexpected {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The daemon answered by an error.
+    #[error(transparent)]
+    Refused(Refused),
+}
+
+/// An error that the daemon answered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its name, without the interface.
+    pub name: String,
+    /// What it says about itself.
+    pub parameters: Value,
+}
+
+impl Refused {
+    /// An error by its full name and its parameters.
+    pub(super) fn new(error: &str, parameters: Value) -> Self {
+        let name = error.rsplit_once('.').map_or(error, |(_, name)| name);
+        Self {
+            name: name.to_owned(),
+            parameters,
+        }
+    }
+
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.get(name)?.as_str()
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Ours say it themselves; those of org.varlink.service have no message.
+        if let Some(message) = self.parameter("message") {
+            return f.write_str(message);
+        }
+        match self.name.as_str() {
+            "PermissionDenied" => f.write_str(
+                "permission denied: only root and the daemon's own user may do that; use sudo",
+            ),
+            "InvalidParameter" => {
+                let parameter = self.parameter("parameter").unwrap_or("a parameter");
+                write!(f, "{parameter} does not hold what it should")
+            }
+            "MethodNotFound" | "InterfaceNotFound" => {
+                f.write_str("the daemon is older than this client and cannot do that")
+            }
+            other => write!(f, "the daemon answered {other}"),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+fn remedy(socket: &Path, source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            if socket == Path::new(super::DEFAULT_SOCKET) {
+                "; start it (systemctl start ipfloaterd), or name its socket with --socket"
+                    .to_owned()
+            } else {
+                "; start it, or name its socket with --socket or $IPFLOATER_SOCKET".to_owned()
+            }
+        }
+        io::ErrorKind::PermissionDenied => "; use sudo".to_owned(),
+        _ => String::new(),
+    }
+}

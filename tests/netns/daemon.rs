@@ -1,0 +1,239 @@
+//! ipfloaterd in the router, started as a user starts it, and ipfloater.
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::lab::{Host, Lab};
+use super::namespace::eventually;
+
+/// What a daemon is started with, besides its directories.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    /// Further lines of its configuration.
+    pub(super) configuration: &'static str,
+    /// Kernel features that it must not see.
+    pub(super) hidden: Option<&'static str>,
+    /// A program that runs it, with arguments; `{}` is the daemon's directory.
+    pub(super) under: &'static str,
+}
+
+impl Start {
+    /// The usual one.
+    pub(super) const PLAIN: Start = Start {
+        configuration: "",
+        hidden: None,
+        under: "",
+    };
+}
+
+/// A daemon in a lab's router, running or not.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    child: Option<Child>,
+    directory: TempDir,
+    start: Start,
+}
+
+impl Lab {
+    /// Starts the daemon in the router.
+    pub(super) fn start(&self) -> Daemon {
+        self.start_with(Start::PLAIN)
+    }
+
+    /// Starts the daemon in the router in some special way.
+    pub(super) fn start_with(&self, start: Start) -> Daemon {
+        let directory =
+            TempDir::with_prefix("ipfloater-").expect("there is a directory for temporary files");
+        let configuration = format!(
+            "[IPFLOATER]\n\
+             IP_POOL = 198.51.100.10-198.51.100.29, 2001:db8::10-2001:db8::29\n\
+             PRIVATE_IP_RANGES = 10.0.1.0/24, 10.0.2.0/24, fd00:1::/64, fd00:2::/64\n\
+             {}\n",
+            start.configuration
+        );
+        let file = directory.path().join("ipfloaterd.conf");
+        std::fs::write(file, configuration).expect("a file can be written");
+        let mut daemon = Daemon {
+            child: None,
+            directory,
+            start,
+        };
+        daemon.start(&self.router);
+        daemon
+    }
+}
+
+impl Daemon {
+    /// Starts it, with the state of the last time if there was one, and waits
+    /// until it answers.
+    pub(super) fn start(&mut self, router: &Host) {
+        let directory = self.directory();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(directory.join("log"));
+        let log = log.expect("a file can be written");
+        // setpriv(1) takes the daemon along when the tests are killed.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        let under = self
+            .start
+            .under
+            .replace("{}", &directory.display().to_string());
+        command.args(under.split_whitespace());
+        command
+            .arg(env!("CARGO_BIN_EXE_ipfloaterd"))
+            .arg("--config")
+            .arg(directory.join("ipfloaterd.conf"))
+            .arg("--state-directory")
+            .arg(directory.join("state"))
+            .arg("--runtime-directory")
+            .arg(directory.join("run"))
+            .arg("--no-dbus")
+            .stdout(log.try_clone().expect("a descriptor can be copied"))
+            .stderr(log);
+        if let Some(hidden) = self.start.hidden {
+            command.env("IPFLOATER_HIDE_FEATURES", hidden);
+        }
+        self.child = Some(router.start(command));
+        eventually("ipfloaterd is ready", || {
+            let child = self.child.as_mut().expect("it was started");
+            if let Some(status) = child.try_wait().expect("a child can be waited for") {
+                panic!("ipfloaterd ended with {status}: {}", self.log());
+            }
+            self.ipfloater("status").status.success()
+        });
+    }
+
+    /// Where its files are.
+    pub(super) fn directory(&self) -> PathBuf {
+        self.directory.path().to_owned()
+    }
+
+    /// What it has logged.
+    pub(super) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory().join("log")).unwrap_or_default()
+    }
+
+    /// Stops it as a service manager does, and waits for its end.
+    pub(super) fn stop(&mut self) {
+        self.end(Signal::SIGTERM);
+    }
+
+    /// Kills it.
+    pub(super) fn kill(&mut self) {
+        self.end(Signal::SIGKILL);
+    }
+
+    fn end(&mut self, signal: Signal) {
+        let mut child = self.child.take().expect("it is running");
+        let pid = i32::try_from(child.id()).expect("a pid is positive");
+        kill(Pid::from_raw(pid), signal).expect("our child can be signalled");
+        eventually("ipfloaterd ends", || {
+            child
+                .try_wait()
+                .expect("a child can be waited for")
+                .is_some()
+        });
+        if signal == Signal::SIGTERM {
+            let status = child
+                .try_wait()
+                .expect("a child can be waited for")
+                .expect("it has ended");
+            assert!(
+                status.success(),
+                "ipfloaterd ended with {status}: {}",
+                self.log()
+            );
+        }
+    }
+
+    /// Runs `ipfloater` with arguments, by words.
+    pub(super) fn ipfloater(&self, line: &str) -> Output {
+        let socket = self.directory().join("run/org.ipfloater");
+        Command::new(env!("CARGO_BIN_EXE_ipfloater"))
+            .arg("--socket")
+            .arg(Path::new(&socket))
+            .args(line.split_whitespace())
+            .output()
+            .expect("ipfloater can be started")
+    }
+
+    /// Runs an `ipfloater` that must succeed, and returns what it printed.
+    pub(super) fn order(&self, line: &str) -> String {
+        let output = self.ipfloater(line);
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "ipfloater {line}: {}: {stdout}{stderr}",
+            output.status
+        );
+        stdout
+    }
+
+    /// Runs an `ipfloater` with `--json`.
+    pub(super) fn json(&self, line: &str) -> Value {
+        let text = self.order(&format!("{line} --json"));
+        serde_json::from_str(&text)
+            .unwrap_or_else(|error| panic!("ipfloater {line}: {error}: {text}"))
+    }
+
+    /// Ties a floating IP to a host.
+    pub(super) fn associate(&self, floating: IpAddr, host: &Host) {
+        let fixed = host.address(ipfloater::model::Family::of(floating));
+        self.order(&format!("associate {floating} {fixed}"));
+    }
+
+    /// Ties a floating IP to another host.
+    pub(super) fn reassociate(&self, floating: IpAddr, host: &Host) {
+        let fixed = host.address(ipfloater::model::Family::of(floating));
+        self.order(&format!("associate {floating} {fixed} --reassociate"));
+    }
+
+    /// Unties a floating IP.
+    pub(super) fn disassociate(&self, floating: IpAddr) {
+        self.order(&format!("disassociate {floating}"));
+    }
+
+    /// Gives a floating IP back to its pool.
+    pub(super) fn release(&self, floating: IpAddr) {
+        self.order(&format!("release {floating}"));
+    }
+
+    /// The state of an address: `free`, `allocated`, `pending` or `active`.
+    pub(super) fn state(&self, address: IpAddr) -> String {
+        let shown = self.json(&format!("show {address}"));
+        shown["state"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{shown}"))
+            .to_owned()
+    }
+
+    /// How often it has put right what somebody else altered.
+    pub(super) fn repairs(&self) -> u64 {
+        let status = self.json("status");
+        status["repairs"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{status}"))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("ipfloaterd logged:\n{}", self.log());
+        }
+    }
+}
