@@ -11,7 +11,7 @@ sbin    := $(DESTDIR)$(PREFIX)/sbin
 bin     := $(DESTDIR)$(PREFIX)/bin
 man     := $(DESTDIR)$(PREFIX)/share/man
 doc     := $(DESTDIR)$(PREFIX)/share/doc/ipfloater
-varlink := $(DESTDIR)$(PREFIX)/share/varlink
+share   := $(DESTDIR)$(PREFIX)/share/ipfloater
 dbus    := $(DESTDIR)/usr/share/dbus-1
 units   := $(DESTDIR)/usr/lib/systemd/system
 etc     := $(DESTDIR)/etc
@@ -52,7 +52,7 @@ install: build
 	install -D -m 644 -t $(dbus)/system.d dbus/org.ipfloater.conf
 	install -D -m 644 -t $(dbus)/system-services dbus/org.ipfloater.service
 	install -D -m 644 -t $(dbus)/interfaces interfaces/*.xml
-	install -D -m 644 -t $(varlink) interfaces/*.varlink
+	install -D -m 644 -t $(share) interfaces/org.ipfloater.varlink
 	install -D -m 644 -t $(etc)/default etc/default/ipfloaterd.conf
 	install -D -m 644 -t $(man)/man1 docs/man/*.1
 	install -D -m 644 -t $(man)/man5 docs/man/*.5

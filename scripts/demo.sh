@@ -191,18 +191,18 @@ ask() {
 # --- the daemon ------------------------------------------------------------
 
 configure() {
-    cat >"$work/ipfloaterd.conf" <<'END'
+    cat >ipfloaterd.conf <<'END'
 [IPFLOATER]
 IP_POOL=203.0.113.227,203.0.113.228
 PRIVATE_IP_RANGES=192.168.1.0/24
 OUTSIDE_INTERFACE=wan0
 END
-    sed 's/^/      /' "$work/ipfloaterd.conf"
+    sed 's/^/      /' ipfloaterd.conf
 }
 
 start_daemon() {
-    local -a command=(ipfloaterd --config "$work/ipfloaterd.conf" --state-directory "$work/state"
-        --runtime-directory "$work/run" --no-dbus)
+    local -a command=(ipfloaterd --config ipfloaterd.conf --state-directory state
+        --runtime-directory run --no-dbus)
     printf '  router# %s &\n' "$(words "${command[@]}")"
     ip netns exec "$lab-router" "${command[@]}" >>"$work/log" 2>&1 &
     daemon=$!
@@ -222,6 +222,7 @@ title "Building ipfloaterd and ipfloater"
 cargo build --locked --bins
 PATH=$(realpath "${CARGO_TARGET_DIR:-target}")/debug:$PATH
 export IPFLOATER_SOCKET=$work/run/org.ipfloater
+cd "$work"
 
 title "A router with an outside client and two hosts on a private network"
 picture
@@ -230,7 +231,7 @@ for place in client web front; do
     serve "$place"
 done
 
-title "The configuration, and the daemon"
+title "The configuration, ipfloaterd.conf, and the daemon"
 configure
 start_daemon
 run router ipfloater ippool

@@ -28,7 +28,8 @@ scripts/install-needs.sh build lint
 
 step cargo fmt --all --check
 step cargo clippy --locked --all-targets -- -D warnings
-RUSTDOCFLAGS="-D warnings" step cargo doc --locked --no-deps --document-private-items --lib
+# Links to private items are fine where those are documented as well.
+RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" step cargo doc --locked --no-deps --document-private-items --lib
 step shellcheck --external-sources scripts/*.sh .ci/run
 step mandoc -T lint -W warning docs/man/*.[158]
 # Not `advisories`: its database is a git repository on the internet, and what
