@@ -121,14 +121,6 @@ impl Host {
         words.nth(1).map(str::to_owned)
     }
 
-    /// Who on its own link answers for an address, even one that is elsewhere.
-    pub(super) fn hardware_address_on_link(&self, address: IpAddr) -> Option<String> {
-        self.ip(&format!("route add {address} dev eth0"));
-        let answer = self.hardware_address_of(address);
-        self.ip(&format!("route delete {address} dev eth0"));
-        answer
-    }
-
     /// Starts another service on it, on all its addresses.
     pub(super) fn serve(&self) -> Service {
         Service::start(&self.namespace, self.name)
