@@ -26,6 +26,10 @@ impl PrivateBus {
     }
 
     /// As if nothing of ours had been installed.
+    #[allow(
+        dead_code,
+        reason = "only one of the test programs that share this needs it"
+    )]
     pub(crate) fn start_without_policy() -> Self {
         Self::start_with("")
     }

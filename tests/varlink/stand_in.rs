@@ -201,9 +201,9 @@ fn snapshot(state: State) -> Snapshot {
 }
 
 /// Keeps books, without any of the judgement of the real one.
-fn control(mut inbox: Inbox) {
+fn control(inbox: Inbox) {
     let mut log: Vec<Event> = Vec::new();
-    while let Some(message) = inbox.messages.blocking_recv() {
+    while let Ok(message) = inbox.messages.recv() {
         match message {
             Message::Request(request, reply) => {
                 let _ = reply.send(carry_out(&inbox, &mut log, &request));
@@ -221,7 +221,10 @@ fn control(mut inbox: Inbox) {
                 let events = log.iter().rev().filter(wanted).take(limit).cloned();
                 let _ = reply.send(Ok(events.collect()));
             }
-            Message::Noticed(_) | Message::Cut(_) => {}
+            Message::Noticed(_)
+            | Message::Watching
+            | Message::Cut { .. }
+            | Message::Problem { .. } => {}
             Message::Stop => return,
         }
     }

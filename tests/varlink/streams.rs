@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::stand_in::{Daemon, full};
+use crate::stand_in::{Daemon, full, repairs};
 
 #[test]
 fn a_long_list_streams_page_by_page_until_all_is_said() {
@@ -57,6 +57,10 @@ fn a_monitor_tells_the_state_first_and_then_each_change_once() {
         assert_eq!(reply["continues"], true);
     }
 
+    // What the state includes may be published again, and is not told twice.
+    for published in repairs(8, 2) {
+        daemon.events.send(published).unwrap();
+    }
     let mut caller = daemon.connect();
     caller.call(&json!({
         "method": "org.ipfloater.Associate",

@@ -1,0 +1,204 @@
+//! The same request has the same outcome on both buses, and is refused in the
+//! same words.
+
+use serde_json::{Map, Value, json};
+
+use crate::Daemon;
+
+/// A request as either bus wants it.
+struct Step {
+    varlink: (&'static str, Value),
+    dbus: &'static [&'static str],
+}
+
+fn steps() -> Vec<Step> {
+    let step = |method, parameters, dbus| Step {
+        varlink: (method, parameters),
+        dbus,
+    };
+    vec![
+        step("Allocate", json!({}), &["Allocate", "a{sv}", "0"]),
+        step(
+            "Allocate",
+            json!({"floating_ip": "198.51.100.10"}),
+            &[
+                "Allocate",
+                "a{sv}",
+                "1",
+                "floating_ip",
+                "s",
+                "198.51.100.10",
+            ],
+        ),
+        step(
+            "Allocate",
+            json!({"pool": "none"}),
+            &["Allocate", "a{sv}", "1", "pool", "s", "none"],
+        ),
+        step(
+            "Associate",
+            json!({"fixed_address": "10.0.0.5"}),
+            &["Associate", "ssa{sv}", "", "10.0.0.5", "0"],
+        ),
+        step(
+            "Associate",
+            json!({"floating_ip": "198.51.100.11", "fixed_address": "10.0.0.6"}),
+            &["Associate", "ssa{sv}", "198.51.100.11", "10.0.0.6", "0"],
+        ),
+        step(
+            "Associate",
+            json!({"floating_ip": "198.51.100.11", "fixed_address": "10.0.0.6", "reassociate": true}),
+            &[
+                "Associate",
+                "ssa{sv}",
+                "198.51.100.11",
+                "10.0.0.6",
+                "1",
+                "reassociate",
+                "b",
+                "true",
+            ],
+        ),
+        step(
+            "Associate",
+            json!({"floating_ip": "198.51.100.12", "fixed_address": "10.0.0.6"}),
+            &["Associate", "ssa{sv}", "198.51.100.12", "10.0.0.6", "0"],
+        ),
+        step(
+            "Associate",
+            json!({"floating_ip": "198.51.100.12", "fixed_address": "fd00::6"}),
+            &["Associate", "ssa{sv}", "198.51.100.12", "fd00::6", "0"],
+        ),
+        step(
+            "Associate",
+            json!({"fixed_address": "fd00::6"}),
+            &["Associate", "ssa{sv}", "", "fd00::6", "0"],
+        ),
+        step(
+            "Associate",
+            json!({"fixed_address": "10.0.0.1"}),
+            &["Associate", "ssa{sv}", "", "10.0.0.1", "0"],
+        ),
+        step(
+            "Associate",
+            json!({"fixed_address": "192.0.2.77"}),
+            &["Associate", "ssa{sv}", "", "192.0.2.77", "0"],
+        ),
+        step(
+            "Associate",
+            json!({"fixed_address": "010.0.0.1"}),
+            &["Associate", "ssa{sv}", "", "010.0.0.1", "0"],
+        ),
+        step(
+            "Associate",
+            json!({"floating_ip": "192.0.2.9", "fixed_address": "10.0.0.9"}),
+            &["Associate", "ssa{sv}", "192.0.2.9", "10.0.0.9", "0"],
+        ),
+        step(
+            "Describe",
+            json!({"address": "10.0.0.6"}),
+            &["Describe", "sa{sv}", "10.0.0.6", "0"],
+        ),
+        step(
+            "Describe",
+            json!({"address": "198.51.100.13"}),
+            &["Describe", "sa{sv}", "198.51.100.13", "0"],
+        ),
+        step(
+            "Describe",
+            json!({"address": "10.0.0.99"}),
+            &["Describe", "sa{sv}", "10.0.0.99", "0"],
+        ),
+        step(
+            "Disassociate",
+            json!({"address": "10.0.0.6"}),
+            &["Disassociate", "sa{sv}", "10.0.0.6", "0"],
+        ),
+        step(
+            "Disassociate",
+            json!({"address": "10.0.0.6"}),
+            &["Disassociate", "sa{sv}", "10.0.0.6", "0"],
+        ),
+        step(
+            "Disassociate",
+            json!({"address": "198.51.100.11"}),
+            &["Disassociate", "sa{sv}", "198.51.100.11", "0"],
+        ),
+        step(
+            "Release",
+            json!({"address": "198.51.100.11"}),
+            &["Release", "sa{sv}", "198.51.100.11", "0"],
+        ),
+        step(
+            "Release",
+            json!({"address": "198.51.100.11"}),
+            &["Release", "sa{sv}", "198.51.100.11", "0"],
+        ),
+        step(
+            "Release",
+            json!({"address": "192.0.2.1"}),
+            &["Release", "sa{sv}", "192.0.2.1", "0"],
+        ),
+        step("GetStatus", json!({}), &["GetStatus", "a{sv}", "0"]),
+    ]
+}
+
+#[test]
+fn a_request_means_and_fails_the_same_on_both_buses() {
+    let (by_varlink, by_dbus) = (Daemon::start(), Daemon::start());
+    let mut client = by_varlink.client();
+    for Step {
+        varlink: (method, parameters),
+        dbus,
+    } in steps()
+    {
+        let left = match client.call::<Value>(method, parameters.clone()) {
+            Ok(answer) => flat(answer.json),
+            Err(error) => Value::String(error.to_string()),
+        };
+        let output = by_dbus.busctl(dbus);
+        let right = if output.status.success() {
+            let json: Value = serde_json::from_slice(&output.stdout).expect("busctl prints JSON");
+            flat(plain(json["data"][0].clone()))
+        } else {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Value::String(said.trim().trim_start_matches("Call failed: ").to_owned())
+        };
+        assert_eq!(
+            left, right,
+            "{method} {parameters} by varlink, and {dbus:?}"
+        );
+    }
+}
+
+/// D-Bus has the fields of the address beside the others, varlink below them;
+/// times differ from one daemon to the other.
+fn flat(value: Value) -> Value {
+    let Value::Object(fields) = value else {
+        return value;
+    };
+    let mut all = Map::new();
+    for (key, value) in fields {
+        match value {
+            Value::Object(inner) if key == "address" => all.extend(inner),
+            value => drop(all.insert(key, value)),
+        }
+    }
+    all.retain(|key, _| !key.ends_with("_at"));
+    Value::Object(all)
+}
+
+/// What busctl prints, without the types.
+fn plain(value: Value) -> Value {
+    match value {
+        Value::Object(mut fields) if fields.contains_key("type") && fields.contains_key("data") => {
+            plain(fields.remove("data").expect("it was there"))
+        }
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(key, value)| (key, plain(value)))
+            .collect(),
+        Value::Array(items) => items.into_iter().map(plain).collect(),
+        other => other,
+    }
+}
