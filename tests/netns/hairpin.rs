@@ -80,6 +80,8 @@ fn the_router_itself_reaches_a_floating_ip() {
         for (number, host) in [(10, &lab.host_a), (12, &lab.host_c)] {
             let floating = floating(family, number);
             daemon.associate(floating, host);
+            // The kernel makes an IPv6 address work a moment after it took it.
+            assert!(lab.outside.hardware_address_of(floating).is_some());
             let router = lab.router_towards(host, family);
             for transport in Transport::BOTH {
                 assert_eq!(lab.router.ask(transport, floating), saw(host, router));
