@@ -49,6 +49,13 @@ impl Lab {
 
     /// Starts the daemon in the router in some special way.
     pub(super) fn start_with(&self, start: Start) -> Daemon {
+        let started = self.try_start(start);
+        started.unwrap_or_else(|error| panic!("ipfloaterd does not start: {error}"))
+    }
+
+    /// Starts the daemon in the router, or returns what it has logged when it
+    /// ends at once.
+    pub(super) fn try_start(&self, start: Start) -> Result<Daemon, String> {
         let directory =
             TempDir::with_prefix("ipfloater-").expect("there is a directory for temporary files");
         let configuration = format!(
@@ -65,8 +72,8 @@ impl Lab {
             directory,
             start,
         };
-        daemon.start(&self.router);
-        daemon
+        daemon.try_start(&self.router)?;
+        Ok(daemon)
     }
 }
 
@@ -74,6 +81,11 @@ impl Daemon {
     /// Starts it, with the state of the last time if there was one, and waits
     /// until it answers.
     pub(super) fn start(&mut self, router: &Host) {
+        let started = self.try_start(router);
+        started.unwrap_or_else(|error| panic!("ipfloaterd does not start: {error}"));
+    }
+
+    fn try_start(&mut self, router: &Host) -> Result<(), String> {
         let directory = self.directory();
         let log = File::options()
             .create(true)
@@ -103,13 +115,20 @@ impl Daemon {
             command.env("IPFLOATER_HIDE_FEATURES", hidden);
         }
         self.child = Some(router.start(command));
+        let mut ended = None;
         eventually("ipfloaterd is ready", || {
             let child = self.child.as_mut().expect("it was started");
-            if let Some(status) = child.try_wait().expect("a child can be waited for") {
-                panic!("ipfloaterd ended with {status}: {}", self.log());
-            }
-            self.ipfloater("status").status.success()
+            ended = child.try_wait().expect("a child can be waited for");
+            ended.is_some() || self.ipfloater("status").status.success()
         });
+        match ended {
+            None => Ok(()),
+            Some(status) => {
+                assert!(!status.success(), "it was not told to end");
+                self.child = None;
+                Err(self.log())
+            }
+        }
     }
 
     /// Where its files are.
@@ -208,13 +227,16 @@ impl Daemon {
         self.order(&format!("release {floating}"));
     }
 
+    /// All that is known of an address.
+    pub(super) fn show(&self, address: IpAddr) -> Value {
+        self.json(&format!("show {address}"))["address"].take()
+    }
+
     /// The state of an address: `free`, `allocated`, `pending` or `active`.
     pub(super) fn state(&self, address: IpAddr) -> String {
-        let shown = self.json(&format!("show {address}"));
-        shown["state"]
-            .as_str()
-            .unwrap_or_else(|| panic!("{shown}"))
-            .to_owned()
+        let shown = self.show(address);
+        let state = shown["state"].as_str();
+        state.unwrap_or_else(|| panic!("{shown}")).to_owned()
     }
 
     /// How often it has put right what somebody else altered.

@@ -1,9 +1,14 @@
 //! Inside hosts that reach a floating IP.
 
+use std::io::ErrorKind;
+use std::net::{IpAddr, UdpSocket};
+use std::time::Duration;
+
 use ipfloater::model::Family;
 
 use super::lab::{Lab, floating};
-use super::talk::{Transport, saw};
+use super::namespace::eventually;
+use super::talk::{Tcp, Transport, Udp, saw};
 
 #[test]
 fn a_host_with_a_floating_ip_is_seen_with_it_by_the_host_behind_another() {
@@ -75,6 +80,8 @@ fn the_router_itself_reaches_a_floating_ip() {
         for (number, host) in [(10, &lab.host_a), (12, &lab.host_c)] {
             let floating = floating(family, number);
             daemon.associate(floating, host);
+            // The kernel makes an IPv6 address work a moment after it took it.
+            assert!(lab.outside.hardware_address_of(floating).is_some());
             let router = lab.router_towards(host, family);
             for transport in Transport::BOTH {
                 assert_eq!(lab.router.ask(transport, floating), saw(host, router));
@@ -82,6 +89,65 @@ fn the_router_itself_reaches_a_floating_ip() {
             assert_eq!(lab.router.ping(floating), Ok(floating));
         }
     }
+}
+
+#[test]
+fn a_flow_that_begins_as_soon_as_an_address_is_associated_goes_on() {
+    let lab = Lab::new();
+    let daemon = lab.start();
+    // Among many flows it takes a while to find those that are to end.
+    occupy_conntrack(&lab, 60_000);
+    for (family, _) in Family::BOTH.into_iter().cycle().zip(0..6) {
+        let floating = floating(family, 10);
+        let said = std::thread::scope(|scope| {
+            let client = scope.spawn(|| talk_at_once(&lab, floating));
+            daemon.associate(floating, &lab.host_a);
+            client.join().expect("it does not panic")
+        });
+        let router = lab.router_towards(&lab.host_a, family);
+        assert_eq!(said, saw(&lab.host_a, router));
+        daemon.release(floating);
+    }
+}
+
+/// Asks until there is an answer, then begins a connection at once and says
+/// much.
+fn talk_at_once(lab: &Lab, floating: IpAddr) -> Result<String, ErrorKind> {
+    eventually("the address is associated", || {
+        let flow = lab.host_c.converse(Udp, floating);
+        let flow = flow.expect("a socket can be made");
+        flow.with_patience(Duration::from_millis(10)).say().is_ok()
+    });
+    let mut connection = lab.host_c.converse(Tcp, floating)?;
+    for _ in 0..20 {
+        connection.say_long(500_000)?;
+    }
+    connection.say()
+}
+
+/// Gives the router so many flows to keep, which nobody ever answers.
+fn occupy_conntrack(lab: &Lab, flows: u16) {
+    lab.outside.ip("route add blackhole 192.0.2.0/24");
+    lab.host_b.run(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("there is a free port");
+        for port in 1..=flows {
+            socket
+                .send_to(b"", ("192.0.2.1", port))
+                .expect("there is a route");
+        }
+    });
+    let kept = || {
+        lab.router
+            .run(|| std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count"))
+    };
+    eventually("the router keeps the flows", || {
+        kept().is_ok_and(|count| {
+            count
+                .trim()
+                .parse::<u16>()
+                .is_ok_and(|count| count > flows / 2)
+        })
+    });
 }
 
 #[test]

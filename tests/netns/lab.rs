@@ -121,12 +121,19 @@ impl Host {
         words.nth(1).map(str::to_owned)
     }
 
-    /// Who on its own link answers for an address, even one that is elsewhere.
-    pub(super) fn hardware_address_on_link(&self, address: IpAddr) -> Option<String> {
-        self.ip(&format!("route add {address} dev eth0"));
-        let answer = self.hardware_address_of(address);
-        self.ip(&format!("route delete {address} dev eth0"));
-        answer
+    /// Whether its IPv6 addresses work: a work queue of the kernel makes their
+    /// local routes and joins their solicited-node groups (`addrconf_dad_work`).
+    /// A solicitation that comes too early is repeated after a second.
+    fn has_settled(&self) -> bool {
+        let [addresses, routes] = self.run(|| {
+            ["if_inet6", "ipv6_route"].map(|file| {
+                std::fs::read_to_string(format!("/proc/thread-self/net/{file}"))
+                    .expect("procfs is there")
+            })
+        });
+        let mut addresses = addresses.lines().filter_map(|line| line.split(' ').next());
+        // As the prefix of 128 bits, in hexadecimal.
+        addresses.all(|address| routes.contains(&format!("{address} 80 ")))
     }
 
     /// Starts another service on it, on all its addresses.
@@ -280,11 +287,19 @@ impl Lab {
         attach(&self.host_c, 24, "10.0.2.1", "fd00:2::1");
     }
 
-    /// Carrier and bridge ports come up a moment after they are set up.
+    /// Carrier and bridge ports come up a moment after they are set up, and so
+    /// do IPv6 addresses.
     fn wait_until_connected(&self) {
+        let hosts = [&self.host_a, &self.host_b, &self.host_c];
+        for host in hosts
+            .into_iter()
+            .chain([&self.far, &self.outside, &self.router])
+        {
+            eventually("its IPv6 addresses work", || host.has_settled());
+        }
         for family in Family::BOTH {
             let to = self.far.address(family);
-            for host in [&self.host_a, &self.host_b, &self.host_c] {
+            for host in hosts {
                 eventually("the lab is connected", || host.ping_briefly(to).is_ok());
             }
         }

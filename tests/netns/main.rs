@@ -43,6 +43,7 @@
 //!
 //! They need root, ip(8), nft(8), conntrack(8), setpriv(1) and strace(1), and
 //! fail without.
+#![allow(clippy::disallowed_types, reason = "tests start programs")]
 
 mod craft;
 mod daemon;

@@ -6,7 +6,6 @@ use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, OnceLock};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns, unshare};
@@ -72,18 +71,6 @@ impl Namespace {
             thread
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    }
-
-    /// Runs code in it, beside the test.
-    pub(super) fn spawn<T: Send + 'static>(
-        &self,
-        code: impl FnOnce() -> T + Send + 'static,
-    ) -> JoinHandle<T> {
-        let file = self.file.try_clone().expect("a descriptor can be copied");
-        std::thread::spawn(move || {
-            Self::enter(&file);
-            code()
         })
     }
 

@@ -41,7 +41,7 @@ fn associate_both(lab: &Lab, daemon: &Daemon) {
 #[test]
 fn flushing_all_tables_does_not_concern_ours() {
     let lab = Lab::new();
-    lab.router.nft("table inet other { chain empty { } }");
+    lab.router.nft("add table inet other");
     let daemon = lab.start();
     associate_both(&lab, &daemon);
     let mut flows = Vec::new();
@@ -101,8 +101,10 @@ fn an_unprotected_table_is_put_right_whatever_is_done_to_it() {
     ] {
         let repairs = daemon.repairs();
         lab.router.nft(command);
-        eventually(command, || daemon.repairs() > repairs);
         eventually_works(&lab, command);
+        eventually(&format!("{command}: is told"), || {
+            daemon.repairs() > repairs
+        });
         // Whoever keeps altering our table is answered more slowly; that is
         // another test's matter.
         std::thread::sleep(std::time::Duration::from_secs(5));

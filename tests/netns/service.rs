@@ -83,11 +83,6 @@ impl Service {
             .expect("nobody panics with it")
             .clone()
     }
-
-    /// Whether something with these words was said to it.
-    pub(super) fn has_heard(&self, words: &str) -> bool {
-        self.heard().iter().any(|heard| heard.text.contains(words))
-    }
 }
 
 impl Drop for Service {

@@ -12,7 +12,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use super::craft::{ICMP, ICMPV6, TCP, UDP};
+use super::craft::{ICMP, ICMPV6};
 use super::lab::Host;
 use super::namespace::eventually;
 
@@ -77,22 +77,6 @@ impl Packet {
     /// Whether it is an echo request.
     pub(super) fn is_echo_request(&self) -> bool {
         self.is_icmp(8, 128)
-    }
-
-    /// Whether it belongs to what the tests are about, and not to the
-    /// housekeeping of a link.
-    pub(super) fn is_traffic(&self) -> bool {
-        // Types below 128 are errors, 128 and 129 echo (RFC 4443 2.1).
-        match self.protocol {
-            ICMP | TCP | UDP => true,
-            ICMPV6 => self.payload.first().is_some_and(|kind| *kind <= 129),
-            _ => false,
-        }
-    }
-
-    /// The flags of a TCP segment.
-    pub(super) fn tcp_flags(&self) -> Option<u8> {
-        (self.protocol == TCP && !self.is_later_fragment).then(|| self.payload[13])
     }
 }
 

@@ -322,12 +322,6 @@ impl Flow {
         }
     }
 
-    /// The last answer so far.
-    pub(super) fn last_answer(&self) -> Option<String> {
-        let answers = self.answers.lock().expect("nobody panics with it");
-        answers.last_key_value().map(|(_, answer)| answer.clone())
-    }
-
     /// How many answers there are so far.
     pub(super) fn answered(&self) -> usize {
         self.answers.lock().expect("nobody panics with it").len()
