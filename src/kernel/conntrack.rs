@@ -2,9 +2,8 @@
 //!
 //! Two ways to end flows: for a few addresses the kernel looks for them itself
 //! (a message with a filter, a pass over its table each); for many, one dump is
-//! matched here and the flows are deleted one by one. Deleting by filter is
-//! refused by older kernels (`EOPNOTSUPP`); then the kernel only looks, and we
-//! delete what it found.
+//! matched here and the flows are deleted one by one. Older kernels refuse to
+//! delete by a filter; then the kernel only looks, and we delete what it found.
 //!
 //! Never by a filter for IPv6: there Linux (seen with 6.18) takes the entries
 //! whose address differs instead of those whose address is the same, and a
@@ -153,8 +152,8 @@ impl ConntrackFlows {
                 // How many, the kernel does not say.
                 None => return Ok(0),
                 Some(refusal) if refusal.errno == Errno::ENOENT as i32 => return Ok(0),
-                Some(refusal) if refusal.errno == Errno::EOPNOTSUPP as i32 => {
-                    self.deletes_by_filter = false
+                Some(refusal) if is_filter_unknown(refusal.errno) => {
+                    self.deletes_by_filter = false;
                 }
                 Some(refusal) => return Err(refusal.of(Operation::Cut)),
             }
@@ -266,6 +265,35 @@ impl Flows for ConntrackFlows {
         }
         Ok(ended)
     }
+}
+
+/// Whether the kernel deletes by a filter. Asks it to delete the flows to
+/// 0.0.0.0, of which there are none: nothing is sent to that address (connect(2)
+/// makes it the host's own). Costs one pass over its table.
+pub(super) fn deletes_by_filter(socket: &mut Socket) -> Result<bool, KernelError> {
+    let nowhere = filter(Way::Original, End::Destination, Ipv4Addr::UNSPECIFIED);
+    let sequence = socket.next_sequence();
+    let message = socket::message(
+        CtMsg::Delete,
+        NlmF::REQUEST | NlmF::ACK,
+        sequence,
+        payload(Family::V4, &nowhere).as_slice(),
+    );
+    let failed = |error| KernelError::new(Operation::Open("conntrack"), error);
+    let answers = socket.exchange(&message, |_| {}).map_err(failed)?;
+    match answers.refusals.into_iter().next() {
+        None => Ok(true),
+        Some(refusal) if is_filter_unknown(refusal.errno) => Ok(false),
+        Some(refusal) => Err(refusal.of(Operation::Open("conntrack"))),
+    }
+}
+
+/// Whether a refusal means that the kernel does not delete by a filter. Linux
+/// 6.1 does not look at `CTA_FILTER` here: it takes the tuple for one that names
+/// a single flow, and half a tuple is `EINVAL`. `EOPNOTSUPP` is its answer to a
+/// filter without a tuple (`ctnetlink_del_conntrack`, `ctnetlink_flush_conntrack`).
+fn is_filter_unknown(errno: i32) -> bool {
+    matches!(Errno::from_raw(errno), Errno::EINVAL | Errno::EOPNOTSUPP)
 }
 
 /// The address of a cut, if it is one of IPv4.
@@ -388,4 +416,40 @@ fn ends(tuple: &[u8]) -> Option<(IpAddr, IpAddr)> {
         }
     }
     Some((source?, destination?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_takes_a_filter_for_half_a_tuple_does_not_know_it() {
+        // Linux 6.1 parses the tuple as if there were no filter. Any kernel does
+        // that with the same message without one, so this is its answer.
+        let without_filter = || -> Option<i32> {
+            let mut socket = Socket::open(NlFamily::Netfilter, "conntrack").ok()?;
+            let address = Ipv4Addr::new(198, 51, 100, 7);
+            let mut attributes = filter(Way::Original, End::Destination, address);
+            let tuple = Attributes::new(&attributes).next()?.1.len() + 4;
+            attributes.truncate(tuple);
+            let message = socket::message(
+                CtMsg::Delete,
+                NlmF::REQUEST | NlmF::ACK,
+                socket.next_sequence(),
+                payload(Family::V4, &attributes).as_slice(),
+            );
+            let answers = socket.exchange(&message, |_| {}).ok()?;
+            Some(answers.refusals.first()?.errno)
+        };
+        let own_namespace = std::thread::spawn(move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+                .expect("this test needs root");
+            without_filter()
+        });
+        let errno = own_namespace.join().expect("the thread does not panic");
+        assert_eq!(errno, Some(Errno::EINVAL as i32));
+        assert!(is_filter_unknown(Errno::EINVAL as i32));
+        assert!(is_filter_unknown(Errno::EOPNOTSUPP as i32));
+        assert!(!is_filter_unknown(Errno::EPERM as i32));
+    }
 }
