@@ -74,7 +74,8 @@ fn a_request_that_cannot_be_granted_is_refused_in_one_line_and_changes_nothing()
 #[test]
 fn a_pool_that_does_not_fit_the_router_is_refused_at_start_in_one_line() {
     let lab = Lab::new();
-    lab.router.ip("address add 198.51.100.15/24 dev wan0");
+    lab.router.ip("address delete 198.51.100.2/24 dev wan0
+         address add 198.51.100.15/24 dev wan0");
     let said = lab
         .try_start(Start::PLAIN)
         .expect_err("the router uses 198.51.100.15");
