@@ -351,14 +351,16 @@ fn peer_table(associations: u32) -> String {
         if elements.is_empty() {
             String::new()
         } else {
-            format!("elements = {{ {} }};", elements.join(", "))
+            format!("elements = {{ {} }}", elements.join(", "))
         }
     };
     let there = list(|host| format!("{} : {}", floating(host), fixed(host)));
     let back = list(|host| format!("{} : {}", fixed(host), floating(host)));
     format!(
-        "table inet peer {{ map a {{ type ipv4_addr : ipv4_addr; size 131072; {there} }}\n\
-         map b {{ type ipv4_addr : ipv4_addr; size 131072; {back} }} }}"
+        "table inet peer {{\n\
+         map a {{\n type ipv4_addr : ipv4_addr\n size 131072\n {there}\n }}\n\
+         map b {{\n type ipv4_addr : ipv4_addr\n size 131072\n {back}\n }}\n\
+         }}\n"
     )
 }
 

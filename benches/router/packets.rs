@@ -123,8 +123,12 @@ fn install(layout: Layout) -> Option<LinuxKernel> {
         Layout::Plain => None,
         Layout::OneRule => {
             let table = format!(
-                "table inet limit {{ chain pre {{ type nat hook prerouting priority dstnat; \
-                 iifname \"{}\" dnat ip to 10.0.0.1; }} }}",
+                "table inet limit {{\n\
+                 chain pre {{\n\
+                 type nat hook prerouting priority dstnat\n\
+                 iifname \"{}\" dnat ip to 10.0.0.1\n\
+                 }}\n\
+                 }}\n",
                 lab::OUTSIDE
             );
             lab::nft(&table);

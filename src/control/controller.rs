@@ -12,7 +12,8 @@ use crate::chain;
 use crate::dataplane::{IfIndex, Observed, Ruleset};
 use crate::kernel::{Announcer, Flows, Kernel, Noticed};
 use crate::model::{
-    Actor, Change, Event, EventKind, Family, FloatingIp, PendingReason, Site, State, Timestamp, Via,
+    Actor, Change, Event, EventKind, Family, FixedIp, FloatingIp, PendingReason, Site, State,
+    Timestamp, Via,
 };
 use crate::plan::View;
 use crate::request::{Outcome, Request};
@@ -458,17 +459,13 @@ fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
+/// One line for a change, with the same in fields.
 fn log_change(event: &Event) {
-    let (fixed, previous) = match &event.kind {
-        EventKind::Changed(Change::Associate {
-            fixed, previous, ..
-        }) => (Some(*fixed), *previous),
-        EventKind::Changed(Change::Disassociate { previous, .. }) => (None, Some(*previous)),
-        EventKind::Changed(Change::Release { previous, .. }) => (None, *previous),
-        EventKind::Changed(Change::Allocate { .. })
-        | EventKind::Activated { .. }
-        | EventKind::Deferred { .. }
-        | EventKind::Repaired { .. } => (None, None),
+    let (sentence, fixed, previous) = match &event.kind {
+        EventKind::Changed(change) => sentence(change),
+        EventKind::Activated { .. } | EventKind::Deferred { .. } | EventKind::Repaired { .. } => {
+            return;
+        }
     };
     tracing::info!(
         verb = event.kind.verb(),
@@ -479,8 +476,48 @@ fn log_change(event: &Event) {
         via = event.actor.via.as_str(),
         revision = event.revision.map(|revision| revision.0),
         sequence = event.sequence.0,
-        "changed"
+        "{sentence}"
     );
+}
+
+/// A change in words, with the host that has the address since and the one that
+/// had it before.
+fn sentence(change: &Change) -> (String, Option<FixedIp>, Option<FixedIp>) {
+    match change {
+        Change::Allocate {
+            floating,
+            pool,
+            owner,
+        } => (
+            format!("{floating} of pool {pool} allocated to uid {owner}"),
+            None,
+            None,
+        ),
+        Change::Associate {
+            floating,
+            fixed,
+            previous: None,
+        } => (
+            format!("{floating} associated with {fixed}"),
+            Some(*fixed),
+            None,
+        ),
+        Change::Associate {
+            floating,
+            fixed,
+            previous: Some(previous),
+        } => (
+            format!("{floating} moved from {previous} to {fixed}"),
+            Some(*fixed),
+            Some(*previous),
+        ),
+        Change::Disassociate { floating, previous } => (
+            format!("{floating} disassociated from {previous}"),
+            None,
+            Some(*previous),
+        ),
+        Change::Release { floating, previous } => (format!("{floating} released"), None, *previous),
+    }
 }
 
 fn log_refusal(request: &Authorized<Request>, refusal: &crate::request::Refusal) {

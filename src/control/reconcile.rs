@@ -163,7 +163,7 @@ impl Controller {
             .remove
             .iter()
             .filter_map(|element| match element {
-                Element::FloatingToFixed(floating, _) => Some(Cut::Floating(*floating)),
+                Element::FloatingToFixed(floating, _) => Some(self.cut(*floating)),
                 Element::FixedToFloating(..) | Element::Outside(_) => None,
             });
         let cuts: Vec<_> = stale.collect();
@@ -296,7 +296,7 @@ impl Controller {
     /// Cuts what could not be cut when it was altered, and what was found stale.
     fn cut_late(&mut self, mut cuts: Vec<Cut>) {
         for floating in std::mem::take(&mut self.uncut) {
-            cuts.push(Cut::Floating(floating));
+            cuts.push(self.cut(floating));
             cuts.extend(
                 self.state
                     .association(floating)
@@ -306,6 +306,15 @@ impl Controller {
         if !cuts.is_empty() {
             self.cutter.cut(0, cuts);
         }
+    }
+
+    /// The cut of what does not belong to the host that has the address now.
+    fn cut(&self, floating: FloatingIp) -> Cut {
+        let keep = self
+            .state
+            .association(floating)
+            .map(|association| association.fixed);
+        Cut::Floating { floating, keep }
     }
 
     fn announce(&self, held: &[(FloatingIp, IfIndex)]) {

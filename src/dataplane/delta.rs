@@ -49,8 +49,14 @@ impl Transaction {
 /// Flows that conntrack holds and that must not go on as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cut {
-    /// All flows to or from a floating IP, in both directions.
-    Floating(FloatingIp),
+    /// The flows to or from a floating IP, in both directions, but for those of
+    /// the host that has it now: they may be a moment old.
+    Floating {
+        /// The floating IP.
+        floating: FloatingIp,
+        /// The host that has it now.
+        keep: Option<FixedIp>,
+    },
     /// Flows that a host began towards the outside before it had this floating
     /// IP; its flows to other inside hosts stay.
     Outbound(FixedIp),

@@ -6,7 +6,7 @@
 //! refused by older kernels (`EOPNOTSUPP`); then the kernel only looks, and we
 //! delete what it found.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use crate::dataplane::{Associations, Cut, Flow};
-use crate::model::{AddressRange, Family};
+use crate::model::{AddressRange, Family, FixedIp};
 
 use super::socket::{self, Attributes, Message, Socket};
 use super::{Flows, KernelError, Operation};
@@ -98,10 +98,26 @@ impl ConntrackFlows {
 
     fn cut_one(&mut self, cut: Cut) -> Result<usize, KernelError> {
         match cut {
-            Cut::Floating(floating) => {
+            Cut::Floating {
+                floating,
+                keep: None,
+            } => {
                 let mut ended = 0;
                 for way in [Way::Original, Way::Reply] {
                     ended += self.cut_by_filter(way, End::Destination, floating.ip())?;
+                }
+                Ok(ended)
+            }
+            Cut::Floating {
+                floating,
+                keep: Some(fixed),
+            } => {
+                let mut ended = 0;
+                for way in [Way::Original, Way::Reply] {
+                    let filter = filter(way, End::Destination, floating.ip());
+                    let mut entries = self.dump(floating.family(), &filter)?;
+                    entries.retain(|entry| !is_of(&entry.flow, floating.ip(), fixed.ip()));
+                    ended += self.delete(&entries)?;
                 }
                 Ok(ended)
             }
@@ -148,26 +164,35 @@ impl ConntrackFlows {
 
     /// One pass for many cuts.
     fn cut_many(&mut self, cuts: &[Cut]) -> Result<usize, KernelError> {
-        let (mut floating, mut outbound) = (HashSet::new(), HashSet::new());
+        let (mut floating, mut outbound) = (HashMap::new(), HashSet::new());
         for cut in cuts {
             match cut {
-                Cut::Floating(address) => floating.insert(address.ip()),
-                Cut::Outbound(address) => outbound.insert(address.ip()),
-            };
+                Cut::Floating {
+                    floating: address,
+                    keep,
+                } => {
+                    floating.insert(address.ip(), keep.map(FixedIp::ip));
+                }
+                Cut::Outbound(address) => {
+                    outbound.insert(address.ip());
+                }
+            }
         }
+        let is_kept = |flow: &Flow, address| match floating.get(&address) {
+            Some(Some(fixed)) => is_of(flow, address, *fixed),
+            Some(None) => false,
+            None => true,
+        };
         let mut ended = 0;
         for family in Family::BOTH {
-            if !floating
-                .iter()
-                .chain(&outbound)
-                .any(|address| Family::of(*address) == family)
-            {
+            let mut addresses = floating.keys().chain(&outbound);
+            if !addresses.any(|address| Family::of(*address) == family) {
                 continue;
             }
             let mut entries = self.dump(family, &[])?;
             entries.retain(|Entry { flow, .. }| {
-                floating.contains(&flow.to)
-                    || floating.contains(&flow.answered_to)
+                !is_kept(flow, flow.to)
+                    || !is_kept(flow, flow.answered_to)
                     || (outbound.contains(&flow.from) && self.is_begun_before(flow, flow.from))
             });
             ended += self.delete(&entries)?;
@@ -236,6 +261,13 @@ impl Flows for ConntrackFlows {
         }
         Ok(ended)
     }
+}
+
+/// Whether a flow to or from a floating IP is one of the host.
+fn is_of(flow: &Flow, floating: IpAddr, fixed: IpAddr) -> bool {
+    let inbound = flow.to != floating || flow.answered_by == fixed;
+    let outbound = flow.answered_to != floating || flow.from == fixed;
+    inbound && outbound
 }
 
 fn failed(error: std::io::Error) -> KernelError {
