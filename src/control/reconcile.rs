@@ -89,7 +89,8 @@ impl Controller {
         }
         let applied = self.carry_out(&delta, false);
         for floating in touched {
-            self.update_pending(*floating, &applied);
+            let associated = self.state.association(*floating).is_some();
+            self.update_pending(*floating, associated, &applied);
         }
         self.note_failures(&applied);
         applied.failure.is_none()
@@ -231,8 +232,8 @@ impl Controller {
             .associations()
             .map(|(floating, _)| floating)
             .collect();
-        for floating in &addresses {
-            self.update_pending(*floating, applied);
+        for floating in addresses {
+            self.update_pending(floating, true, applied);
         }
         let gone: Vec<_> = self
             .pending
@@ -255,8 +256,8 @@ impl Controller {
         }
     }
 
-    fn update_pending(&mut self, floating: FloatingIp, applied: &Applied) {
-        let reason = if self.state.association(floating).is_none() {
+    fn update_pending(&mut self, floating: FloatingIp, associated: bool, applied: &Applied) {
+        let reason = if !associated {
             None
         } else if let Some(error) = &applied.failure {
             Some(PendingReason::Kernel(error.to_string()))
