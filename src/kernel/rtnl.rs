@@ -9,7 +9,10 @@
 //! - IPv6: the kernel answers neighbour solicitations only for addresses of the
 //!   interface and, with the sysctl proxy_ndp, for proxy entries. We write no
 //!   sysctl, so it is a /128 address, without duplicate detection of the kernel
-//!   (ours comes first) and deprecated, so that it is never chosen as a source.
+//!   (ours comes first) and deprecated, so that it is not chosen as a source as
+//!   long as the router has another address of global scope (RFC 6724 5, rules 2
+//!   and 3). Each one joins a multicast group of its own, and the time for that
+//!   grows with their number: docs/announcing.md has figures.
 //!
 //! Both carry [`PROTOCOL`]; what does not is somebody else's
 //! and is left alone.
@@ -124,9 +127,8 @@ impl Rtnl {
             let Ok(net) = IpNet::new(found.address, found.prefix) else {
                 continue;
             };
-            let ours = found.protocol == PROTOCOL && found.address.is_ipv6();
             match FloatingIp::new(found.address) {
-                Ok(floating) if ours => {
+                Ok(floating) if found.is_presence() => {
                     observed.presence.insert(floating, IfIndex(found.interface));
                 }
                 Ok(_) => {
@@ -288,6 +290,19 @@ impl Route {
         let floating = FloatingIp::new(self.to.filter(|_| ours)?).ok()?;
         Some((floating, IfIndex(self.interface?)))
     }
+}
+
+impl Address {
+    /// Whether it makes the router answer for a floating IP.
+    fn is_presence(&self) -> bool {
+        self.protocol == PROTOCOL && self.address.is_ipv6()
+    }
+}
+
+/// Whether the message is about an address that makes the router answer for a
+/// floating IP.
+pub(super) fn is_presence(message: &Message<'_>) -> bool {
+    address(message).is_some_and(|address| address.is_presence())
 }
 
 fn address_family(family: Family) -> u8 {
