@@ -1,5 +1,8 @@
 //! Bringing a store up to date.
 
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -49,8 +52,7 @@ fn migrate(
         back_up(
             connection,
             &path.with_extension(format!("db.version{version}")),
-        )
-        .map_err(fail)?;
+        )?;
     }
     let first = usize::try_from(version).unwrap_or(0);
     for (done, migration) in migrations.iter().enumerate().skip(first) {
@@ -69,13 +71,40 @@ fn migrate(
     Ok(())
 }
 
-/// Copies the store beside itself; an older copy of the same version goes.
-fn back_up(connection: &Connection, copy: &PathBuf) -> rusqlite::Result<()> {
-    // VACUUM INTO refuses a file that is there.
-    let _ = std::fs::remove_file(copy);
+/// Copies the store beside itself, for going back; a copy of the same version
+/// that was there goes. Only a copy that is whole and on the disk gets the name.
+fn back_up(connection: &Connection, copy: &Path) -> Result<(), StoreError> {
+    let mut part = copy.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let fail = |source| StoreError::File {
+        path: part.clone(),
+        source,
+    };
+    // VACUUM INTO takes an empty file and refuses any other. It would make one
+    // that everybody may read, and does not sync it.
+    match std::fs::remove_file(&part) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(fail(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let file = OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(&part)
+        .map_err(fail)?;
     connection
-        .execute("VACUUM INTO ?1", [copy.to_string_lossy()])
-        .map(drop)
+        .execute("VACUUM INTO ?1", [part.to_string_lossy()])
+        .map_err(|source| StoreError::Open {
+            path: part.clone(),
+            source,
+        })?;
+    file.sync_all().map_err(fail)?;
+    std::fs::rename(&part, copy).map_err(fail)?;
+    let directory = copy.parent().expect("a file is in a directory");
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(fail)
 }
 
 #[cfg(test)]
@@ -112,6 +141,33 @@ mod tests {
         assert_eq!((version(&connection), size), (2, 7));
         let copy = Connection::open(directory.path().join("s.db.version1")).unwrap();
         assert_eq!(version(&copy), 1);
+        let name: String = copy
+            .query_row("SELECT name FROM thing", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(name, "old");
+    }
+
+    #[test]
+    fn a_copy_is_for_the_owner_only_and_replaces_what_an_interrupted_start_left() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s.db");
+        let mut connection = Connection::open(&path).unwrap();
+        migrate(&mut connection, &path, OLD).unwrap();
+        let copy = directory.path().join("s.db.version1");
+        for left in [copy.clone(), directory.path().join("s.db.version1.part")] {
+            std::fs::write(left, "half a copy").unwrap();
+        }
+        migrate(&mut connection, &path, NEW).unwrap();
+        let files: Vec<_> = std::fs::read_dir(directory.path())
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.contains("version"))
+            .collect();
+        assert_eq!(files, ["s.db.version1"]);
+        let mode = std::fs::metadata(&copy).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{mode:o}");
+        assert_eq!(version(&Connection::open(copy).unwrap()), 1);
     }
 
     #[test]

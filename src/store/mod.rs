@@ -77,9 +77,19 @@ pub enum StoreError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// The file is damaged, or no database at all.
+    #[error("the store {} is damaged: {found}; move it away and put a copy in its place", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite found, its first line.
+        found: String,
+    },
     /// A row holds what we never write.
-    #[error("the store holds a row that this version did not write")]
+    #[error("the store holds {row}, which this version did not write")]
     Corrupt {
+        /// Which row.
+        row: String,
         /// Which column, and what is wrong with it.
         source: rusqlite::Error,
     },

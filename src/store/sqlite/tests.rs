@@ -202,36 +202,213 @@ fn a_state_directory_has_one_daemon_at_a_time() {
 }
 
 #[test]
-fn a_row_that_nobody_wrote_is_named_and_a_damaged_file_is_no_store() {
+fn every_change_comes_back_as_it_was_recorded() {
+    let directory = TempDir::new().unwrap();
+    let tie = |host, to| Change::Associate {
+        floating: floating(host),
+        fixed: fixed(to),
+        previous: None,
+    };
+    let changes = [
+        allocate(1),
+        tie(1, 5),
+        Change::Disassociate {
+            floating: floating(1),
+            previous: fixed(5),
+        },
+        Change::Release {
+            floating: floating(1),
+            previous: None,
+        },
+        allocate(2),
+        tie(2, 5),
+        Change::Release {
+            floating: floating(2),
+            previous: Some(fixed(5)),
+        },
+        Change::Allocate {
+            floating: "2001:db8::7".parse().unwrap(),
+            pool: "dmz".parse().unwrap(),
+            owner: u32::MAX,
+        },
+        Change::Associate {
+            floating: "2001:db8::7".parse().unwrap(),
+            fixed: "fd00::7".parse().unwrap(),
+            previous: None,
+        },
+    ];
+    let (events, state) = committed(&State::default(), &changes);
+    let mut store = SqliteStore::open(directory.path()).unwrap();
+    store.commit(Revision(0), &events).unwrap();
+    let mut history = store.history(None, None, 100).unwrap();
+    history.reverse();
+    assert_eq!(history, events);
+    assert!(same(&store.load().unwrap(), &state));
+}
+
+#[test]
+fn a_row_that_nobody_wrote_is_named() {
+    for (sql, parts) in [
+        (
+            "INSERT INTO floating_ip VALUES ('not\u{1b}an address', 'default', 0, 0, NULL, NULL)",
+            [
+                "the row \"not\\u{1b}an address\" of floating_ip",
+                "not an IPv4 or IPv6 address",
+            ],
+        ),
+        (
+            "INSERT INTO floating_ip VALUES ('198.51.100.9', 'a b', 0, 0, NULL, NULL)",
+            ["the row \"198.51.100.9\" of floating_ip", "a pool name is"],
+        ),
+        (
+            "INSERT INTO floating_ip VALUES ('198.51.100.9', 'default', -1, 0, NULL, NULL)",
+            ["the row \"198.51.100.9\" of floating_ip", "-1"],
+        ),
+        (
+            "INSERT INTO floating_ip VALUES ('198.51.100.9', 'default', 0, 0, '10.0.0.9', NULL)",
+            [
+                "the row \"198.51.100.9\" of floating_ip",
+                "half an association",
+            ],
+        ),
+        (
+            "INSERT INTO floating_ip VALUES ('198.51.100.9', 'default', 0, 0, 'fd00::9', 0)",
+            [
+                "the row \"198.51.100.9\" of floating_ip",
+                "the other family",
+            ],
+        ),
+        ("DELETE FROM counter", ["the table counter", "no rows"]),
+    ] {
+        let directory = TempDir::new().unwrap();
+        let mut store = SqliteStore::open(directory.path()).unwrap();
+        store.connection.execute(sql, []).unwrap();
+        let error = store.load().unwrap_err();
+        assert!(
+            matches!(error, StoreError::Corrupt { .. }),
+            "{sql}: {error}"
+        );
+        let error = crate::chain(&error);
+        for part in parts {
+            assert!(error.contains(part), "{sql}: {error}");
+        }
+    }
+
     let directory = TempDir::new().unwrap();
     let mut store = SqliteStore::open(directory.path()).unwrap();
-    store
+    let sql =
+        "INSERT INTO event (sequence, at, uid, via, verb) VALUES (7, 0, 0, 'pigeon', 'repair')";
+    store.connection.execute(sql, []).unwrap();
+    let error = store.history(None, None, 10).unwrap_err().to_string();
+    assert!(error.contains("the row 7 of event"), "{error}");
+}
+
+#[test]
+fn a_damaged_file_is_refused_with_the_remedy_and_left_as_it_is() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join(DATABASE);
+    let mut store = SqliteStore::open(directory.path()).unwrap();
+    let changes: Vec<_> = (1..=250).map(allocate).collect();
+    let (events, _) = committed(&State::default(), &changes);
+    store.commit(Revision(0), &events).unwrap();
+    let page: usize = store
         .connection
-        .execute(
-            "INSERT INTO floating_ip VALUES ('not an address', 'default', 0, 0, NULL, NULL)",
-            [],
-        )
+        .pragma_query_value(None, "page_size", |row| row.get(0))
         .unwrap();
-    assert!(matches!(
-        store.load().unwrap_err(),
-        StoreError::Corrupt { .. }
-    ));
     drop(store);
-    std::fs::write(
+
+    let whole = std::fs::read(&path).unwrap();
+    let mut event_page = whole.clone();
+    let last = event_page.len() - page;
+    event_page[last..].fill(0xa5);
+    let text = b"this is no database at all, as anyone can see".to_vec();
+    let short = whole[..page + page / 2].to_vec();
+    for damaged in [event_page, text, short] {
+        std::fs::write(&path, &damaged).unwrap();
+        let error = SqliteStore::open(directory.path()).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+        let error = error.to_string();
+        assert!(error.contains("put a copy in its place"), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), damaged);
+    }
+    std::fs::write(&path, whole).unwrap();
+    assert_eq!(
+        SqliteStore::open(directory.path())
+            .unwrap()
+            .load()
+            .unwrap()
+            .allocated(),
+        250
+    );
+}
+
+#[test]
+fn a_store_that_takes_nothing_for_a_while_changes_nothing_and_then_goes_on() {
+    for (stop, go_on, code) in [
+        // A full disk: no page more than there are.
+        (
+            "PRAGMA max_page_count = 1",
+            "PRAGMA max_page_count = 4294967294",
+            ErrorCode::DiskFull,
+        ),
+        // A file system that became read-only.
+        (
+            "PRAGMA query_only = 1",
+            "PRAGMA query_only = 0",
+            ErrorCode::ReadOnly,
+        ),
+    ] {
+        let directory = TempDir::new().unwrap();
+        let mut store = SqliteStore::open(directory.path()).unwrap();
+        let (events, before) = committed(&State::default(), &[allocate(1)]);
+        store.commit(Revision(0), &events).unwrap();
+
+        let changes: Vec<_> = (2..=250).map(allocate).collect();
+        let (events, after) = committed(&before, &changes);
+        store.connection.execute_batch(stop).unwrap();
+        match store.commit(Revision(1), &events).unwrap_err() {
+            StoreError::Access { source, .. } => {
+                assert_eq!(source.sqlite_error_code(), Some(code), "{source}");
+            }
+            other => panic!("{stop}: {other}"),
+        }
+        assert!(same(&store.load().unwrap(), &before), "{stop}");
+
+        store.connection.execute_batch(go_on).unwrap();
+        store.commit(Revision(1), &events).unwrap();
+        assert!(same(&store.load().unwrap(), &after), "{stop}");
+    }
+}
+
+#[test]
+fn an_administrator_reads_the_file_while_the_daemon_has_it() {
+    use rusqlite::OpenFlags;
+    let directory = TempDir::new().unwrap();
+    let mut store = SqliteStore::open(directory.path()).unwrap();
+    let reader = Connection::open_with_flags(
         directory.path().join(DATABASE),
-        "this is no database at all, as anyone can see",
+        OpenFlags::SQLITE_OPEN_READ_ONLY,
     )
     .unwrap();
-    assert!(matches!(
-        SqliteStore::open(directory.path()).unwrap_err(),
-        StoreError::Open { .. }
-    ));
+    let count = || -> u32 {
+        reader
+            .query_row("SELECT count(*) FROM floating_ip", [], |row| row.get(0))
+            .unwrap()
+    };
+    assert_eq!(count(), 0);
+    let (events, _) = committed(&State::default(), &[allocate(1), allocate(2)]);
+    store.commit(Revision(0), &events).unwrap();
+    assert_eq!(count(), 2);
 }
 
 #[test]
 fn nobody_else_may_read_the_store() {
-    use std::os::unix::fs::PermissionsExt;
     let directory = TempDir::new().unwrap();
+    // As a copy that was put back may be.
+    let path = directory.path().join(DATABASE);
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let mut store = SqliteStore::open(directory.path()).unwrap();
     store
         .commit(Revision(0), &committed(&State::default(), &[allocate(1)]).0)
