@@ -177,7 +177,8 @@ fn outside<'a>(site: &'a Site, observed: &'a Observed) -> BTreeSet<&'a Interface
         .collect()
 }
 
-fn all_of(net: &IpNet) -> AddressRange {
+/// All addresses of a network, its first and last included.
+pub(super) fn all_of(net: &IpNet) -> AddressRange {
     debug_assert_eq!(Family::of(net.network()), Family::of(net.broadcast()));
     AddressRange::new(net.network(), net.broadcast())
         .expect("a network's first address comes before its last")

@@ -1,15 +1,44 @@
 //! Files into sections, keys and values, each with the place it came from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ini::{Ini, ParseOption};
 
+use super::lines::{self, BadLine, Plain, shown};
 use super::{ConfigError, MAIN, keys};
 
 /// A configuration is a few lines; what is longer was named by mistake.
 const LONGEST: u64 = 1 << 20;
+
+/// Words that people write for keys that are called otherwise.
+const SYNONYMS: [(&str, &str); 3] = [
+    ("ADDRESSES", keys::IP_POOL),
+    ("POOL", keys::IP_POOL),
+    ("INTERFACE", keys::OUTSIDE_INTERFACE),
+];
+
+/// Where something stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub path: Arc<Path>,
+    /// The line, counted from 1; `None` for a whole section, which has several.
+    pub line: Option<usize>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)?;
+        match self.line {
+            Some(line) => write!(f, ", line {line}"),
+            None => Ok(()),
+        }
+    }
+}
 
 /// Sections by their names in capitals.
 pub(super) type Sections = BTreeMap<String, Section>;
@@ -19,21 +48,27 @@ pub(super) type Sections = BTreeMap<String, Section>;
 pub(super) struct Section {
     /// Its name as it was written.
     pub(super) name: String,
+    /// Where it came first.
+    pub(super) place: Place,
+    /// How many other sections came before it.
+    pub(super) rank: usize,
     entries: BTreeMap<String, Entry>,
 }
 
-/// A value, and the file that it came from.
+/// A value, and where it stands.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) path: PathBuf,
+    pub(super) place: Place,
     pub(super) value: String,
 }
 
 impl Section {
     /// A section with nothing in it.
-    pub(super) fn named(name: &str) -> Self {
+    pub(super) fn new(name: &str, path: Arc<Path>, rank: usize) -> Self {
         Self {
             name: name.to_owned(),
+            place: Place { path, line: None },
+            rank,
             entries: BTreeMap::new(),
         }
     }
@@ -52,17 +87,12 @@ impl Section {
 
     /// The parts of a value between commas, without the empty ones.
     pub(super) fn list(&self, key: &str) -> Option<Vec<&str>> {
-        let parts = self.entry(key)?.value.split([',', '\n']);
-        Some(
-            parts
-                .map(str::trim)
-                .filter(|part| !part.is_empty())
-                .collect(),
-        )
+        let parts = self.entry(key)?.value.split(',').map(str::trim);
+        Some(parts.filter(|part| !part.is_empty()).collect())
     }
 
     /// Yes or no, in the words of Python's ConfigParser.
-    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, ConfigError> {
+    pub(super) fn flag(&self, key: &'static str) -> Result<Option<bool>, ConfigError> {
         let Some(text) = self.text(key) else {
             return Ok(None);
         };
@@ -74,14 +104,12 @@ impl Section {
     }
 
     /// The error that names this place.
-    pub(super) fn wrong(&self, key: &str, value: &str, why: impl ToString) -> ConfigError {
+    pub(super) fn wrong(&self, key: &'static str, value: &str, why: impl ToString) -> ConfigError {
+        let entry = self.entry(key);
         ConfigError::Value {
-            path: self
-                .entry(key)
-                .map(|entry| entry.path.clone())
-                .unwrap_or_default(),
-            section: self.name.clone(),
-            key: key.to_owned(),
+            place: entry.map_or(&self.place, |entry| &entry.place).clone(),
+            section: shown(&self.name).into_owned(),
+            key,
             value: value.chars().take(80).collect(),
             why: why.to_string(),
         }
@@ -89,41 +117,39 @@ impl Section {
 }
 
 /// The file and its fragments, `FILE.d/*.conf` in the order of their names.
-pub(super) fn with_fragments(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+/// Fragments alone are a configuration, too, unless the file `must_be_there`.
+pub(super) fn with_fragments(
+    path: &Path,
+    must_be_there: bool,
+) -> Result<Vec<PathBuf>, ConfigError> {
     let mut directory = path.as_os_str().to_owned();
     directory.push(".d");
     let directory = PathBuf::from(directory);
-    let mut fragments = Vec::new();
+    let fail = |source| ConfigError::Read {
+        path: directory.clone(),
+        source,
+    };
+    let mut files = Vec::new();
     match std::fs::read_dir(&directory) {
-        Ok(files) => {
-            for file in files {
-                let file = file.map_err(|source| ConfigError::Read {
-                    path: directory.clone(),
-                    source,
-                })?;
-                if file
-                    .path()
-                    .extension()
-                    .is_some_and(|extension| extension == "conf")
-                {
-                    fragments.push(file.path());
-                }
+        Ok(entries) => {
+            for entry in entries {
+                files.push(entry.map_err(fail)?.path());
             }
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(source) => {
-            return Err(ConfigError::Read {
-                path: directory,
-                source,
-            });
-        }
+        // What is wrong with the way there, reading the file itself says.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+        Err(source) => return Err(fail(source)),
     }
-    fragments.sort();
-    // Fragments alone are a configuration, too.
-    if fragments.is_empty() || path.exists() {
-        fragments.insert(0, path.to_owned());
+    files.retain(|file| {
+        file.extension()
+            .is_some_and(|extension| extension == "conf")
+    });
+    files.sort();
+    let is_missing = path.try_exists().is_ok_and(|exists| !exists);
+    if files.is_empty() || must_be_there || !is_missing {
+        files.insert(0, path.to_owned());
     }
-    Ok(fragments)
+    Ok(files)
 }
 
 /// Reads a file as text.
@@ -152,66 +178,62 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
 
 /// Adds what a file says; its keys replace those of the files before it.
 pub(super) fn merge(sections: &mut Sections, path: &Path, text: &str) -> Result<(), ConfigError> {
+    let syntax = |line, why| ConfigError::Syntax {
+        path: path.to_owned(),
+        line,
+        why,
+    };
+    let Plain { text, keys } =
+        lines::plain(text).map_err(|BadLine { line, why }| syntax(line, why))?;
     let options = ParseOption {
         enabled_quote: false,
         enabled_escape: false,
-        // Python's continuation lines.
-        enabled_indented_mutiline_value: true,
         ..ParseOption::default()
     };
-    let ini = Ini::load_from_str_opt(text, options).map_err(|error| ConfigError::Syntax {
-        path: path.to_owned(),
-        line: error.line + 1,
-        why: error.msg.into_owned(),
-    })?;
-    let mut seen = Vec::new();
+    let ini = Ini::load_from_str_opt(&text, options)
+        .map_err(|error| syntax(error.line, error.msg.into_owned()))?;
+
+    let path: Arc<Path> = path.into();
+    let mut lines = keys.into_iter();
+    let mut seen = BTreeSet::new();
     for (name, properties) in &ini {
         let Some(name) = name else {
-            if let Some((key, _)) = properties.iter().next() {
-                let why =
-                    format!("{key} stands before the first section; write [IPFLOATER] above it");
-                return Err(ConfigError::Syntax {
-                    path: path.to_owned(),
-                    line: 1,
-                    why,
-                });
-            }
+            // Nothing stands before the first section.
             continue;
         };
         let capitals = capitals(name);
         let known = known_keys(&capitals).ok_or_else(|| ConfigError::UnknownSection {
-            path: path.to_owned(),
-            section: name.trim().to_owned(),
+            path: path.to_path_buf(),
+            section: shown(name).into_owned(),
         })?;
+        let rank = sections.len();
         let section = sections
             .entry(capitals.clone())
-            .or_insert_with(|| Section::named(name.trim()));
+            .or_insert_with(|| Section::new(name.trim(), path.clone(), rank));
         for (key, value) in properties.iter() {
+            let place = Place {
+                path: path.clone(),
+                line: lines.next(),
+            };
             let key = key.trim().to_ascii_uppercase();
-            let gone = capitals == MAIN && keys::GONE.iter().any(|(gone, _)| *gone == key);
-            if !gone && !known.contains(&key.as_str()) {
-                let nearest = nearest(&key, known);
-                let (path, section) = (path.to_owned(), section.name.clone());
+            let section_name = || shown(&section.name).into_owned();
+            if !is_known(&capitals, &key) {
                 return Err(ConfigError::UnknownKey {
-                    path,
-                    section,
-                    key,
-                    nearest,
+                    place,
+                    section: section_name(),
+                    hint: hint(&key, known),
+                    key: shown(&key).into_owned(),
                 });
             }
-            if seen.contains(&(capitals.clone(), key.clone())) {
-                let (path, section) = (path.to_owned(), section.name.clone());
-                return Err(ConfigError::Twice { path, section, key });
+            if !seen.insert((capitals.clone(), key.clone())) {
+                return Err(ConfigError::Twice {
+                    place,
+                    section: section_name(),
+                    key,
+                });
             }
-            seen.push((capitals.clone(), key.clone()));
-            let value = without_comments(value);
-            section.entries.insert(
-                key,
-                Entry {
-                    path: path.to_owned(),
-                    value,
-                },
-            );
+            let value = value.trim().to_owned();
+            section.entries.insert(key, Entry { place, value });
         }
     }
     Ok(())
@@ -236,42 +258,42 @@ fn known_keys(section: &str) -> Option<&'static [&'static str]> {
     }
 }
 
-/// A value may be followed by white space and a comment.
-fn without_comments(value: &str) -> String {
-    let line = |line: &str| {
-        let comment = line
-            .char_indices()
-            .zip(std::iter::once(' ').chain(line.chars()))
-            .find(|((_, c), before)| matches!(c, '#' | ';') && before.is_whitespace());
-        let end = comment.map_or(line.len(), |((at, _), _)| at);
-        line[..end].trim().to_owned()
-    };
-    value
-        .lines()
-        .map(line)
-        .collect::<Vec<_>>()
-        .join("\n")
-        .trim()
-        .to_owned()
+/// Whether the section has the key, or had it in the original.
+fn is_known(section: &str, key: &str) -> bool {
+    let gone = section == MAIN && keys::GONE.iter().any(|(gone, _)| *gone == key);
+    gone || known_keys(section).is_some_and(|known| known.contains(&key))
 }
 
-/// The known key with the fewest letters to change (Levenshtein's distance).
-fn nearest(key: &str, known: &[&'static str]) -> &'static str {
-    let distance = |other: &str| {
-        let mut row: Vec<usize> = (0..=other.len()).collect();
-        for (i, a) in key.bytes().enumerate() {
-            let mut diagonal = row[0];
-            row[0] = i + 1;
-            for (j, b) in other.bytes().enumerate() {
-                let changed = diagonal + usize::from(a != b);
-                diagonal = row[j + 1];
-                row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-            }
-        }
-        row[other.len()]
-    };
-    known
+/// What somebody who wrote this key may have meant.
+fn hint(key: &str, known: &[&'static str]) -> String {
+    let synonym = SYNONYMS.iter().find(|(word, _)| *word == key);
+    let (distance, nearest) = known
         .iter()
-        .min_by_key(|other| distance(other))
-        .expect("every section has keys")
+        .map(|other| (distance(key, other), *other))
+        .min()
+        .expect("every section has keys");
+    if let Some((_, meant)) = synonym {
+        format!("it is called {meant}")
+    } else if is_known(MAIN, key) {
+        "it belongs in the section [IPFLOATER]".to_owned()
+    } else if distance <= nearest.len() / 2 {
+        format!("did you mean {nearest}?")
+    } else {
+        format!("there are {}", known.join(", "))
+    }
+}
+
+/// How many letters have to be changed (Levenshtein's distance).
+fn distance(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in to.bytes().enumerate() {
+            let changed = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[to.len()]
 }

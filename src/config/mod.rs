@@ -7,6 +7,7 @@
 
 mod check;
 mod file;
+mod lines;
 mod pools;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use ipnet::IpNet;
 use crate::model::{Family, InterfaceName, Pool, PoolName, Site};
 
 pub use check::{Misfit, check_against};
+pub use file::Place;
 use file::{Section, Sections};
 
 /// Where the configuration is when nobody says otherwise.
@@ -96,10 +98,10 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
     /// A key of the original that no longer applies.
-    #[error("{}: {key} no longer applies: {instead}", .file.display())]
+    #[error("{place}: {key} no longer applies: {instead}")]
     NoLongerApplies {
         /// Where it is.
-        file: PathBuf,
+        place: Place,
         /// Which.
         key: String,
         /// What to know instead.
@@ -108,6 +110,11 @@ pub enum Warning {
     /// There are no addresses to give out.
     #[error("no pool has an address; set IP_POOL in the section [IPFLOATER]")]
     NoAddresses,
+    /// A section describes a pool without addresses.
+    #[error(
+        "pool {0} has no address; set IP_POOL in the section [POOL {0}], or take the section away"
+    )]
+    EmptyPool(PoolName),
     /// A family has floating IPs, and nowhere to lead them.
     #[error(
         "a pool has {0} addresses, but PRIVATE_IP_RANGES names no {0} range: none of them can be associated"
@@ -133,7 +140,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is no text, or far too long for a configuration.
-    #[error("{} is no configuration: {why}", .path.display())]
+    #[error("{} cannot be used: {why}", .path.display())]
     NoText {
         /// Which.
         path: PathBuf,
@@ -159,36 +166,36 @@ pub enum ConfigError {
         section: String,
     },
     /// A key that nothing reads.
-    #[error("{}, section [{section}]: there is no key {key}; did you mean {nearest}?", .path.display())]
+    #[error("{place}, section [{section}]: there is no key {key}; {hint}")]
     UnknownKey {
         /// Where it is.
-        path: PathBuf,
+        place: Place,
         /// In which section.
         section: String,
         /// Which.
         key: String,
-        /// The most similar one that there is.
-        nearest: &'static str,
+        /// What may have been meant.
+        hint: String,
     },
     /// A key that is there twice in a file.
-    #[error("{}, section [{section}]: {key} is there twice; keep one", .path.display())]
+    #[error("{place}, section [{section}]: {key} is there twice; keep one")]
     Twice {
-        /// Where it is.
-        path: PathBuf,
+        /// Where the second is.
+        place: Place,
         /// In which section.
         section: String,
         /// Which.
         key: String,
     },
     /// A value that is not what it should be.
-    #[error("{}, section [{section}], {key}: {value:?}: {why}", .path.display())]
+    #[error("{place}, section [{section}], {key}: {value:?}: {why}")]
     Value {
         /// Where it is.
-        path: PathBuf,
+        place: Place,
         /// In which section.
         section: String,
         /// Of which key.
-        key: String,
+        key: &'static str,
         /// The value, or the part of it that is wrong.
         value: String,
         /// What would be right.
@@ -221,10 +228,11 @@ pub enum ConfigError {
 
 impl Settings {
     /// Reads the configuration: one file and the fragments beside it, in a
-    /// directory of the same name with `.d` behind it.
+    /// directory of the same name with `.d` behind it. The default file may be
+    /// missing when there are fragments; one that is named may not.
     pub fn load(config: Option<&Path>) -> Result<Self, ConfigError> {
         let path = config.unwrap_or(Path::new(DEFAULT_PATH));
-        let files = file::with_fragments(path)?;
+        let files = file::with_fragments(path, config.is_some())?;
         let mut sections = Sections::new();
         for file in &files {
             file::merge(&mut sections, file, &file::read(file)?)?;
@@ -236,17 +244,27 @@ impl Settings {
         let mut warnings = Vec::new();
         let main = sections
             .remove(MAIN)
-            .unwrap_or_else(|| Section::named(MAIN));
+            .unwrap_or_else(|| Section::new(MAIN, Path::new(DEFAULT_PATH).into(), 0));
         for (key, instead) in keys::GONE {
             if let Some(entry) = main.entry(key) {
-                let (file, key) = (entry.path.clone(), key.to_owned());
-                warnings.push(Warning::NoLongerApplies { file, key, instead });
+                let (place, key) = (entry.place.clone(), key.to_owned());
+                warnings.push(Warning::NoLongerApplies {
+                    place,
+                    key,
+                    instead,
+                });
             }
         }
         let private = private_ranges(&main)?;
         let mut pools = vec![pools::pool(PoolName::default_pool(), &main)?];
-        for (_, section) in sections {
-            pools.push(pools::pool(pools::name(&section)?, &section)?);
+        let mut further: Vec<Section> = sections.into_values().collect();
+        further.sort_by_key(|section| section.rank);
+        for section in further {
+            let pool = pools::pool(pools::name(&section)?, &section)?;
+            if pool.ranges.is_empty() {
+                warnings.push(Warning::EmptyPool(pool.name.clone()));
+            }
+            pools.push(pool);
         }
         pools.retain(|pool| !pool.ranges.is_empty());
         check::disjoint(&pools)?;
@@ -326,8 +344,12 @@ impl fmt::Display for Settings {
             };
             writeln!(
                 f,
-                "pool {name}: {} addresses: {}; outside interface: {interface}{routed}",
-                pool.size(),
+                "pool {name}: {}: {}; outside interface: {interface}{routed}",
+                match pool.size() {
+                    1 => "1 address".to_owned(),
+                    u64::MAX => "more addresses than can be counted".to_owned(),
+                    size => format!("{size} addresses"),
+                },
                 ranges.join(", ")
             )?;
         }

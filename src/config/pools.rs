@@ -8,11 +8,26 @@ use ipnet::IpNet;
 use crate::model::{AddressRange, Family, FloatingIp, Pool, PoolName};
 
 use super::file::{self, Section};
-use super::{ConfigError, keys};
+use super::lines::quoted;
+use super::{ConfigError, check, keys};
 
-/// A prefix with more addresses than this was meant otherwise; of IPv6 that is
-/// any prefix of a link (/64), so it concerns IPv4 alone.
-const SHORTEST_IPV4_PREFIX: u8 = 8;
+/// More IPv4 addresses than a /8 has were meant otherwise. Of IPv6, where one
+/// link has 2^64, nothing can be told by the number.
+const MOST_IPV4: u128 = 1 << 24;
+
+/// What no floating IP lies in, although a range may reach across it: the
+/// blocks that [`FloatingIp`] refuses.
+const UNUSABLE: [&str; 9] = [
+    "0.0.0.0/8",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "224.0.0.0/3",
+    "::/128",
+    "::1/128",
+    "::ffff:0:0/96",
+    "fe80::/10",
+    "ff00::/8",
+];
 
 /// The name in `[POOL name]`.
 pub(super) fn name(section: &Section) -> Result<PoolName, ConfigError> {
@@ -20,13 +35,7 @@ pub(super) fn name(section: &Section) -> Result<PoolName, ConfigError> {
         .name
         .split_once(char::is_whitespace)
         .map_or("", |(_, name)| name.trim());
-    let wrong = |why: String| ConfigError::Value {
-        path: Default::default(),
-        section: section.name.clone(),
-        key: "the name of the section".to_owned(),
-        value: name.to_owned(),
-        why,
-    };
+    let wrong = |why: String| section.wrong("the name of the section", name, why);
     let parsed: PoolName = name
         .parse()
         .map_err(|error: crate::model::NameError| wrong(error.to_string()))?;
@@ -74,11 +83,11 @@ pub(super) fn pool(name: PoolName, section: &Section) -> Result<Pool, ConfigErro
 /// The original's file of addresses: `IP [MAC]` a line, `#` comments.
 fn from_file(section: &Section, path: &Path) -> Result<Vec<AddressRange>, ConfigError> {
     let text = file::read(path).map_err(|error| {
-        section.wrong(
-            keys::IP_POOL_FILE,
-            &path.to_string_lossy(),
-            crate::chain(&error),
-        )
+        let why = match error {
+            ConfigError::Missing(_) => "there is no such file".to_owned(),
+            error => crate::chain(&error),
+        };
+        section.wrong(keys::IP_POOL_FILE, &path.to_string_lossy(), why)
     })?;
     let mut ranges = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -89,7 +98,7 @@ fn from_file(section: &Section, path: &Path) -> Result<Vec<AddressRange>, Config
         let parsed = single(address).map_err(|why| ConfigError::Syntax {
             path: path.to_owned(),
             line: number + 1,
-            why: format!("{address:?}: {why}"),
+            why: format!("{}: {why}", quoted(address)),
         })?;
         ranges.push(AddressRange::single(parsed));
     }
@@ -99,13 +108,33 @@ fn from_file(section: &Section, path: &Path) -> Result<Vec<AddressRange>, Config
 /// A single address, `FIRST-LAST`, or a prefix.
 fn range(item: &str) -> Result<AddressRange, String> {
     if let Some((first, last)) = item.split_once('-') {
-        let (first, last) = (single(first.trim())?, single(last.trim())?);
-        return AddressRange::new(first, last).map_err(|error| error.to_string());
+        let (first, last) = (first.trim(), last.trim());
+        if !last.contains(['.', ':']) {
+            return Err("write both ends of a range in full, FIRST-LAST".to_owned());
+        }
+        let range = AddressRange::new(single(first)?, single(last)?);
+        return usable(range.map_err(|error| error.to_string())?);
     }
     if item.contains('/') {
-        return prefix(item);
+        return usable(prefix(item)?);
     }
     single(item).map(AddressRange::single)
+}
+
+/// The range, if a pool can have all of it.
+fn usable(range: AddressRange) -> Result<AddressRange, String> {
+    for block in UNUSABLE {
+        let block: IpNet = block.parse().expect("the block is a constant");
+        if range.overlaps(&check::all_of(&block)) {
+            let address = range.first().max(block.network());
+            let why = FloatingIp::new(address).expect_err("the block is refused");
+            return Err(format!("it contains {address}, and {why}"));
+        }
+    }
+    if range.family() == Family::V4 && range.len() > MOST_IPV4 {
+        return Err("it has more addresses than a /8".to_owned());
+    }
+    Ok(range)
 }
 
 fn single(text: &str) -> Result<IpAddr, String> {
@@ -128,9 +157,6 @@ fn prefix(item: &str) -> Result<AddressRange, String> {
         ));
     }
     let family = Family::of(net.addr());
-    if family == Family::V4 && net.prefix_len() < SHORTEST_IPV4_PREFIX {
-        return Err("that is more than a /8".to_owned());
-    }
     let mut hosts =
         AddressRange::new(net.network(), net.broadcast()).map_err(|error| error.to_string())?;
     if net.max_prefix_len() - net.prefix_len() >= 2 {
@@ -143,8 +169,36 @@ fn prefix(item: &str) -> Result<AddressRange, String> {
         };
         hosts = AddressRange::new(first, last).map_err(|error| error.to_string())?;
     }
-    for end in [hosts.first(), hosts.last()] {
-        FloatingIp::new(end).map_err(|error| error.to_string())?;
-    }
     Ok(hosts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_blocks_are_what_no_floating_ip_lies_in() {
+        for block in UNUSABLE {
+            let net: IpNet = block.parse().unwrap();
+            for end in [net.network(), net.broadcast()] {
+                assert!(FloatingIp::new(end).is_err(), "{end} of {block}");
+            }
+        }
+        for text in [
+            "0.1.2.3",
+            "127.0.0.1",
+            "169.254.1.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:192.0.2.1",
+        ] {
+            let range = AddressRange::single(text.parse().unwrap());
+            assert!(usable(range).is_err(), "{text}");
+        }
+    }
 }

@@ -56,7 +56,7 @@ fn the_originals_own_file_works_unchanged_and_its_dead_keys_are_named() {
         assert!(
             named
                 .iter()
-                .any(|warning| warning.contains(&format!(": {key} no longer applies"))),
+                .any(|warning| warning.contains(&format!(": {key} no longer applies: "))),
             "{key}"
         );
     }
@@ -116,7 +116,7 @@ fn what_is_wrong_is_named_with_its_place_and_what_would_be_right() {
     for (text, parts) in [
         (
             "[IPFLOATER]\nIP_POOL = 198.51.100.300",
-            vec!["FILE, section [IPFLOATER], IP_POOL: \"198.51.100.300\""],
+            vec!["FILE, line 2, section [IPFLOATER], IP_POOL: \"198.51.100.300\""],
         ),
         (
             "[IPFLOATER]\nIP_POOL = 010.0.0.1",
@@ -175,20 +175,70 @@ fn what_is_wrong_is_named_with_its_place_and_what_would_be_right() {
         ),
         (
             "[POOL a b]\nIP_POOL = 198.51.100.7",
-            vec!["\"a b\"", "1 to 63"],
+            vec!["FILE, section [POOL a b]", "\"a b\"", "1 to 63"],
         ),
         (
             "[POOL default]\nIP_POOL = 198.51.100.7",
-            vec!["choose another name"],
+            vec!["FILE, section [POOL default]", "choose another name"],
         ),
         (
             "[IPFLOATER]\nIP_POOL_FILE = /nonexistent/pool",
-            vec!["IP_POOL_FILE", "/nonexistent/pool"],
+            vec!["IP_POOL_FILE", "/nonexistent/pool", "there is no such file"],
         ),
-        ("[IPFLOATER\nIP_POOL = 198.51.100.7", vec!["FILE, line"]),
+        (
+            "[IPFLOATER\nIP_POOL = 198.51.100.7",
+            vec!["FILE, line 1: \"[IPFLOATER\" is no section"],
+        ),
+        (
+            "[IPFLOATER]\n\nIP_POOL\nROUTED = yes",
+            vec!["FILE, line 3: \"IP_POOL\" is no KEY = value"],
+        ),
+        // The line is that of the key, in whichever section and fragment.
+        (
+            "[IPFLOATER]\nIP_POOL = 198.51.100.7,\n  198.51.100.8\n[POOL a]\n# no\nROUTED = often",
+            vec!["FILE, line 6, section [POOL a], ROUTED: \"often\""],
+        ),
+        // The ends of a range can be good, and what is between them not.
+        (
+            "[IPFLOATER]\nIP_POOL = 126.255.255.250-128.0.0.5",
+            vec!["contains 127.0.0.0", "loopback"],
+        ),
+        (
+            "[IPFLOATER]\nIP_POOL = 169.253.0.0-169.255.0.0",
+            vec!["contains 169.254.0.0", "link-local"],
+        ),
+        (
+            "[IPFLOATER]\nIP_POOL = fe00::/8",
+            vec!["contains fe80::", "link-local"],
+        ),
+        (
+            "[IPFLOATER]\nIP_POOL = ::2-::1:0:0:0",
+            vec!["contains ::ffff:0.0.0.0", "written as IPv6"],
+        ),
+        (
+            "[IPFLOATER]\nIP_POOL = 1.0.0.0-3.0.0.0",
+            vec!["more addresses than a /8"],
+        ),
+        (
+            "[IPFLOATER]\nIP_POOL = 192.0.2.10-20",
+            vec!["both ends of a range in full"],
+        ),
+        (
+            "[POOL a]\nADDRESSES = 198.51.100.7",
+            vec!["no key ADDRESSES", "it is called IP_POOL"],
+        ),
+        (
+            "[POOL a]\nPRIVATE_IP_RANGES = 10.0.0.0/8",
+            vec!["it belongs in the section [IPFLOATER]"],
+        ),
+        (
+            "[POOL a]\nXYZ = 1",
+            vec!["there are IP_POOL, IP_POOL_FILE, OUTSIDE_INTERFACE, ROUTED"],
+        ),
+        ("[IPFLOATER]\nIP\u{1b}[31mPOOL = 1", vec!["\\u{1b}"]),
     ] {
         let error = load(text).expect_err(text);
-        assert!(!error.contains('\n'), "one line: {error}");
+        assert!(!error.contains(char::is_control), "one line: {error:?}");
         for part in parts {
             assert!(
                 error.contains(part),
@@ -251,6 +301,75 @@ fn fragments_replace_single_keys_in_the_order_of_their_names() {
     assert_eq!(settings.site.pools[0].ranges[0].to_string(), "198.51.100.3");
     assert!(settings.site.pools[0].routed);
     assert_eq!(settings.files.len(), 3);
+}
+
+#[test]
+fn a_file_that_is_named_must_be_there_even_beside_fragments() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("c.conf");
+    fs::create_dir(directory.path().join("c.conf.d")).unwrap();
+    let fragment = directory.path().join("c.conf.d/10.conf");
+    fs::write(&fragment, "[IPFLOATER]\nIP_POOL = 198.51.100.2\n").unwrap();
+    let error = Settings::load(Some(&path)).unwrap_err();
+    assert!(matches!(error, ConfigError::Missing(_)), "{error}");
+    // The default file is not named: fragments alone will do.
+    assert_eq!(file::with_fragments(&path, false).unwrap(), [fragment]);
+}
+
+#[test]
+fn pools_keep_the_order_of_the_file_and_one_without_addresses_is_named() {
+    let settings = load(
+        "[IPFLOATER]\nIP_POOL = 198.51.100.1\n[POOL z]\nIP_POOL = 198.51.100.2\n\
+         [POOL empty]\nROUTED = yes\n[POOL a]\nIP_POOL = 198.51.100.3\n",
+    )
+    .unwrap();
+    let names: Vec<_> = settings
+        .site
+        .pools
+        .iter()
+        .map(|pool| pool.name.as_str())
+        .collect();
+    assert_eq!(names, ["default", "z", "a"]);
+    assert_eq!(
+        settings.warnings,
+        [Warning::EmptyPool("empty".parse().unwrap())]
+    );
+}
+
+#[test]
+fn what_pythons_configparser_reads_is_read() {
+    for text in [
+        "\u{feff}[IPFLOATER]\r\nIP_POOL = 198.51.100.7, 198.51.100.9\r\n",
+        "[ipfloater]\nip_pool: 198.51.100.7,\n  # one\n  198.51.100.9\n",
+        "; one\n[IPFLOATER] # two\nIP_POOL =\n\t198.51.100.7\n\n# three\n\t198.51.100.9 ; four\n",
+        "[IPFLOATER]\n  Ip_Pool = 198.51.100.7\n\t   ,198.51.100.9\n  ROUTED = Off\n",
+        "[IPFLOATER]\nIP_POOL = 198.51.100.7,198.51.100.9,198.51.100.7,,\nBLOCK_PUBLIC_IPS=\n",
+    ] {
+        let settings = load(text).unwrap();
+        let pool = &settings.site.pools[0];
+        let ranges: Vec<_> = pool.ranges.iter().map(ToString::to_string).collect();
+        assert_eq!(ranges, ["198.51.100.7", "198.51.100.9"], "{text:?}");
+        assert!(!pool.routed && settings.site.block_free, "{text:?}");
+        assert_eq!(settings.warnings, [], "{text:?}");
+    }
+}
+
+#[test]
+fn what_was_understood_is_told_in_words() {
+    let settings = load(
+        "[IPFLOATER]\nIP_POOL = 203.0.113.8/29\nPRIVATE_IP_RANGES = 192.168.1.1/24\nDB = x\n\
+         [POOL dmz]\nIP_POOL = 198.51.100.1\nOUTSIDE_INTERFACE = eth2\nROUTED = yes\n",
+    )
+    .unwrap();
+    let told = settings.to_string();
+    for part in [
+        "pool default: 6 addresses: 203.0.113.9-203.0.113.14; outside interface: that of the default route\n",
+        "pool dmz: 1 address: 198.51.100.1; outside interface: eth2, routed to this router\n",
+        "private ranges: 192.168.1.0/24\n",
+        "line 4: DB no longer applies: the store is in the state directory",
+    ] {
+        assert!(told.contains(part), "{part:?} is missing:\n{told}");
+    }
 }
 
 #[test]
