@@ -40,12 +40,9 @@ impl Site {
     /// lie in a range that nobody wrote; its addresses are never private.
     #[must_use]
     pub fn is_private(&self, address: IpAddr) -> bool {
+        let in_pool = |floating| self.pool_of(floating).is_some();
         self.private.iter().any(|net| net.contains(&address))
-            && !self
-                .pools
-                .iter()
-                .flat_map(|pool| &pool.ranges)
-                .any(|range| range.contains(address))
+            && !FloatingIp::new(address).is_ok_and(in_pool)
     }
 
     /// How many addresses the pools of a family have, as far as a `u64` counts.
