@@ -2,17 +2,22 @@
 //! packet generator whose CPU time includes the router's work.
 
 use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt,
+};
 use nix::time::{ClockId, clock_gettime};
 
 /// The router's outside interface.
 pub(crate) const OUTSIDE: &str = "wan0";
+
+/// The host inside that answers.
+pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(10, 255, 255, 3);
 
 /// Namespaces that go with the value.
 pub(crate) struct Lab {
@@ -64,6 +69,29 @@ impl Lab {
             "dev",
             "lan0",
         ]);
+        // A host that answers, for connections from the outside.
+        ip(&[
+            "-n",
+            &inside,
+            "addr",
+            "add",
+            "10.255.255.3/24",
+            "dev",
+            "in0",
+        ]);
+        ip(&[
+            "-n",
+            &inside,
+            "route",
+            "add",
+            "default",
+            "via",
+            "10.255.255.1",
+        ]);
+        ip(&["-n", &outside, "addr", "add", "192.0.2.2/24", "dev", "out0"]);
+        for behind in ["198.18.0.0/15", "10.255.255.0/24"] {
+            ip(&["-n", &outside, "route", "add", behind, "via", "192.0.2.1"]);
+        }
         // A next hop that drops on arrival: nobody has this Ethernet address.
         let neighbour = [
             "10.255.255.2",
@@ -115,11 +143,47 @@ impl Lab {
 
     /// Runs something in the router's namespace.
     pub(crate) fn in_router<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        self.within(&self.router, act)
+    }
+
+    fn within<T: Send>(&self, namespace: &str, act: impl FnOnce() -> T + Send) -> T {
         in_thread(|| {
-            let file = std::fs::File::open(format!("/run/netns/{}", self.router))
+            let file = std::fs::File::open(format!("/run/netns/{namespace}"))
                 .expect("the namespace was made");
             setns(file, CloneFlags::CLONE_NEWNET).expect("root may enter it");
             act()
+        })
+    }
+
+    /// Connects to an address so many times, one after the other, each
+    /// connection reset at once, and says how long that took. `HOST` listens.
+    pub(crate) fn connect(&self, to: Ipv4Addr, times: u32) -> Duration {
+        let listener = self.within(&self.inside, || {
+            TcpListener::bind((HOST, 0)).expect("the host has the address")
+        });
+        let port = listener.local_addr().expect("it is bound").port();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for stream in listener.incoming().take(times as usize + 1) {
+                    drop(stream);
+                }
+            });
+            self.within(&self.outside, || {
+                let connect = || {
+                    let stream = TcpStream::connect((to, port)).expect("the host accepts");
+                    let reset = nix::libc::linger {
+                        l_onoff: 1,
+                        l_linger: 0,
+                    };
+                    setsockopt(&stream, sockopt::Linger, &reset).expect("Linux has it");
+                };
+                connect();
+                let start = Instant::now();
+                for _ in 0..times {
+                    connect();
+                }
+                start.elapsed()
+            })
         })
     }
 

@@ -19,15 +19,29 @@ use ipfloater::model::{AddressRange, Family, Pool, PoolName, Site};
 /// Packets of one measurement.
 const PACKETS: u32 = 20_000;
 
+/// Connections of one measurement.
+const CONNECTIONS: u32 = 2_000;
+
 /// Flows that the established packets belong to.
 const FLOWS: u32 = 1_000;
+
+/// The first of the hosts that datagrams are for; nobody has the addresses.
+const SINK: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+
+/// What a packet, or a connection, costs in one layout.
+#[derive(Clone)]
+struct Cost {
+    new: Duration,
+    established: Duration,
+    connect: Duration,
+}
 
 /// What the router does with a packet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Layout {
     /// Forward it; conntrack is not even loaded for it.
     Plain,
-    /// Translate its destination to one address by one rule.
+    /// Translate the destination of all to one host by one rule.
     OneRule,
     /// Our table with so many associations; with or without the guard.
     Ours { associations: u32, guard: bool },
@@ -69,9 +83,12 @@ pub(crate) fn measure_all(rounds: usize) {
         }
     }
     let limit = &cost[1];
-    println!("{:<42} {:>26} {:>26}", "", "new flow", "established packet");
+    println!(
+        "{:<42} {:>27} {:>27} {:>28}",
+        "", "new flow", "established packet", "TCP connect"
+    );
     for (layout, measured) in LAYOUTS.iter().zip(&cost) {
-        let column = |part: fn(&(Duration, Duration)) -> Duration| {
+        let column = |part: fn(&Cost) -> Duration| {
             let ratios: Vec<f64> = measured
                 .iter()
                 .zip(limit)
@@ -89,17 +106,17 @@ pub(crate) fn measure_all(rounds: usize) {
             )
         };
         println!(
-            "{:<42} {:>26} {:>26}",
+            "{:<42} {:>27} {:>27} {:>28}",
             format!("{layout:?}"),
-            column(|cost| cost.0),
-            column(|cost| cost.1)
+            column(|cost| cost.new),
+            column(|cost| cost.established),
+            column(|cost| cost.connect)
         );
     }
 }
 
-/// The cost of the first packet of a flow, and of a later one.
-fn measure(lab: &Lab, layout: Layout) -> (Duration, Duration) {
-    let kernel = lab.in_router(|| install(layout));
+fn measure(lab: &Lab, layout: Layout) -> Cost {
+    let kernel = lab.in_router(|| install(layout, SINK));
     let addresses = match layout {
         Layout::Plain | Layout::OneRule => 1_000,
         Layout::Ours { associations, .. } => associations,
@@ -111,14 +128,34 @@ fn measure(lab: &Lab, layout: Layout) -> (Duration, Duration) {
     lab.forget_flows();
     lab.send(FLOWS, |packet| (to(packet), packet));
     let established = lab.send(PACKETS, |packet| (to(packet % FLOWS), packet % FLOWS));
-    lab.in_router(|| lab::run("nft", &["delete", "table", "inet", "one_rule"]).ok());
-    drop(kernel);
-    lab.in_router(|| lab::run("nft", &["delete", "table", "inet", "ipfloater"]).ok());
+    remove(lab, kernel);
+
+    let kernel = lab.in_router(|| install(layout, lab::HOST));
+    lab.forget_flows();
+    let connect = match layout {
+        Layout::Plain => lab.connect(lab::HOST, CONNECTIONS),
+        Layout::OneRule | Layout::Ours { .. } => lab.connect(to(0), CONNECTIONS),
+    };
+    remove(lab, kernel);
     let a_packet = |total: Duration| total.saturating_sub(idle) / PACKETS;
-    (a_packet(new), a_packet(established))
+    Cost {
+        new: a_packet(new),
+        established: a_packet(established),
+        connect: connect / CONNECTIONS,
+    }
 }
 
-fn install(layout: Layout) -> Option<LinuxKernel> {
+/// Takes away whatever a layout has set up.
+fn remove(lab: &Lab, kernel: Option<LinuxKernel>) {
+    drop(kernel);
+    for table in ["one_rule", "ipfloater"] {
+        // Only one of them is there, if any.
+        let _ = lab.in_router(|| lab::run("nft", &["delete", "table", "inet", table]));
+    }
+}
+
+/// Sets the layout up; the first floating IP leads to this host.
+fn install(layout: Layout, host: Ipv4Addr) -> Option<LinuxKernel> {
     match layout {
         Layout::Plain => None,
         Layout::OneRule => {
@@ -126,7 +163,7 @@ fn install(layout: Layout) -> Option<LinuxKernel> {
                 "table inet one_rule {{\n\
                  chain pre {{\n\
                  type nat hook prerouting priority dstnat\n\
-                 iifname \"{}\" dnat ip to 10.0.0.1\n\
+                 iifname \"{}\" dnat ip to {host}\n\
                  }}\n\
                  }}\n",
                 lab::OUTSIDE
@@ -140,7 +177,7 @@ fn install(layout: Layout) -> Option<LinuxKernel> {
         } => {
             let mut kernel = LinuxKernel::open(Hidden::default()).expect("a kernel with nf_tables");
             kernel
-                .transact(&table(associations, guard))
+                .transact(&table(associations, guard, host))
                 .expect("the kernel takes the table");
             Some(kernel)
         }
@@ -148,7 +185,7 @@ fn install(layout: Layout) -> Option<LinuxKernel> {
 }
 
 /// Our table with so many associations.
-fn table(associations: u32, guard: bool) -> Transaction {
+fn table(associations: u32, guard: bool, first_host: Ipv4Addr) -> Transaction {
     let first = Ipv4Addr::from_bits(floating(0));
     let last = Ipv4Addr::from_bits(floating(associations - 1));
     let range =
@@ -173,10 +210,12 @@ fn table(associations: u32, guard: bool) -> Transaction {
             .to_string()
             .parse()
             .expect("a unicast address");
-        let fixed = Ipv4Addr::from_bits(0x0a00_0001 + host)
-            .to_string()
-            .parse()
-            .expect("a unicast address");
+        let fixed = if host == 0 {
+            first_host
+        } else {
+            Ipv4Addr::from_bits(u32::from(SINK) + host)
+        };
+        let fixed = fixed.to_string().parse().expect("a unicast address");
         add.push(Element::FloatingToFixed(address, fixed));
         add.push(Element::FixedToFloating(fixed, address));
     }
