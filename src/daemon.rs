@@ -261,7 +261,7 @@ fn real(settings: &Settings) -> Result<Ground, DaemonError> {
         flows: Box::new(ConntrackFlows::open(
             site.private.clone(),
             pools,
-            hidden.conntrack_filter,
+            !kernel.features().conntrack_filter,
         )?),
         neighbours: Box::new(PacketNeighbours::open()?),
         watch: Box::new(move || Ok(Box::new(KernelWatch::open(ports)?))),

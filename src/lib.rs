@@ -24,6 +24,7 @@ pub mod daemon;
 pub mod dataplane;
 pub mod kernel;
 pub mod logging;
+pub mod memory;
 pub mod model;
 pub mod plan;
 pub mod privilege;

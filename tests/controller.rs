@@ -55,25 +55,22 @@ fn flows_of_a_host_that_loses_its_address_are_cut_before_the_answer() {
     let (kernel, directory) = (FakeKernel::simulated(), TempDir::new().unwrap());
     let running = Running::start(&kernel, directory.path());
     running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
-    for request in [
-        associate("198.51.100.7", "10.0.0.6"),
-        disassociate("198.51.100.7"),
-        associate("198.51.100.7", "10.0.0.6"),
-        release("198.51.100.7"),
+    let (moved, released) = (Some("10.0.0.6".parse().unwrap()), None);
+    for (request, keep) in [
+        (associate("198.51.100.7", "10.0.0.6"), moved),
+        (disassociate("198.51.100.7"), released),
+        (associate("198.51.100.7", "10.0.0.6"), moved),
+        (release("198.51.100.7"), released),
     ] {
-        let before = kernel
-            .cuts()
-            .iter()
-            .filter(|cut| **cut == Cut::Floating(floating("198.51.100.7")))
-            .count();
+        let cut = Cut::Floating {
+            floating: floating("198.51.100.7"),
+            keep,
+        };
+        let count = || kernel.cuts().iter().filter(|done| **done == cut).count();
+        let before = count();
         let outcome = running.ask(request).unwrap();
-        let after = kernel
-            .cuts()
-            .iter()
-            .filter(|cut| **cut == Cut::Floating(floating("198.51.100.7")))
-            .count();
         if outcome.previous.is_some() {
-            assert!(after > before, "{outcome:?}");
+            assert_eq!(count(), before + 1, "{outcome:?}");
         }
     }
 }

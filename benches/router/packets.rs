@@ -111,7 +111,7 @@ fn measure(lab: &Lab, layout: Layout) -> (Duration, Duration) {
     lab.forget_flows();
     lab.send(FLOWS, |packet| (to(packet), packet));
     let established = lab.send(PACKETS, |packet| (to(packet % FLOWS), packet % FLOWS));
-    lab.in_router(|| lab::run("nft", &["delete", "table", "inet", "limit"]).ok());
+    lab.in_router(|| lab::run("nft", &["delete", "table", "inet", "one_rule"]).ok());
     drop(kernel);
     lab.in_router(|| lab::run("nft", &["delete", "table", "inet", "ipfloater"]).ok());
     let a_packet = |total: Duration| total.saturating_sub(idle) / PACKETS;
@@ -123,7 +123,7 @@ fn install(layout: Layout) -> Option<LinuxKernel> {
         Layout::Plain => None,
         Layout::OneRule => {
             let table = format!(
-                "table inet limit {{\n\
+                "table inet one_rule {{\n\
                  chain pre {{\n\
                  type nat hook prerouting priority dstnat\n\
                  iifname \"{}\" dnat ip to 10.0.0.1\n\

@@ -108,7 +108,8 @@ impl Batch {
                     fixed,
                     previous,
                 } => {
-                    cuts.extend([Cut::Floating(*floating), Cut::Outbound(*fixed)]);
+                    let (floating, keep) = (*floating, Some(*fixed));
+                    cuts.extend([Cut::Floating { floating, keep }, Cut::Outbound(*fixed)]);
                     wait |= previous.is_some();
                 }
                 Change::Disassociate { floating, .. }
@@ -116,7 +117,10 @@ impl Batch {
                     floating,
                     previous: Some(_),
                 } => {
-                    cuts.push(Cut::Floating(*floating));
+                    cuts.push(Cut::Floating {
+                        floating: *floating,
+                        keep: None,
+                    });
                     wait = true;
                 }
             }

@@ -131,6 +131,7 @@ impl Controller {
         };
         controller.adopt()?;
         controller.show();
+        crate::memory::give_back();
         Ok((controller, handle))
     }
 
@@ -176,6 +177,7 @@ impl Controller {
         }
         if let Some(look) = self.agenda.take(Instant::now()) {
             self.repair(look);
+            crate::memory::give_back();
         }
         go_on
     }

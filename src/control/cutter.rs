@@ -1,6 +1,7 @@
 //! Ends flows beside the controller: conntrack's table may be large, and nobody
 //! else's request waits for it.
 
+use std::collections::HashSet;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -73,7 +74,7 @@ fn run(mut flows: Box<dyn Flows>, queue: &Receiver<Job>, handle: &Handle) {
                 Job::Settle(associations) => settle(flows.as_mut(), &associations),
             }
         }
-        let failure = cut(flows.as_mut(), &all)
+        let failure = cut(flows.as_mut(), &latest(&all))
             .err()
             .map(|error| error.to_string());
         for ticket in tickets {
@@ -83,6 +84,16 @@ fn run(mut flows: Box<dyn Flows>, queue: &Receiver<Job>, handle: &Handle) {
             });
         }
     }
+}
+
+/// Of several cuts of a floating IP the last one knows which host has it.
+fn latest(cuts: &[Cut]) -> Vec<Cut> {
+    let mut seen = HashSet::new();
+    let is_last = |cut: &&Cut| match cut {
+        Cut::Floating { floating, keep: _ } => seen.insert(*floating),
+        Cut::Outbound(_) => true,
+    };
+    cuts.iter().rev().filter(is_last).copied().collect()
 }
 
 fn cut(flows: &mut dyn Flows, cuts: &[Cut]) -> Result<(), KernelError> {

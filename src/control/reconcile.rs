@@ -89,7 +89,8 @@ impl Controller {
         }
         let applied = self.carry_out(&delta, false);
         for floating in touched {
-            self.update_pending(*floating, &applied);
+            let associated = self.state.association(*floating).is_some();
+            self.update_pending(*floating, associated, &applied);
         }
         self.note_failures(&applied);
         applied.failure.is_none()
@@ -163,7 +164,7 @@ impl Controller {
             .remove
             .iter()
             .filter_map(|element| match element {
-                Element::FloatingToFixed(floating, _) => Some(Cut::Floating(*floating)),
+                Element::FloatingToFixed(floating, _) => Some(self.cut(*floating)),
                 Element::FixedToFloating(..) | Element::Outside(_) => None,
             });
         let cuts: Vec<_> = stale.collect();
@@ -231,8 +232,8 @@ impl Controller {
             .associations()
             .map(|(floating, _)| floating)
             .collect();
-        for floating in &addresses {
-            self.update_pending(*floating, applied);
+        for floating in addresses {
+            self.update_pending(floating, true, applied);
         }
         let gone: Vec<_> = self
             .pending
@@ -255,8 +256,8 @@ impl Controller {
         }
     }
 
-    fn update_pending(&mut self, floating: FloatingIp, applied: &Applied) {
-        let reason = if self.state.association(floating).is_none() {
+    fn update_pending(&mut self, floating: FloatingIp, associated: bool, applied: &Applied) {
+        let reason = if !associated {
             None
         } else if let Some(error) = &applied.failure {
             Some(PendingReason::Kernel(error.to_string()))
@@ -296,7 +297,7 @@ impl Controller {
     /// Cuts what could not be cut when it was altered, and what was found stale.
     fn cut_late(&mut self, mut cuts: Vec<Cut>) {
         for floating in std::mem::take(&mut self.uncut) {
-            cuts.push(Cut::Floating(floating));
+            cuts.push(self.cut(floating));
             cuts.extend(
                 self.state
                     .association(floating)
@@ -306,6 +307,15 @@ impl Controller {
         if !cuts.is_empty() {
             self.cutter.cut(0, cuts);
         }
+    }
+
+    /// The cut of what does not belong to the host that has the address now.
+    fn cut(&self, floating: FloatingIp) -> Cut {
+        let keep = self
+            .state
+            .association(floating)
+            .map(|association| association.fixed);
+        Cut::Floating { floating, keep }
     }
 
     fn announce(&self, held: &[(FloatingIp, IfIndex)]) {

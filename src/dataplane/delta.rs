@@ -1,6 +1,6 @@
 //! Desired × Observed → Delta: what differs, and the order of its steps.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::model::{AddressRange, FixedIp, FloatingIp, InterfaceName};
 
@@ -49,8 +49,14 @@ impl Transaction {
 /// Flows that conntrack holds and that must not go on as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cut {
-    /// All flows to or from a floating IP, in both directions.
-    Floating(FloatingIp),
+    /// The flows to or from a floating IP, in both directions, but for those of
+    /// the host that has it now: they may be a moment old.
+    Floating {
+        /// The floating IP.
+        floating: FloatingIp,
+        /// The host that has it now.
+        keep: Option<FixedIp>,
+    },
     /// Flows that a host began towards the outside before it had this floating
     /// IP; its flows to other inside hosts stay.
     Outbound(FixedIp),
@@ -89,7 +95,7 @@ impl Delta {
     pub fn of(desired: &Desired<'_>, observed: &Observed, addresses: &[FloatingIp]) -> Self {
         let mut builder = Builder::new(desired, observed);
         for &floating in addresses {
-            builder.compare(floating);
+            builder.compare(floating, desired.fixed(floating));
         }
         builder.delta
     }
@@ -161,25 +167,27 @@ impl<'a> Builder<'a> {
 
     /// Every address that should be or is in the kernel.
     fn compare_all(&mut self) {
-        for (floating, _) in self.desired.associations() {
-            self.compare(floating);
+        // Looked up for everything that is there: a hash is quicker than the
+        // ordered map of the state.
+        let wanted: HashMap<_, _> = self.desired.associations().collect();
+        for (floating, fixed) in self.desired.associations() {
+            self.compare(floating, Some(fixed));
         }
         for floating in self.observed.floating_ips() {
-            if self.desired.fixed(floating).is_none() {
-                self.compare(floating);
+            if !wanted.contains_key(&floating) {
+                self.compare(floating, None);
             }
         }
         // An edit from outside can leave a host in the one map that its
         // floating IP does not lead to.
-        for (&fixed, &floating) in &self.observed.fixed_to_floating {
-            if self.desired.fixed(floating) != Some(fixed) {
+        for (&fixed, floating) in &self.observed.fixed_to_floating {
+            if wanted.get(floating) != Some(&fixed) {
                 self.untie(fixed);
             }
         }
     }
 
-    fn compare(&mut self, floating: FloatingIp) {
-        let wanted = self.desired.fixed(floating);
+    fn compare(&mut self, floating: FloatingIp, wanted: Option<FixedIp>) {
         let there = self.observed.floating_to_fixed.get(&floating).copied();
         if there != wanted {
             let Transaction { remove, add, .. } = &mut self.delta.transaction;
@@ -200,7 +208,7 @@ impl<'a> Builder<'a> {
                 .add
                 .push(Element::FixedToFloating(fixed, floating));
         }
-        self.compare_presence(floating);
+        self.compare_presence(floating, wanted.is_some());
     }
 
     /// Takes a host out of `fixed_to_floating`, if it is in it, once.
@@ -215,9 +223,9 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn compare_presence(&mut self, floating: FloatingIp) {
+    fn compare_presence(&mut self, floating: FloatingIp, associated: bool) {
         let there = self.observed.presence.get(&floating).copied();
-        let wanted = match self.desired.place(floating, self.observed) {
+        let wanted = match self.desired.place(floating, associated, self.observed) {
             Place::On(index) => Some(index),
             Place::Nowhere | Place::Pending(_) => None,
         };

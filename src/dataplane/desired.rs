@@ -54,12 +54,11 @@ impl<'a> Desired<'a> {
         self.state.associations()
     }
 
-    /// Where the router should answer for the address. While no interface can
-    /// be told, it stays as it is.
+    /// Where the router should answer for the address, if it is associated.
+    /// While no interface can be told, it stays as it is.
     #[must_use]
-    pub fn place(&self, floating: FloatingIp, observed: &Observed) -> Place {
+    pub fn place(&self, floating: FloatingIp, associated: bool, observed: &Observed) -> Place {
         let pool = self.site.pool_of(floating);
-        let associated = self.state.association(floating).is_some();
         if !associated || pool.is_some_and(|pool| pool.routed) {
             return Place::Nowhere;
         }
@@ -73,11 +72,10 @@ impl<'a> Desired<'a> {
         }
     }
 
-    /// Why packets do not pass yet although the maps are right: a routed pool,
-    /// too, needs its outside interface.
+    /// Why the packets of an associated address do not pass yet although the
+    /// maps are right: a routed pool, too, needs its outside interface.
     #[must_use]
     pub fn pending(&self, floating: FloatingIp, observed: &Observed) -> Option<PendingReason> {
-        self.state.association(floating)?;
         if observed.presence.contains_key(&floating) {
             return None;
         }

@@ -2,12 +2,15 @@
 //!
 //! Two ways to end flows: for a few addresses the kernel looks for them itself
 //! (a message with a filter, a pass over its table each); for many, one dump is
-//! matched here and the flows are deleted one by one. Deleting by filter is
-//! refused by older kernels (`EOPNOTSUPP`); then the kernel only looks, and we
-//! delete what it found.
+//! matched here and the flows are deleted one by one. Older kernels refuse to
+//! delete by a filter; then the kernel only looks, and we delete what it found.
+//!
+//! Never by a filter for IPv6: there Linux (seen with 6.18) takes the entries
+//! whose address differs instead of those whose address is the same, and a
+//! flush for one address ends everybody else's flows. It is matched here.
 
-use std::collections::HashSet;
-use std::net::IpAddr;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use neli::consts::nl::{NlType, NlmF};
@@ -17,7 +20,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use crate::dataplane::{Associations, Cut, Flow};
-use crate::model::{AddressRange, Family};
+use crate::model::{AddressRange, Family, FixedIp};
 
 use super::socket::{self, Attributes, Message, Socket};
 use super::{Flows, KernelError, Operation};
@@ -47,11 +50,14 @@ const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_FILTER: u16 = 25;
 const CTA_TUPLE_IP: u16 = 1;
+const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V4_DST: u16 = 2;
+const CTA_IP_V6_SRC: u16 = 3;
+const CTA_IP_V6_DST: u16 = 4;
 const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const CTA_FILTER_REPLY_FLAGS: u16 = 2;
 
-/// Which of a tuple's two addresses: `CTA_IP_V4_SRC` and so on are numbered
-/// source 1, destination 2, and for IPv6 3 and 4.
+/// Which of a tuple's two addresses.
 #[derive(Clone, Copy)]
 enum End {
     Source,
@@ -96,20 +102,30 @@ impl ConntrackFlows {
         })
     }
 
-    fn cut_one(&mut self, cut: Cut) -> Result<usize, KernelError> {
+    /// Ends the flows of an IPv4 address, found by the kernel.
+    fn cut_one(&mut self, cut: Cut, address: Ipv4Addr) -> Result<usize, KernelError> {
         match cut {
-            Cut::Floating(floating) => {
+            Cut::Floating { keep: None, .. } => {
+                let original = self.cut_by_filter(Way::Original, address)?;
+                Ok(original + self.cut_by_filter(Way::Reply, address)?)
+            }
+            Cut::Floating {
+                floating,
+                keep: Some(fixed),
+            } => {
                 let mut ended = 0;
                 for way in [Way::Original, Way::Reply] {
-                    ended += self.cut_by_filter(way, End::Destination, floating.ip())?;
+                    let filter = filter(way, End::Destination, address);
+                    let mut entries = self.dump(Family::V4, &filter)?;
+                    entries.retain(|entry| !is_of(&entry.flow, floating.ip(), fixed.ip()));
+                    ended += self.delete(&entries)?;
                 }
                 Ok(ended)
             }
             Cut::Outbound(fixed) => {
-                let filter = filter(Way::Original, End::Source, fixed.ip());
-                let entries = self.dump(Family::of(fixed.ip()), &filter)?;
-                let begun_before = |entry: &Entry| self.is_begun_before(&entry.flow, fixed.ip());
-                let entries: Vec<_> = entries.into_iter().filter(begun_before).collect();
+                let filter = filter(Way::Original, End::Source, address);
+                let mut entries = self.dump(Family::V4, &filter)?;
+                entries.retain(|entry| self.is_begun_before(&entry.flow, fixed.ip()));
                 self.delete(&entries)
             }
         }
@@ -123,12 +139,12 @@ impl ConntrackFlows {
             && !self.places.in_pool(flow.answered_to)
     }
 
-    fn cut_by_filter(&mut self, way: Way, end: End, address: IpAddr) -> Result<usize, KernelError> {
-        let filter = filter(way, end, address);
-        let family = Family::of(address);
+    /// Ends the flows with the address as destination of one tuple.
+    fn cut_by_filter(&mut self, way: Way, address: Ipv4Addr) -> Result<usize, KernelError> {
+        let filter = filter(way, End::Destination, address);
         if self.deletes_by_filter {
             let sequence = self.socket.next_sequence();
-            let payload = payload(family, &filter);
+            let payload = payload(Family::V4, &filter);
             let flags = NlmF::REQUEST | NlmF::ACK;
             let message = socket::message(CtMsg::Delete, flags, sequence, payload.as_slice());
             let answers = self.socket.exchange(&message, |_| {}).map_err(failed)?;
@@ -136,38 +152,47 @@ impl ConntrackFlows {
                 // How many, the kernel does not say.
                 None => return Ok(0),
                 Some(refusal) if refusal.errno == Errno::ENOENT as i32 => return Ok(0),
-                Some(refusal) if refusal.errno == Errno::EOPNOTSUPP as i32 => {
-                    self.deletes_by_filter = false
+                Some(refusal) if is_filter_unknown(refusal.errno) => {
+                    self.deletes_by_filter = false;
                 }
                 Some(refusal) => return Err(refusal.of(Operation::Cut)),
             }
         }
-        let entries = self.dump(family, &filter)?;
+        let entries = self.dump(Family::V4, &filter)?;
         self.delete(&entries)
     }
 
     /// One pass for many cuts.
     fn cut_many(&mut self, cuts: &[Cut]) -> Result<usize, KernelError> {
-        let (mut floating, mut outbound) = (HashSet::new(), HashSet::new());
+        let (mut floating, mut outbound) = (HashMap::new(), HashSet::new());
         for cut in cuts {
             match cut {
-                Cut::Floating(address) => floating.insert(address.ip()),
-                Cut::Outbound(address) => outbound.insert(address.ip()),
-            };
+                Cut::Floating {
+                    floating: address,
+                    keep,
+                } => {
+                    floating.insert(address.ip(), keep.map(FixedIp::ip));
+                }
+                Cut::Outbound(address) => {
+                    outbound.insert(address.ip());
+                }
+            }
         }
+        let is_kept = |flow: &Flow, address| match floating.get(&address) {
+            Some(Some(fixed)) => is_of(flow, address, *fixed),
+            Some(None) => false,
+            None => true,
+        };
         let mut ended = 0;
         for family in Family::BOTH {
-            if !floating
-                .iter()
-                .chain(&outbound)
-                .any(|address| Family::of(*address) == family)
-            {
+            let mut addresses = floating.keys().chain(&outbound);
+            if !addresses.any(|address| Family::of(*address) == family) {
                 continue;
             }
             let mut entries = self.dump(family, &[])?;
             entries.retain(|Entry { flow, .. }| {
-                floating.contains(&flow.to)
-                    || floating.contains(&flow.answered_to)
+                !is_kept(flow, flow.to)
+                    || !is_kept(flow, flow.answered_to)
                     || (outbound.contains(&flow.from) && self.is_begun_before(flow, flow.from))
             });
             ended += self.delete(&entries)?;
@@ -219,12 +244,16 @@ impl ConntrackFlows {
 
 impl Flows for ConntrackFlows {
     fn cut(&mut self, cuts: &[Cut]) -> Result<usize, KernelError> {
-        if cuts.len() <= FEW {
-            cuts.iter()
-                .try_fold(0, |ended, cut| Ok(ended + self.cut_one(*cut)?))
-        } else {
-            self.cut_many(cuts)
+        let by_kernel = |cut: &Cut| ipv4_of(cut).filter(|_| cuts.len() <= FEW);
+        let mut ended = 0;
+        let mut rest = Vec::new();
+        for cut in cuts {
+            match by_kernel(cut) {
+                Some(address) => ended += self.cut_one(*cut, address)?,
+                None => rest.push(*cut),
+            }
         }
+        Ok(ended + self.cut_many(&rest)?)
     }
 
     fn settle(&mut self, associations: &Associations) -> Result<usize, KernelError> {
@@ -236,6 +265,54 @@ impl Flows for ConntrackFlows {
         }
         Ok(ended)
     }
+}
+
+/// Whether the kernel deletes by a filter. Asks it to delete the flows to
+/// 0.0.0.0, of which there are none: nothing is sent to that address (connect(2)
+/// makes it the host's own). Costs one pass over its table.
+pub(super) fn deletes_by_filter(socket: &mut Socket) -> Result<bool, KernelError> {
+    let nowhere = filter(Way::Original, End::Destination, Ipv4Addr::UNSPECIFIED);
+    let sequence = socket.next_sequence();
+    let message = socket::message(
+        CtMsg::Delete,
+        NlmF::REQUEST | NlmF::ACK,
+        sequence,
+        payload(Family::V4, &nowhere).as_slice(),
+    );
+    let failed = |error| KernelError::new(Operation::Open("conntrack"), error);
+    let answers = socket.exchange(&message, |_| {}).map_err(failed)?;
+    match answers.refusals.into_iter().next() {
+        None => Ok(true),
+        Some(refusal) if is_filter_unknown(refusal.errno) => Ok(false),
+        Some(refusal) => Err(refusal.of(Operation::Open("conntrack"))),
+    }
+}
+
+/// Whether a refusal means that the kernel does not delete by a filter. Linux
+/// 6.1 does not look at `CTA_FILTER` here: it takes the tuple for one that names
+/// a single flow, and half a tuple is `EINVAL`. `EOPNOTSUPP` is its answer to a
+/// filter without a tuple (`ctnetlink_del_conntrack`, `ctnetlink_flush_conntrack`).
+fn is_filter_unknown(errno: i32) -> bool {
+    matches!(Errno::from_raw(errno), Errno::EINVAL | Errno::EOPNOTSUPP)
+}
+
+/// The address of a cut, if it is one of IPv4.
+fn ipv4_of(cut: &Cut) -> Option<Ipv4Addr> {
+    let address = match cut {
+        Cut::Floating { floating, .. } => floating.ip(),
+        Cut::Outbound(fixed) => fixed.ip(),
+    };
+    match address {
+        IpAddr::V4(v4) => Some(v4),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// Whether a flow to or from a floating IP is one of the host.
+fn is_of(flow: &Flow, floating: IpAddr, fixed: IpAddr) -> bool {
+    let inbound = flow.to != floating || flow.answered_by == fixed;
+    let outbound = flow.answered_to != floating || flow.from == fixed;
+    inbound && outbound
 }
 
 fn failed(error: std::io::Error) -> KernelError {
@@ -260,20 +337,16 @@ fn payload(family: Family, attributes: &[u8]) -> Vec<u8> {
 /// end of one tuple. The flags of the filter are numbers in host order: bit 0
 /// the source address, bit 1 the destination address (`CTA_FILTER_F_CTA_IP_SRC`
 /// and `_DST`).
-fn filter(way: Way, end: End, address: IpAddr) -> Vec<u8> {
-    let (first, bytes) = match address {
-        IpAddr::V4(v4) => (1, v4.octets().to_vec()),
-        IpAddr::V6(v6) => (3, v6.octets().to_vec()),
-    };
+fn filter(way: Way, end: End, address: Ipv4Addr) -> Vec<u8> {
     let (number, flag) = match end {
-        End::Source => (first, 1_u32),
-        End::Destination => (first + 1, 2_u32),
+        End::Source => (CTA_IP_V4_SRC, 1_u32),
+        End::Destination => (CTA_IP_V4_DST, 2_u32),
     };
     let (tuple, flags) = match way {
         Way::Original => (CTA_TUPLE_ORIG, [flag, 0]),
         Way::Reply => (CTA_TUPLE_REPLY, [0, flag]),
     };
-    let ip = nested(CTA_TUPLE_IP, &attribute(number, &bytes));
+    let ip = nested(CTA_TUPLE_IP, &attribute(number, &address.octets()));
     let mut attributes = nested(tuple, &ip);
     let [original, reply] = flags.map(u32::to_ne_bytes);
     let flags = [
@@ -337,10 +410,46 @@ fn ends(tuple: &[u8]) -> Option<(IpAddr, IpAddr)> {
             _ => None,
         };
         match kind {
-            1 | 3 => source = address,
-            2 | 4 => destination = address,
+            CTA_IP_V4_SRC | CTA_IP_V6_SRC => source = address,
+            CTA_IP_V4_DST | CTA_IP_V6_DST => destination = address,
             _ => {}
         }
     }
     Some((source?, destination?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_takes_a_filter_for_half_a_tuple_does_not_know_it() {
+        // Linux 6.1 parses the tuple as if there were no filter. Any kernel does
+        // that with the same message without one, so this is its answer.
+        let without_filter = || -> Option<i32> {
+            let mut socket = Socket::open(NlFamily::Netfilter, "conntrack").ok()?;
+            let address = Ipv4Addr::new(198, 51, 100, 7);
+            let mut attributes = filter(Way::Original, End::Destination, address);
+            let tuple = Attributes::new(&attributes).next()?.1.len() + 4;
+            attributes.truncate(tuple);
+            let message = socket::message(
+                CtMsg::Delete,
+                NlmF::REQUEST | NlmF::ACK,
+                socket.next_sequence(),
+                payload(Family::V4, &attributes).as_slice(),
+            );
+            let answers = socket.exchange(&message, |_| {}).ok()?;
+            Some(answers.refusals.first()?.errno)
+        };
+        let own_namespace = std::thread::spawn(move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+                .expect("this test needs root");
+            without_filter()
+        });
+        let errno = own_namespace.join().expect("the thread does not panic");
+        assert_eq!(errno, Some(Errno::EINVAL as i32));
+        assert!(is_filter_unknown(Errno::EINVAL as i32));
+        assert!(is_filter_unknown(Errno::EOPNOTSUPP as i32));
+        assert!(!is_filter_unknown(Errno::EPERM as i32));
+    }
 }

@@ -252,7 +252,6 @@ impl Kernel for FakeKernel {
             let mut inner = self.operate(operation.clone())?;
             match inner.held.links.values().find(|link| link.index == index) {
                 None => Err(errno(operation, libc::ENODEV)),
-                Some(link) if !link.up => Err(errno(operation, libc::ENETDOWN)),
                 Some(_) => {
                     inner.held.presence.insert(floating, index);
                     Ok(())

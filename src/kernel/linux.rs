@@ -13,6 +13,7 @@ use crate::dataplane::ruleset::{TABLE, named, names};
 use crate::dataplane::{IfIndex, Observed, Transaction};
 use crate::model::{AddressRange, Family, FixedIp, FloatingIp};
 
+use super::conntrack;
 use super::nft::{
     self, Batch, Dialect, Elements, Listing, NftMsg, OWNER_AND_PERSIST, PERSIST, PLAIN, SetAttr,
     TableAttr,
@@ -40,12 +41,13 @@ impl LinuxKernel {
     pub fn open(hidden: Hidden) -> Result<Self, KernelError> {
         let mut nft = Socket::open(NlFamily::Netfilter, "nf_tables")?;
         let table_owner = !hidden.table_owner && knows_owner(&mut nft)?;
+        let conntrack_filter = !hidden.conntrack_filter && conntrack::deletes_by_filter(&mut nft)?;
         Ok(Self {
             nft,
             rtnl: Rtnl::open()?,
             features: Features {
                 table_owner,
-                conntrack_filter: !hidden.conntrack_filter,
+                conntrack_filter,
             },
             dialect: Dialect {
                 table_owner,

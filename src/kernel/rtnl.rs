@@ -9,7 +9,10 @@
 //! - IPv6: the kernel answers neighbour solicitations only for addresses of the
 //!   interface and, with the sysctl proxy_ndp, for proxy entries. We write no
 //!   sysctl, so it is a /128 address, without duplicate detection of the kernel
-//!   (ours comes first) and deprecated, so that it is never chosen as a source.
+//!   (ours comes first) and deprecated, so that it is not chosen as a source as
+//!   long as the router has another address of global scope (RFC 6724 5, rules 2
+//!   and 3). Each one joins a multicast group of its own, and the time for that
+//!   grows with their number: docs/announcing.md has figures.
 //!
 //! Both carry [`PROTOCOL`]; what does not is somebody else's
 //! and is left alone.
@@ -51,7 +54,7 @@ pub(super) struct Route {
     protocol: u8,
     kind: u8,
     to: Option<IpAddr>,
-    via: Option<IpAddr>,
+    via: Vec<IpAddr>,
     metric: u32,
     interface: Option<u32>,
 }
@@ -105,7 +108,7 @@ impl Rtnl {
                 routes
                     .iter()
                     .filter(|route| route.is_default())
-                    .filter_map(|route| route.via),
+                    .flat_map(|route| route.via.iter().copied()),
             );
             let default = routes
                 .iter()
@@ -124,9 +127,8 @@ impl Rtnl {
             let Ok(net) = IpNet::new(found.address, found.prefix) else {
                 continue;
             };
-            let ours = found.protocol == PROTOCOL && found.address.is_ipv6();
             match FloatingIp::new(found.address) {
-                Ok(floating) if ours => {
+                Ok(floating) if found.is_presence() => {
                     observed.presence.insert(floating, IfIndex(found.interface));
                 }
                 Ok(_) => {
@@ -154,7 +156,11 @@ impl Rtnl {
         &mut self,
         addresses: &[(FloatingIp, IfIndex)],
     ) -> Vec<(FloatingIp, KernelError)> {
-        let flags = NlmF::REQUEST | NlmF::CREATE | NlmF::EXCL;
+        // A route of somebody else for the same address does not stand in the
+        // way: with NLM_F_APPEND ours is put behind it, and EEXIST means that
+        // ours is there. With NLM_F_EXCL it would mean either, and ours would be
+        // missed at every look. An address is the interface's only once.
+        let flags = NlmF::REQUEST | NlmF::CREATE | NlmF::APPEND;
         self.alter(
             addresses,
             [Rtm::Newroute, Rtm::Newaddr],
@@ -286,6 +292,19 @@ impl Route {
     }
 }
 
+impl Address {
+    /// Whether it makes the router answer for a floating IP.
+    fn is_presence(&self) -> bool {
+        self.protocol == PROTOCOL && self.address.is_ipv6()
+    }
+}
+
+/// Whether the message is about an address that makes the router answer for a
+/// floating IP.
+pub(super) fn is_presence(message: &Message<'_>) -> bool {
+    address(message).is_some_and(|address| address.is_presence())
+}
+
 fn address_family(family: Family) -> u8 {
     match family {
         Family::V4 => libc::AF_INET as u8,
@@ -334,23 +353,55 @@ pub(super) fn route(message: &Message<'_>) -> Option<Route> {
         protocol: header[5],
         kind: header[7],
         to: None,
-        via: None,
+        via: Vec::new(),
         metric: 0,
         interface: None,
     };
     for (attribute, value) in Attributes::new(&message.payload[12..]) {
         match attribute {
             libc::RTA_DST => route.to = ip(value),
-            libc::RTA_GATEWAY => route.via = ip(value),
+            libc::RTA_GATEWAY => route.via.extend(ip(value)),
             libc::RTA_OIF => route.interface = u32_of(value),
             libc::RTA_PRIORITY => route.metric = u32_of(value)?,
             RTA_TABLE => route.table = u32_of(value)?,
-            // struct rtnexthop: length, flags, hops, and the interface at 4.
-            libc::RTA_MULTIPATH => route.interface = value.get(4..8).and_then(u32_of),
+            // The interface of the first hop stands for all of them.
+            libc::RTA_MULTIPATH => {
+                for hop in Hops(value) {
+                    route.interface = route.interface.or(Some(hop.interface));
+                    route.via.extend(hop.via);
+                }
+            }
             _ => {}
         }
     }
     Some(route)
+}
+
+/// The hops of a route that has several: `struct rtnexthop` (length, flags,
+/// weight, interface), each with attributes.
+struct Hops<'a>(&'a [u8]);
+
+/// One of several hops of a route.
+#[derive(Debug, PartialEq, Eq)]
+struct Hop {
+    interface: u32,
+    via: Option<IpAddr>,
+}
+
+impl Iterator for Hops<'_> {
+    type Item = Hop;
+
+    fn next(&mut self) -> Option<Hop> {
+        let length = usize::from(u16::from_ne_bytes(self.0.get(..2)?.try_into().ok()?));
+        let hop = self.0.get(..length)?;
+        let interface = u32_of(hop.get(4..8)?)?;
+        let gateway = Attributes::new(&hop[8..]).find(|(kind, _)| *kind == libc::RTA_GATEWAY);
+        self.0 = self.0.get(socket::aligned(length)..).unwrap_or_default();
+        Some(Hop {
+            interface,
+            via: gateway.and_then(|(_, value)| ip(value)),
+        })
+    }
 }
 
 fn address(message: &Message<'_>) -> Option<Address> {

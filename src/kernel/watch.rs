@@ -137,7 +137,11 @@ fn concerns_us(
             }
             true
         }
-        Rtm::Newaddr | Rtm::Deladdr => true,
+        // Of IPv6 addresses the kernel tells without saying whose doing it was
+        // (`inet6_ifa_notify`). One that comes with our number is ours; whether
+        // we or somebody else took one away only a look tells.
+        Rtm::Newaddr => !rtnl::is_presence(message),
+        Rtm::Deladdr => true,
         Rtm::Newroute | Rtm::Delroute => {
             rtnl::route(message).is_some_and(|route| route.concerns_us())
         }

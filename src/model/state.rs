@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Bound;
 
-use rpds::RedBlackTreeMapSync;
+use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 use serde::{Deserialize, Serialize};
 
 use super::{Change, Family, FixedIp, FloatingIp, InterfaceName, PoolName};
@@ -115,7 +115,7 @@ pub struct State {
     revision: Revision,
     sequence: Sequence,
     allocations: RedBlackTreeMapSync<FloatingIp, Allocation>,
-    by_fixed: RedBlackTreeMapSync<FixedIp, FloatingIp>,
+    by_fixed: HashTrieMapSync<FixedIp, FloatingIp>,
     last_allocated: RedBlackTreeMapSync<(PoolName, Family), FloatingIp>,
     associated4: usize,
 }

@@ -97,7 +97,7 @@ fn a_flow_that_begins_as_soon_as_an_address_is_associated_goes_on() {
     let daemon = lab.start();
     // Among many flows it takes a while to find those that are to end.
     occupy_conntrack(&lab, 60_000);
-    for (family, _) in Family::BOTH.into_iter().cycle().zip(0..6) {
+    for (family, _) in Family::BOTH.into_iter().cycle().zip(0..10) {
         let floating = floating(family, 10);
         let said = std::thread::scope(|scope| {
             let client = scope.spawn(|| talk_at_once(&lab, floating));

@@ -74,9 +74,14 @@ fn a_request_that_cannot_be_granted_is_refused_in_one_line_and_changes_nothing()
 #[test]
 fn a_pool_that_does_not_fit_the_router_is_refused_at_start_in_one_line() {
     let lab = Lab::new();
-    lab.router.ip("address add 198.51.100.15/24 dev wan0");
+    // A network that the uplink is not on yet: by this address the router is.
+    lab.router
+        .ip("address flush dev wan0 scope global\naddress add 198.51.100.15/24 dev wan0");
     let said = lab
-        .try_start(Start::PLAIN)
+        .try_start(Start {
+            configuration: "OUTSIDE_INTERFACE = wan0",
+            ..Start::PLAIN
+        })
         .expect_err("the router uses 198.51.100.15");
     assert!(
         said.contains("198.51.100.15") && said.contains("wan0"),
