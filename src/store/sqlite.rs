@@ -11,17 +11,14 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
-use rusqlite::types::{Type, ValueRef};
-use rusqlite::{
-    Connection, ErrorCode, Row, Transaction, TransactionBehavior, named_params, params,
-};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, named_params, params};
 
-use crate::model::{
-    Actor, Allocation, Association, Change, Event, EventKind, FixedIp, FloatingIp, PendingReason,
-    PoolName, Revision, Sequence, State, Timestamp, Via,
-};
+use crate::model::{Change, Event, EventKind, FloatingIp, Revision, Sequence, State, Timestamp};
 
 use super::{EVENTS_KEPT, Store, StoreError, migrate};
+
+mod row;
+use row::{allocation, event, named, reading};
 
 /// The database and the lock, in the state directory.
 const DATABASE: &str = "ipfloater.db";
@@ -113,8 +110,8 @@ fn make_private(path: &Path) -> std::io::Result<()> {
 }
 
 /// Refuses a file that is damaged, as long as nothing depends on it: later it
-/// would be found in the middle of a commit, or not at all. It costs 30 ms with
-/// 100,000 addresses and as many events, three times what reading them does.
+/// would be found in the middle of a commit, or not at all. With 100,000
+/// addresses and as many events it takes 30 to 45 ms, a quarter of [`Store::load`].
 fn inspect(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let damaged = |found: String| StoreError::Damaged {
         path: path.to_owned(),
@@ -324,139 +321,6 @@ fn log(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
             text,
         ])?;
     Ok(())
-}
-
-fn allocation(
-    row: &Row<'_>,
-    pools: &mut HashMap<String, PoolName>,
-) -> rusqlite::Result<(FloatingIp, Allocation)> {
-    // A hundred thousand addresses share the few names of their pools.
-    let pool = row.get_ref(1)?.as_str()?;
-    let pool = match pools.get(pool) {
-        Some(pool) => pool.clone(),
-        None => pools
-            .entry(pool.to_owned())
-            .or_insert(parse(row, 1)?)
-            .clone(),
-    };
-    let floating: FloatingIp = parse(row, 0)?;
-    let association = match (optional::<FixedIp>(row, 4)?, row.get(5)?) {
-        (None, None) => None,
-        (Some(fixed), Some(since)) if fixed.family() == floating.family() => Some(Association {
-            fixed,
-            since: Timestamp(since),
-        }),
-        (Some(_), Some(_)) => return Err(strange(4, "an address of the other family")),
-        (Some(_), None) | (None, Some(_)) => return Err(strange(5, "half an association")),
-    };
-    let allocation = Allocation {
-        pool,
-        owner: row.get(2)?,
-        allocated: Timestamp(row.get(3)?),
-        association,
-    };
-    Ok((floating, allocation))
-}
-
-fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
-    let via = match row.get_ref(4)?.as_str()? {
-        "dbus" => Via::Dbus,
-        "varlink" => Via::Varlink,
-        "daemon" => Via::Daemon,
-        _ => return Err(strange(4, "an unknown word")),
-    };
-    let kind = match row.get_ref(5)?.as_str()? {
-        "allocate" => EventKind::Changed(Change::Allocate {
-            floating: parse(row, 6)?,
-            pool: parse(row, 9)?,
-            owner: row.get(10)?,
-        }),
-        "associate" => EventKind::Changed(Change::Associate {
-            floating: parse(row, 6)?,
-            fixed: parse(row, 7)?,
-            previous: optional(row, 8)?,
-        }),
-        "disassociate" => EventKind::Changed(Change::Disassociate {
-            floating: parse(row, 6)?,
-            previous: parse(row, 8)?,
-        }),
-        "release" => EventKind::Changed(Change::Release {
-            floating: parse(row, 6)?,
-            previous: optional(row, 8)?,
-        }),
-        "activate" => EventKind::Activated {
-            floating: parse(row, 6)?,
-        },
-        // What it waited for is for people; only the words are kept.
-        "defer" => EventKind::Deferred {
-            floating: parse(row, 6)?,
-            reason: PendingReason::Kernel(row.get(11)?),
-        },
-        "repair" => EventKind::Repaired { what: row.get(11)? },
-        _ => return Err(strange(5, "an unknown word")),
-    };
-    let revision: Option<u64> = row.get(1)?;
-    Ok(Event {
-        sequence: Sequence(row.get(0)?),
-        revision: revision.map(Revision),
-        at: Timestamp(row.get(2)?),
-        actor: Actor {
-            uid: row.get(3)?,
-            via,
-        },
-        kind,
-    })
-}
-
-/// A column of text that is an address or a name.
-fn parse<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
-where
-    T: std::str::FromStr,
-    T::Err: std::error::Error + Send + Sync + 'static,
-{
-    let text = row.get_ref(column)?.as_str()?;
-    text.parse().map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
-    })
-}
-
-fn optional<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>>
-where
-    T: std::str::FromStr,
-    T::Err: std::error::Error + Send + Sync + 'static,
-{
-    let is_there = row.get_ref(column)?.as_str_or_null()?.is_some();
-    is_there.then(|| parse(row, column)).transpose()
-}
-
-/// A value that this version would not write there.
-fn strange(column: usize, what: &str) -> rusqlite::Error {
-    rusqlite::Error::InvalidColumnType(column, what.into(), Type::Text)
-}
-
-/// A row by its table and key, cut to a length fit for a message.
-fn named(table: &str, row: &Row<'_>) -> String {
-    let key = match row.get_ref(0) {
-        Ok(ValueRef::Integer(key)) => key.to_string(),
-        Ok(ValueRef::Text(key)) => {
-            let key = String::from_utf8_lossy(key);
-            format!("{:?}", key.chars().take(64).collect::<String>())
-        }
-        Ok(ValueRef::Null | ValueRef::Real(_) | ValueRef::Blob(_)) | Err(_) => "?".to_owned(),
-    };
-    format!("the row {key} of {table}")
-}
-
-/// What SQLite cannot read is the system's failure; what it reads and we do not
-/// understand is not.
-fn reading(row: String, source: rusqlite::Error) -> StoreError {
-    match source {
-        rusqlite::Error::SqliteFailure(..) => StoreError::Access {
-            doing: "read",
-            source,
-        },
-        source => StoreError::Corrupt { row, source },
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::FixedIp;
+use crate::model::{Actor, FixedIp, PendingReason, PoolName, Via};
 
 const ROOT: Actor = Actor {
     uid: 0,
