@@ -60,13 +60,16 @@ fn say(word: impl std::fmt::Display) {
     writeln!(output, "said {word}").expect("the parent listens");
 }
 
-/// What a child says, a word a line; the harness's own lines are passed over.
+/// What a child says, a word a line; the harness's own lines are passed over,
+/// and the last one if it was killed in the middle of it.
 fn words(child: &mut Child) -> impl Iterator<Item = String> + use<> {
-    let output = child.stdout.take().expect("it was piped");
-    BufReader::new(output)
-        .lines()
-        .map_while(Result::ok)
-        .filter_map(|line| Some(line.split_once("said ")?.1.to_owned()))
+    let mut output = BufReader::new(child.stdout.take().expect("it was piped"));
+    let lines = std::iter::from_fn(move || {
+        let mut line = String::new();
+        output.read_line(&mut line).ok()?;
+        Some(line.strip_suffix('\n')?.to_owned())
+    });
+    lines.filter_map(|line| Some(line.split_once("said ")?.1.to_owned()))
 }
 
 fn this_program(test: &str) -> Command {
@@ -129,10 +132,10 @@ fn a_full_disk_refuses_changes_until_there_is_room_again() {
         fill(Path::new(&directory));
         return;
     }
-    if !nix::unistd::getuid().is_root() {
-        eprintln!("skipped: only root mounts a small file system");
-        return;
-    }
+    assert!(
+        nix::unistd::getuid().is_root(),
+        "this test needs root, who alone mounts a small file system"
+    );
     let directory = TempDir::new().unwrap();
     // In a mount namespace of its own: nobody else sees it, and it goes with
     // the process.
