@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use std::ops::Bound;
 
 use crate::control::Snapshot;
-use crate::model::{FixedIp, FloatingIp, ParseAddressError, PoolName};
+use crate::model::{FixedIp, FloatingIp, PoolName};
+use crate::plan;
 use crate::request::Refusal;
 use crate::wire::{Address, Filter};
 
@@ -136,28 +137,8 @@ pub fn subject_of_history(snapshot: &Snapshot, address: FloatingIp) -> FloatingI
 /// One address: a floating IP, free ones of a pool included, or the one that a
 /// host has.
 pub fn describe(snapshot: &Snapshot, address: IpAddr) -> Result<Address, Refusal> {
-    let unusable = |why| {
-        Refusal::invalid_address(
-            "address",
-            &address.to_string(),
-            ParseAddressError::from(why),
-        )
-    };
-    let floating = FloatingIp::new(address).map_err(unusable)?;
-    let host = FixedIp::new(address).map_err(unusable)?;
-
-    if is_floating(snapshot, floating) {
-        Ok(Address::new(snapshot, floating))
-    } else if let Some(floating) = snapshot.state.floating_of(host) {
-        Ok(Address::new(snapshot, floating))
-    } else if snapshot.site.is_private(address) {
-        Err(Refusal::NotAssociated { address })
-    } else {
-        Err(Refusal::NotInPool {
-            address,
-            pool: None,
-        })
-    }
+    let floating = plan::resolve(&snapshot.state, &snapshot.site, address)?;
+    Ok(Address::new(snapshot, floating))
 }
 
 fn is_floating(snapshot: &Snapshot, floating: FloatingIp) -> bool {

@@ -17,12 +17,11 @@ use neli::consts::nl::{NlType, NlmF};
 use neli::consts::socket::NlFamily;
 use neli::neli_enum;
 use nix::errno::Errno;
-use nix::libc;
 
 use crate::dataplane::{Associations, Cut, Flow};
 use crate::model::{AddressRange, Family, FixedIp};
 
-use super::socket::{self, Attributes, Message, Socket};
+use super::socket::{self, Attributes, Message, Socket, address_family, attribute};
 use super::{Flows, KernelError, Operation};
 
 /// Up to so many cuts the kernel passes over its table for each; beyond, one
@@ -319,16 +318,9 @@ fn failed(error: std::io::Error) -> KernelError {
     KernelError::new(Operation::Cut, error)
 }
 
-fn family_number(family: Family) -> u8 {
-    match family {
-        Family::V4 => libc::AF_INET as u8,
-        Family::V6 => libc::AF_INET6 as u8,
-    }
-}
-
 /// `struct nfgenmsg` and what follows it.
 fn payload(family: Family, attributes: &[u8]) -> Vec<u8> {
-    let mut payload = vec![family_number(family), 0, 0, 0];
+    let mut payload = vec![address_family(family), 0, 0, 0];
     payload.extend(attributes);
     payload
 }
@@ -355,14 +347,6 @@ fn filter(way: Way, end: End, address: Ipv4Addr) -> Vec<u8> {
     ];
     attributes.extend(nested(CTA_FILTER, &flags.concat()));
     attributes
-}
-
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(4 + value.len()).expect("our attributes are short");
-    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
 }
 
 fn nested(kind: u16, value: &[u8]) -> Vec<u8> {

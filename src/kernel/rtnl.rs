@@ -30,7 +30,7 @@ use nix::libc;
 use crate::dataplane::{IfIndex, Link, Observed};
 use crate::model::{Family, FloatingIp, InterfaceName, RouterAddress};
 
-use super::socket::{self, Attributes, Message, Socket};
+use super::socket::{self, Attributes, Message, Socket, address_family, attribute};
 use super::{KernelError, Operation, PROTOCOL};
 
 /// So many requests go into one send(2): few enough that their refusals, which
@@ -305,13 +305,6 @@ pub(super) fn is_presence(message: &Message<'_>) -> bool {
     address(message).is_some_and(|address| address.is_presence())
 }
 
-fn address_family(family: Family) -> u8 {
-    match family {
-        Family::V4 => libc::AF_INET as u8,
-        Family::V6 => libc::AF_INET6 as u8,
-    }
-}
-
 pub(super) fn link(message: &Message<'_>) -> Option<(InterfaceName, Link)> {
     let header = message.payload.get(..16)?;
     let kind = u16::from_ne_bytes([header[2], header[3]]);
@@ -453,8 +446,8 @@ fn local_route(address: [u8; 4], index: IfIndex) -> Vec<u8> {
         libc::RTN_LOCAL,
     ];
     payload.extend(0_u32.to_ne_bytes()); // flags
-    attribute(&mut payload, libc::RTA_DST, &address);
-    attribute(&mut payload, libc::RTA_OIF, &index.0.to_ne_bytes());
+    payload.extend(attribute(libc::RTA_DST, &address));
+    payload.extend(attribute(libc::RTA_OIF, &index.0.to_ne_bytes()));
     payload
 }
 
@@ -469,20 +462,12 @@ fn deprecated_address(address: [u8; 16], index: IfIndex) -> Vec<u8> {
         libc::RT_SCOPE_UNIVERSE,
     ];
     payload.extend(index.0.to_ne_bytes());
-    attribute(&mut payload, libc::IFA_LOCAL, &address);
-    attribute(&mut payload, libc::IFA_FLAGS, &flags.to_ne_bytes());
+    payload.extend(attribute(libc::IFA_LOCAL, &address));
+    payload.extend(attribute(libc::IFA_FLAGS, &flags.to_ne_bytes()));
     // struct ifa_cacheinfo: preferred for 0 seconds, valid for ever, and two
     // times that the kernel sets.
     let lifetimes = [0_u32, u32::MAX, 0, 0].map(u32::to_ne_bytes).concat();
-    attribute(&mut payload, libc::IFA_CACHEINFO, &lifetimes);
-    attribute(&mut payload, IFA_PROTO, &[PROTOCOL]);
+    payload.extend(attribute(libc::IFA_CACHEINFO, &lifetimes));
+    payload.extend(attribute(IFA_PROTO, &[PROTOCOL]));
     payload
-}
-
-fn attribute(payload: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let length = u16::try_from(4 + value.len()).expect("our attributes are short");
-    payload.extend(length.to_ne_bytes());
-    payload.extend(kind.to_ne_bytes());
-    payload.extend(value);
-    payload.resize(payload.len().next_multiple_of(4), 0);
 }

@@ -18,7 +18,10 @@ use neli::socket::NlSocket;
 use neli::utils::Groups;
 use neli::{Size, ToBytes};
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::model::Family;
 
 use super::{KernelError, Operation};
 
@@ -489,6 +492,23 @@ impl<'a> Iterator for Attributes<'a> {
         let value = self.rest.get(4..length)?;
         self.rest = self.rest.get(aligned(length)..).unwrap_or_default();
         Some((kind, value))
+    }
+}
+
+/// The bytes of an attribute of a few words.
+pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).expect("our attributes are short");
+    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+    bytes.extend(value);
+    bytes.resize(aligned(bytes.len()), 0);
+    bytes
+}
+
+/// `AF_INET` or `AF_INET6`, as one byte.
+pub(super) fn address_family(family: Family) -> u8 {
+    match family {
+        Family::V4 => libc::AF_INET as u8,
+        Family::V6 => libc::AF_INET6 as u8,
     }
 }
 
