@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tokio::sync::{oneshot, watch};
 
 use crate::api;
-use crate::authority::Authority;
+use crate::authority::{Authority, Polkit};
 use crate::config::{Misfit, Settings, check_against};
 use crate::control::{Controller, Handle, Message, Parts, StartError};
 use crate::kernel::{
@@ -140,7 +140,7 @@ fn serve(socket: &api::varlink::Socket, handle: &Handle, dbus: bool) -> Result<(
         .enable_all()
         .build()
         .map_err(DaemonError::Thread)?;
-    let authority = Authority::of_this_process();
+    let authority = Authority::new(Polkit::on(None));
     runtime.block_on(async {
         let listener = socket.listener().map_err(DaemonError::Thread)?;
         let (stop, stopped) = oneshot::channel::<()>();
@@ -151,7 +151,7 @@ fn serve(socket: &api::varlink::Socket, handle: &Handle, dbus: bool) -> Result<(
         let varlink = tokio::spawn(api::varlink::serve(
             listener,
             handle.clone(),
-            authority,
+            authority.clone(),
             stopped,
         ));
         let bus = dbus.then(|| tokio::spawn(on_the_bus(handle.clone(), authority)));

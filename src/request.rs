@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use crate::model::{
-    Allocation, FixedIp, FloatingIp, NotAHost, PendingReason, PoolName, Revision, Sequence,
+    Allocation, FixedIp, FloatingIp, Limit, NotAHost, PendingReason, PoolName, Revision, Sequence,
+    Uid,
 };
 
 /// What may be asked to be changed. Reading needs no request: see
@@ -41,6 +42,8 @@ pub struct Allocate {
     pub floating: Option<FloatingIp>,
     /// From this pool; `None` takes the first that has a free one.
     pub pool: Option<PoolName>,
+    /// For this user; `None` takes it for the one who asks.
+    pub owner: Option<Uid>,
 }
 
 /// Tie a floating IP to a host.
@@ -54,6 +57,8 @@ pub struct Associate {
     /// Where to take a free address from; `None` takes the first pool that has
     /// one of the host's family.
     pub pool: Option<PoolName>,
+    /// Whose a free address becomes; `None` is the one who asks.
+    pub owner: Option<Uid>,
     /// Whether the floating IP may be taken from another host, and whether
     /// another floating IP of this host may be displaced.
     pub reassociate: bool,
@@ -71,6 +76,18 @@ pub struct Disassociate {
 pub struct Release {
     /// The floating IP, or the fixed address that has it.
     pub address: IpAddr,
+}
+
+/// How far the right of the one who asks reaches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// To every address: root and the daemon's own user.
+    Any,
+    /// To every address, and to those of others only if they are still of the
+    /// owners that were seen when the right was given.
+    Managed(Vec<(FloatingIp, Uid)>),
+    /// To the asker's own addresses and to free ones, within limits.
+    Own(Limit),
 }
 
 /// What became of a request that was granted.
@@ -197,6 +214,28 @@ pub enum Refusal {
         /// The fixed address.
         address: IpAddr,
     },
+    /// The address got another owner while the right to alter it was looked into.
+    #[error("the owner of {floating} changed while this was being authorized; ask again")]
+    OwnerChanged {
+        /// The address.
+        floating: FloatingIp,
+    },
+    /// The user has as many addresses as may be.
+    #[error("user {owner} may have {quota} floating IPs and has them; release one first")]
+    QuotaExceeded {
+        /// Whose.
+        owner: Uid,
+        /// How many.
+        quota: u32,
+    },
+    /// The user may not lead addresses to that host.
+    #[error(
+        "{fixed} lies outside the ranges that you may use; PERMITTED_IP_RANGES in the configuration says which those are"
+    )]
+    OutsidePermittedRanges {
+        /// The host.
+        fixed: FixedIp,
+    },
     /// The kernel's maps hold no more.
     #[error("at most {limit} {family} addresses can be associated at once")]
     LimitReached {
@@ -237,6 +276,9 @@ impl Refusal {
             Refusal::AlreadyAssociated { .. } => "AlreadyAssociated",
             Refusal::TargetInUse { .. } => "TargetInUse",
             Refusal::NotAssociated { .. } => "NotAssociated",
+            Refusal::OwnerChanged { .. } => "OwnerChanged",
+            Refusal::QuotaExceeded { .. } => "QuotaExceeded",
+            Refusal::OutsidePermittedRanges { .. } => "OutsidePermittedRanges",
             Refusal::LimitReached { .. } => "LimitReached",
         }
     }

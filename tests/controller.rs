@@ -242,24 +242,22 @@ fn many_requests_at_once_have_one_commit_and_each_its_own_answer() {
         .map(|host| {
             let handle = running.handle.clone();
             std::thread::spawn(move || {
-                let root = ipfloater::authority::Subject {
-                    uid: 0,
-                    via: ipfloater::model::Via::Dbus,
-                };
                 let request =
                     ipfloater::request::Request::Associate(ipfloater::request::Associate {
                         floating: None,
                         fixed: format!("10.0.0.{}", 10 + host).parse().unwrap(),
                         pool: None,
+                        owner: None,
                         reassociate: false,
                     });
-                let request = ipfloater::authority::Authority::of_this_process()
-                    .authorize(root, request)
-                    .unwrap();
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .build()
                     .unwrap();
-                runtime.block_on(handle.submit(request))
+                let asked = async {
+                    let request = common::of_root(&handle, request).await;
+                    handle.submit(request).await
+                };
+                runtime.block_on(asked)
             })
         })
         .map(|thread| thread.join().unwrap())

@@ -68,6 +68,7 @@ fn first_build() -> Transaction {
         private: Vec::new(),
         guard: true,
         block_free: true,
+        limits: Default::default(),
     };
     let range = |first: &str, last: &str| {
         AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()

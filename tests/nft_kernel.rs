@@ -62,6 +62,7 @@ fn ruleset(guard: bool, block_free: bool) -> Ruleset {
         private: Vec::new(),
         guard,
         block_free,
+        limits: Default::default(),
     };
     Ruleset::new(&site, |_| 1_024)
 }
@@ -380,6 +381,7 @@ fn a_hundred_thousand_associations_are_loaded_and_seen_again() {
                 private: Vec::new(),
                 guard: true,
                 block_free: true,
+                limits: Default::default(),
             },
             |_| Ruleset::size_for(100_001),
         ));

@@ -326,6 +326,7 @@ fn table(associations: u32) -> Transaction {
         private: vec![],
         guard: true,
         block_free: true,
+        limits: Default::default(),
     };
     let add = (0..associations).flat_map(pair).collect();
     Transaction {

@@ -200,6 +200,7 @@ fn table(associations: u32, guard: bool, first_host: Ipv4Addr) -> Transaction {
         private: vec![],
         guard,
         block_free: true,
+        limits: Default::default(),
     };
     let size = |family| Ruleset::size_for(site.capacity(family));
     let mut add = vec![Element::Outside(

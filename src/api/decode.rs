@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::ops::Bound;
 
+use crate::authority::Sight;
 use crate::control::Snapshot;
 use crate::model::{FixedIp, FloatingIp, PoolName};
 use crate::plan;
@@ -89,10 +90,12 @@ pub fn filter(
 }
 
 /// One page of the addresses that somebody has and that the filter admits, in
-/// order, and the cursor of the next page when there is one.
+/// order, and the cursor of the next page when there is one. The filter is held
+/// against what the reader sees: else it would tell what is not shown.
 #[must_use]
 pub fn list(
     snapshot: &Snapshot,
+    sight: Sight,
     filter: &Filter,
     page: Page,
 ) -> (Vec<Address>, Option<FloatingIp>) {
@@ -101,7 +104,7 @@ pub fn list(
         // The index by host spares a walk through all allocations.
         let found = snapshot.state.floating_of(host);
         let found = found.filter(|floating| after.is_none_or(|after| *floating > after));
-        let addresses = found.map(|floating| Address::new(snapshot, floating));
+        let addresses = found.map(|floating| seen(sight, Address::new(snapshot, floating)));
         return (
             addresses
                 .filter(|address| filter.admits(address))
@@ -113,7 +116,9 @@ pub fn list(
     let mut admitted = snapshot
         .state
         .allocations_from(after.map_or(Bound::Unbounded, Bound::Excluded))
-        .map(|(floating, allocation)| Address::with(snapshot, floating, Some(allocation)))
+        .map(|(floating, allocation)| {
+            seen(sight, Address::with(snapshot, floating, Some(allocation)))
+        })
         .filter(|address| filter.admits(address));
     let addresses: Vec<_> = admitted.by_ref().take(limit).collect();
     let more = admitted.next().is_some();
@@ -135,10 +140,25 @@ pub fn subject_of_history(snapshot: &Snapshot, address: FloatingIp) -> FloatingI
 }
 
 /// One address: a floating IP, free ones of a pool included, or the one that a
-/// host has.
-pub fn describe(snapshot: &Snapshot, address: IpAddr) -> Result<Address, Refusal> {
+/// host has. Which one a host has is told to those who may know.
+pub fn describe(snapshot: &Snapshot, sight: Sight, address: IpAddr) -> Result<Address, Refusal> {
     let floating = plan::resolve(&snapshot.state, &snapshot.site, address)?;
-    Ok(Address::new(snapshot, floating))
+    let described = seen(sight, Address::new(snapshot, floating));
+    let asked_for_host = floating.ip() != address;
+    if asked_for_host && described.fixed_address.is_none() {
+        return Err(Refusal::NotAssociated { address });
+    }
+    Ok(described)
+}
+
+/// What a reader sees of an address.
+#[must_use]
+pub fn seen(sight: Sight, address: Address) -> Address {
+    if sight.reaches(address.owner) {
+        address
+    } else {
+        address.redacted()
+    }
 }
 
 fn is_floating(snapshot: &Snapshot, floating: FloatingIp) -> bool {
@@ -214,6 +234,7 @@ mod tests {
                 private: vec!["10.0.0.0/8".parse().unwrap()],
                 guard: true,
                 block_free: true,
+                limits: Default::default(),
             }),
             outside: Default::default(),
             health: Arc::new(Health::default()),
@@ -229,7 +250,7 @@ mod tests {
     fn an_address_is_described_by_either_of_its_ends() {
         let snapshot = snapshot();
         let described = |text: &str| {
-            describe(&snapshot, text.parse().unwrap())
+            describe(&snapshot, Sight::All, text.parse().unwrap())
                 .map(|address| (address.floating_ip.to_string(), address.state))
                 .map_err(|refusal| refusal.name())
         };
@@ -247,6 +268,31 @@ mod tests {
                 .map(|(floating, state): (&str, &str)| (floating.to_owned(), state.to_owned()));
             assert_eq!(described(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn of_somebody_elses_address_a_reader_sees_that_it_is_taken() {
+        let snapshot = snapshot();
+        let stranger = Sight::Own(1001);
+        let page = Page {
+            limit: PAGE,
+            after: None,
+        };
+        let by_host = filter(None, None, None, Some("10.0.0.1")).unwrap();
+        let by_owner = filter(None, None, Some(1000), None).unwrap();
+        for (sight, of_host, of_owner) in [(stranger, 0, 0), (Sight::Own(1000), 1, 4)] {
+            assert_eq!(list(&snapshot, sight, &by_host, page).0.len(), of_host);
+            assert_eq!(list(&snapshot, sight, &by_owner, page).0.len(), of_owner);
+        }
+        let (addresses, _) = list(&snapshot, stranger, &Filter::default(), page);
+        assert_eq!(addresses.len(), 4);
+        for address in addresses {
+            assert_eq!(address, address.clone().redacted());
+            assert!(address.owner.is_none() && address.fixed_address.is_none());
+        }
+        let described = |text: &str| describe(&snapshot, stranger, text.parse().unwrap());
+        assert_eq!(described("203.0.113.1").unwrap().state, "active");
+        assert_eq!(described("10.0.0.1").unwrap_err().name(), "NotAssociated");
     }
 
     #[test]
@@ -270,7 +316,12 @@ mod tests {
             let mut after = None;
             let mut seen = Vec::new();
             loop {
-                let (addresses, next) = list(&snapshot, &Filter::default(), Page { limit, after });
+                let (addresses, next) = list(
+                    &snapshot,
+                    Sight::All,
+                    &Filter::default(),
+                    Page { limit, after },
+                );
                 assert!(addresses.len() <= limit);
                 seen.extend(addresses.iter().map(|address| address.floating_ip));
                 if next.is_none() {

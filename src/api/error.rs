@@ -32,11 +32,15 @@ fn about(refusal: &Refusal) -> Value {
         Refusal::InvalidArgument { field, .. } => json!({"field": field}),
         Refusal::NoSuchPool(pool) => json!({"pool": pool}),
         Refusal::NotInPool { address, pool } => json!({"address": address, "pool": pool}),
-        Refusal::AlreadyAllocated { floating } | Refusal::RouterAddress { floating } => {
+        Refusal::AlreadyAllocated { floating }
+        | Refusal::RouterAddress { floating }
+        | Refusal::OwnerChanged { floating } => {
             json!({"floating_ip": floating})
         }
         Refusal::PoolExhausted { family, pool } => json!({"family": family, "pool": pool}),
-        Refusal::OutsidePrivateRanges { fixed } | Refusal::NotAHost { fixed, .. } => {
+        Refusal::OutsidePrivateRanges { fixed }
+        | Refusal::OutsidePermittedRanges { fixed }
+        | Refusal::NotAHost { fixed, .. } => {
             json!({"fixed_address": fixed})
         }
         Refusal::WrongFamily { floating, fixed }
@@ -45,6 +49,7 @@ fn about(refusal: &Refusal) -> Value {
             json!({"floating_ip": floating, "fixed_address": fixed})
         }
         Refusal::NotAssociated { address } => json!({"address": address}),
+        Refusal::QuotaExceeded { owner, quota } => json!({"owner": owner, "quota": quota}),
         Refusal::LimitReached { limit, family } => json!({"limit": limit, "family": family}),
     }
 }
@@ -91,6 +96,12 @@ mod tests {
             Refusal::AlreadyAssociated { floating, fixed },
             Refusal::TargetInUse { fixed, floating },
             Refusal::NotAssociated { address },
+            Refusal::OwnerChanged { floating },
+            Refusal::QuotaExceeded {
+                owner: 1000,
+                quota: 3,
+            },
+            Refusal::OutsidePermittedRanges { fixed },
             Refusal::LimitReached { limit: 9, family },
         ];
         let refused = refusals.into_iter().map(Rejection::Refused);
@@ -123,8 +134,9 @@ mod tests {
             let name = rejection.name();
             assert_eq!(said, fields(&format!("error {name} (")), "{name}");
         }
-        // And `Overflow`, which only a monitor gives.
+        // And `Overflow`, which only a monitor gives, and `CallerUnidentified`,
+        // which the bus never needs.
         let declared = INTERFACE.matches("\nerror ").count();
-        assert_eq!(declared, all().len() + 1);
+        assert_eq!(declared, all().len() + 2);
     }
 }

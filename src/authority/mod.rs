@@ -1,28 +1,44 @@
 //! May this subject do this?
 //!
-//! The controller accepts only an [`Authorized`] value, which only this module
-//! makes. Until polkit is asked, changes are for uid 0 and for the daemon's own
-//! user: closed, never open.
+//! One table serves both buses: a verb, the polkit action that decides about
+//! it, and the details of the case ([`Verb::actions`], [`Details`]). The
+//! controller accepts only an [`Authorized`] value, which only this module
+//! makes, and only when root asks, when the daemon's own user asks, or when the
+//! policy says yes: every other ending is a refusal.
+//!
+//! polkit may take minutes, and the world goes on meanwhile. So the value also
+//! says how far the right reaches ([`Scope`]), and the plan looks at owners and
+//! limits again when it decides.
+
+mod action;
+mod groups;
+mod policy;
+mod polkit;
+mod prompts;
+mod subject;
+
+use std::sync::Arc;
 
 use nix::unistd::getuid;
 
-use crate::model::{Actor, Uid, Via};
-use crate::request::Request;
+use crate::model::{Actor, Limit, Site, State, Uid};
+use crate::plan::{self, Concern};
+use crate::request::{Associate, Request, Scope};
 
-/// Who asks, as the transport established it: never by what a message says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Subject {
-    /// The caller's user id, by the bus daemon or by SO_PEERCRED.
-    pub uid: Uid,
-    /// The way by which the caller came.
-    pub via: Via,
-}
+pub use action::{Action, Verb};
+pub use policy::{Answer, Details, Policy, Question, Unanswered, Verdict};
+pub use polkit::Polkit;
+pub use subject::{Origin, Subject};
+
+use prompts::Prompts;
 
 /// A request that its subject may make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorized<R> {
     request: R,
     actor: Actor,
+    scope: Scope,
+    caller: Arc<str>,
 }
 
 impl<R> Authorized<R> {
@@ -35,85 +51,308 @@ impl<R> Authorized<R> {
     pub fn actor(&self) -> Actor {
         self.actor
     }
+
+    /// How far the right to make it reaches.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The process that makes it, for the log: its name on the bus, or `pid:N`.
+    pub fn caller(&self) -> &str {
+        &self.caller
+    }
 }
 
 /// The subject may not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("user {uid} may not {verb}; only root and the daemon's own user may yet")]
-pub struct Denied {
-    /// Who asked.
-    pub uid: Uid,
-    /// For what.
-    pub verb: &'static str,
+pub enum Denied {
+    /// The policy says no.
+    #[error("user {uid} may not {}; the polkit action {} decides", .verb.as_str(), .action.id())]
+    Refused {
+        /// Who asked.
+        uid: Uid,
+        /// For what.
+        verb: Verb,
+        /// What decides.
+        action: Action,
+    },
+    /// Somebody would have to authenticate.
+    #[error("to {} takes authentication by the polkit action {}", .verb.as_str(), .action.id())]
+    NeedsAuthentication {
+        /// For what.
+        verb: Verb,
+        /// What decides.
+        action: Action,
+    },
+    /// The caller is being asked for passwords already.
+    #[error("user {uid} is asked to authenticate {most} times already; answer one of those first")]
+    TooManyPrompts {
+        /// Who.
+        uid: Uid,
+        /// How many prompts there may be.
+        most: usize,
+    },
+    /// It could not be found out.
+    #[error("user {uid} may not {}: {why}", .verb.as_str())]
+    Unanswered {
+        /// Who asked.
+        uid: Uid,
+        /// For what.
+        verb: Verb,
+        /// Why not.
+        why: Unanswered,
+    },
+}
+
+/// What somebody may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// Everything.
+    All,
+    /// What is everybody's, and everything about one's own addresses.
+    Own(Uid),
+}
+
+impl Sight {
+    /// Whether it reaches to what an address of this owner is used for.
+    #[must_use]
+    pub fn reaches(self, owner: Option<Uid>) -> bool {
+        match self {
+            Sight::All => true,
+            Sight::Own(uid) => owner.is_none_or(|owner| owner == uid),
+        }
+    }
+}
+
+/// Who calls, and whether he can be asked for a password.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Who.
+    pub subject: Subject,
+    /// Whether the call said that it waits while somebody authenticates.
+    pub interactive: bool,
 }
 
 /// Decides who may do what.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Authority {
     own: Uid,
+    policy: Arc<dyn Policy>,
+    prompts: Prompts,
 }
 
 impl Authority {
-    /// The authority of this process: root and its own user may.
+    /// The authority of this process. Root and its own user may do everything;
+    /// about others the policy decides.
     #[must_use]
-    pub fn of_this_process() -> Self {
+    pub fn new(policy: impl Policy + 'static) -> Self {
         Self {
             own: getuid().as_raw(),
+            policy: Arc::new(policy),
+            prompts: Prompts::default(),
         }
     }
 
-    /// Whether the subject may make the request.
-    pub fn authorize(
+    /// Whether the caller may make the request, as things are now.
+    pub async fn authorize(
         &self,
-        subject: Subject,
+        caller: &Caller,
         request: Request,
+        state: &State,
+        site: &Site,
     ) -> Result<Authorized<Request>, Denied> {
-        let Subject { uid, via } = subject;
-        self.trusts(uid, request.verb())?;
+        let Caller { subject, .. } = caller;
+        let scope = if self.trusts(subject) {
+            Scope::Any
+        } else {
+            let concern = plan::concern(state, site, subject.uid, &request);
+            self.scope(caller, &request, &concern, state, site).await?
+        };
         Ok(Authorized {
             request,
-            actor: Actor { uid, via },
+            actor: subject.actor(),
+            scope,
+            caller: subject.origin.to_string().into(),
         })
     }
 
-    /// Whether the subject may read who changed what.
-    pub fn may_read_history(&self, subject: Subject) -> Result<(), Denied> {
-        self.trusts(subject.uid, "read the history")
+    /// Whether the caller may do what has to do with no address.
+    pub async fn may(&self, caller: &Caller, verb: Verb) -> Result<(), Denied> {
+        if self.trusts(&caller.subject) {
+            return Ok(());
+        }
+        let (action, _) = verb.actions();
+        self.ask(caller, action, Details::none(verb)).await
     }
 
-    fn trusts(&self, uid: Uid, verb: &'static str) -> Result<(), Denied> {
-        if uid == 0 || uid == self.own {
-            Ok(())
+    /// What the caller may read.
+    pub async fn sight(&self, caller: &Caller) -> Result<Sight, Denied> {
+        let Caller { subject, .. } = caller;
+        if self.trusts(subject) {
+            return Ok(Sight::All);
+        }
+        let details = Details::none(Verb::Inspect);
+        match self.ask(caller, Action::Inspect, details.clone()).await {
+            // Reading what is everybody's is not refused for want of a pidfd.
+            Err(Denied::Unanswered {
+                why: Unanswered::Unidentified,
+                ..
+            }) => return Ok(Sight::Own(subject.uid)),
+            asked => asked?,
+        }
+        let everything = self.quietly(subject, Action::InspectAll, details).await;
+        Ok(match everything {
+            Ok(Verdict::Yes) => Sight::All,
+            Ok(Verdict::No | Verdict::Challenge) | Err(_) => Sight::Own(subject.uid),
+        })
+    }
+
+    /// What the policy says to an action now, without asking anybody.
+    pub async fn verdict(
+        &self,
+        subject: &Subject,
+        action: Action,
+        details: Details,
+    ) -> Result<Verdict, Denied> {
+        if self.trusts(subject) {
+            return Ok(Verdict::Yes);
+        }
+        let (uid, verb) = (subject.uid, details.verb);
+        let verdict = self.quietly(subject, action, details).await;
+        verdict.map_err(|why| Denied::Unanswered { uid, verb, why })
+    }
+
+    /// The limits of a user; `None` for those who have none.
+    pub async fn limit(&self, subject: &Subject, site: &Site) -> Result<Option<Limit>, Denied> {
+        if self.trusts(subject) {
+            return Ok(None);
+        }
+        self.limit_of(subject.uid, Verb::Inspect, site)
+            .await
+            .map(Some)
+    }
+
+    fn trusts(&self, subject: &Subject) -> bool {
+        subject.uid == 0 || subject.uid == self.own
+    }
+
+    /// How far the right reaches that the policy gives.
+    async fn scope(
+        &self,
+        caller: &Caller,
+        request: &Request,
+        concern: &Concern,
+        state: &State,
+        site: &Site,
+    ) -> Result<Scope, Denied> {
+        let uid = caller.subject.uid;
+        let verb = Verb::from(request);
+        let (own, any) = verb.actions();
+        let details = details(verb, uid, concern);
+        if concern.other_than(uid).is_some() {
+            self.ask(caller, any, details).await?;
+            return Ok(Scope::Managed(concern.owners.clone()));
+        }
+        if concern.taken_for.is_some() && own != Action::AllocateOwn {
+            self.ask(caller, Action::AllocateOwn, details.clone())
+                .await?;
+        }
+        self.ask(caller, own, details.clone()).await?;
+        let limit = self.limit_of(uid, verb, site).await?;
+        // Who may do everything has no limits; nobody is asked for that.
+        if exceeds(&limit, request, concern, state, uid)
+            && self.verdict(&caller.subject, any, details).await == Ok(Verdict::Yes)
+        {
+            return Ok(Scope::Managed(concern.owners.clone()));
+        }
+        Ok(Scope::Own(limit))
+    }
+
+    async fn limit_of(&self, uid: Uid, verb: Verb, site: &Site) -> Result<Limit, Denied> {
+        let groups = if site.limits.needs_groups() {
+            groups::of(uid).await.map_err(|why| {
+                let why = Unanswered::Unreachable(why);
+                Denied::Unanswered { uid, verb, why }
+            })?
         } else {
-            Err(Denied { uid, verb })
+            Vec::new()
+        };
+        Ok(site.limits.of(uid, &groups))
+    }
+
+    /// Asks the policy, and then whoever can authenticate.
+    async fn ask(&self, caller: &Caller, action: Action, details: Details) -> Result<(), Denied> {
+        let Caller {
+            subject,
+            interactive,
+        } = caller;
+        let (uid, verb) = (subject.uid, details.verb);
+        let unanswered = |why| Denied::Unanswered { uid, verb, why };
+        let mut verdict = self
+            .quietly(subject, action, details.clone())
+            .await
+            .map_err(unanswered)?;
+        if verdict == Verdict::Challenge && *interactive {
+            let _prompt = self.prompts.enter(uid)?;
+            let question = Question {
+                subject: subject.clone(),
+                action,
+                details,
+                interactive: true,
+            };
+            verdict = self.policy.judge(question).await.map_err(unanswered)?;
+        }
+        match verdict {
+            Verdict::Yes => Ok(()),
+            Verdict::No => Err(Denied::Refused { uid, verb, action }),
+            Verdict::Challenge => Err(Denied::NeedsAuthentication { verb, action }),
         }
     }
+
+    async fn quietly(
+        &self,
+        subject: &Subject,
+        action: Action,
+        details: Details,
+    ) -> Result<Verdict, Unanswered> {
+        let question = Question {
+            subject: subject.clone(),
+            action,
+            details,
+            interactive: false,
+        };
+        self.policy.judge(question).await
+    }
+}
+
+/// What the policy is told of a case. A prompt shows it to the caller, so it
+/// holds nothing of somebody else's but who that is.
+fn details(verb: Verb, uid: Uid, concern: &Concern) -> Details {
+    let other = concern.other_than(uid);
+    let is_own = other.is_none();
+    Details {
+        verb,
+        floating: concern
+            .floating
+            .filter(|_| is_own || concern.is_named)
+            .map(|floating| floating.ip()),
+        fixed: concern
+            .fixed
+            .filter(|_| is_own || !concern.is_named || verb == Verb::Associate),
+        pool: concern.pool.clone(),
+        owner: other.or(Some(uid)),
+    }
+}
+
+/// Whether the request asks for more than the limit permits.
+fn exceeds(limit: &Limit, request: &Request, concern: &Concern, state: &State, uid: Uid) -> bool {
+    let too_many = concern.taken_for.is_some() && state.owned_by(uid) >= limit.quota;
+    let too_far = match request {
+        Request::Associate(Associate { fixed, .. }) => !limit.permitted.contains(*fixed),
+        Request::Allocate(_) | Request::Disassociate(_) | Request::Release(_) => false,
+    };
+    too_many || too_far
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::request::Allocate;
-
-    #[test]
-    fn a_user_who_is_neither_root_nor_the_daemons_is_refused() {
-        let authority = Authority { own: 990 };
-        let request = Request::Allocate(Allocate::default());
-        for (uid, allowed) in [(0, true), (990, true), (1000, false), (u32::MAX, false)] {
-            let subject = Subject {
-                uid,
-                via: Via::Varlink,
-            };
-            assert_eq!(
-                authority.authorize(subject, request.clone()).is_ok(),
-                allowed,
-                "{uid}"
-            );
-            assert_eq!(
-                authority.may_read_history(subject).is_ok(),
-                allowed,
-                "{uid}"
-            );
-        }
-    }
-}
+mod tests;

@@ -66,10 +66,13 @@ impl From<&Refused> for Exit {
 fn by_name(error: &str) -> Exit {
     match error {
         "InvalidAddress" | "InvalidArgument" | "InvalidParameter" => Exit::Usage,
-        "PermissionDenied" => Exit::Denied,
+        "PermissionDenied"
+        | "InteractiveAuthenticationRequired"
+        | "CallerUnidentified"
+        | "OutsidePermittedRanges" => Exit::Denied,
         "NoSuchPool" | "NotInPool" | "NotAssociated" => Exit::NotFound,
-        "AlreadyAllocated" | "AlreadyAssociated" | "TargetInUse" => Exit::Conflict,
-        "PoolExhausted" | "LimitReached" => Exit::Exhausted,
+        "AlreadyAllocated" | "AlreadyAssociated" | "TargetInUse" | "OwnerChanged" => Exit::Conflict,
+        "PoolExhausted" | "LimitReached" | "QuotaExceeded" => Exit::Exhausted,
         "Busy" | "StoreFailed" | "Stopping" => Exit::Busy,
         _ => Exit::Failed,
     }

@@ -91,7 +91,10 @@ impl fmt::Display for Refused {
         }
         match self.name.as_str() {
             "PermissionDenied" => f.write_str(
-                "permission denied: only root and the daemon's own user may do that; use sudo",
+                "permission denied: the administrator's rules (polkit) do not let you do that",
+            ),
+            "InteractiveAuthenticationRequired" => f.write_str(
+                "somebody has to authenticate for that, and there is no way to ask; use sudo",
             ),
             "InvalidParameter" => {
                 let parameter = self.parameter("parameter").unwrap_or("a parameter");

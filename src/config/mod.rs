@@ -275,6 +275,7 @@ impl Settings {
         let site = Site {
             guard: main.flag(keys::GUARD_FORWARD)?.unwrap_or(true),
             block_free: main.flag(keys::BLOCK_PUBLIC_IPS)?.unwrap_or(true),
+            limits: Default::default(),
             pools,
             private,
         };

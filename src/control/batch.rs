@@ -4,7 +4,7 @@
 use crate::authority::Authorized;
 use crate::dataplane::Cut;
 use crate::model::{Change, Event, EventKind, FloatingIp, Revision, State, Timestamp};
-use crate::plan::{self, Decision, View};
+use crate::plan::{self, Decision, Right, View};
 use crate::request::{Outcome, Refusal, Request};
 
 use super::Reply;
@@ -44,12 +44,16 @@ impl Batch {
             state: &self.state,
             ..view
         };
+        let right = Right {
+            actor: request.actor(),
+            scope: request.scope(),
+        };
         let Decision {
             floating,
             changes,
             previous,
             displaced,
-        } = plan::decide(view, request.actor(), request.request())?;
+        } = plan::decide(view, right, request.request())?;
         let changed = !changes.is_empty();
         for change in changes {
             self.state = self.state.clone().with(&change, self.at);

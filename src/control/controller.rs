@@ -263,14 +263,14 @@ impl Controller {
         self.report("store", None);
 
         // No return.
-        self.state = batch.state.clone().committed();
+        let before = std::mem::replace(&mut self.state, batch.state.clone().committed());
         let applied = self.apply(&batch.touched());
         self.show();
         for event in &batch.events {
             log_change(event);
         }
         let (cuts, wait) = batch.cuts();
-        self.publish(std::mem::take(&mut batch.events));
+        self.publish(std::mem::take(&mut batch.events), &before);
         if !applied {
             self.uncut.extend(batch.touched());
             self.answer(batch.granted);
@@ -345,7 +345,7 @@ impl Controller {
             Ok(()) => {
                 self.state = state;
                 self.show();
-                self.publish(events);
+                self.publish(events, &self.state);
             }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "an event could not be recorded; traffic is not concerned");
@@ -353,18 +353,32 @@ impl Controller {
         }
     }
 
-    /// Tells subscribers what is now true.
-    fn publish(&self, events: Vec<Event>) {
+    /// Tells subscribers what is now true, and whose it is or was before.
+    fn publish(&self, events: Vec<Event>, before: &State) {
         if self.inbox.events.receiver_count() == 0 {
             return;
         }
         let snapshot = self.inbox.snapshots.borrow().clone();
         for event in events {
-            let state = event
-                .kind
-                .floating()
-                .map(|floating| snapshot.state_of(floating));
-            let _ = self.inbox.events.send(Arc::new(Published { event, state }));
+            let floating = event.kind.floating();
+            let state = floating.map(|floating| snapshot.state_of(floating));
+            let states = match event.kind {
+                EventKind::Changed(Change::Release { .. }) => [before, &snapshot.state],
+                EventKind::Changed(_)
+                | EventKind::Activated { .. }
+                | EventKind::Deferred { .. }
+                | EventKind::Repaired { .. } => [&snapshot.state, before],
+            };
+            let mut allocations = states
+                .into_iter()
+                .filter_map(|state| state.allocation(floating?));
+            let owner = allocations.next().map(|allocation| allocation.owner);
+            let published = Published {
+                event,
+                state,
+                owner,
+            };
+            let _ = self.inbox.events.send(Arc::new(published));
         }
     }
 

@@ -7,7 +7,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::authority::Authorized;
 use crate::kernel::Noticed;
-use crate::model::{Event, FloatingIp, Sequence};
+use crate::model::{Event, FloatingIp, Sequence, Uid};
 use crate::request::{Outcome, Refusal, Request};
 
 use super::{AddressState, Snapshot};
@@ -100,6 +100,8 @@ pub struct Published {
     pub event: Event,
     /// The state of its address since; `None` for what concerns no single one.
     pub state: Option<AddressState>,
+    /// Whose the address is or, after its release, was.
+    pub owner: Option<Uid>,
 }
 
 /// The fronts' end of the controller.

@@ -265,6 +265,7 @@ mod tests {
             private,
             guard: true,
             block_free: true,
+            limits: Default::default(),
         }
     }
 

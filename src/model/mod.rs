@@ -5,12 +5,14 @@
 
 mod address;
 mod change;
+mod limits;
 mod pool;
 mod site;
 mod state;
 
 pub use address::{AddressError, Family, FixedIp, FloatingIp, ParseAddressError};
 pub use change::{Actor, Change, Event, EventKind, Via};
+pub use limits::{DEFAULT_QUOTA, Gid, Limit, Limits, PartialLimit, Permitted};
 pub use pool::{AddressRange, InterfaceName, NameError, Pool, PoolName, RangeError};
 pub use site::{NotAHost, RouterAddress, Site, Surroundings};
 pub use state::{

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Family, FixedIp, FloatingIp, InterfaceName, Pool, PoolName};
+use super::{Family, FixedIp, FloatingIp, InterfaceName, Limits, Pool, PoolName};
 
 /// What the configuration says about addresses and traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Site {
     /// Whether a pool address that is associated nowhere is closed, rather than
     /// left to whatever else the router does with it.
     pub block_free: bool,
+    /// How much a user may have.
+    pub limits: Limits,
 }
 
 impl Site {

@@ -117,6 +117,7 @@ pub struct State {
     allocations: RedBlackTreeMapSync<FloatingIp, Allocation>,
     by_fixed: HashTrieMapSync<FixedIp, FloatingIp>,
     last_allocated: RedBlackTreeMapSync<(PoolName, Family), FloatingIp>,
+    by_owner: HashTrieMapSync<Uid, u32>,
     associated4: usize,
 }
 
@@ -143,6 +144,7 @@ impl State {
             if let Some(association) = &allocation.association {
                 state.note_tied(association.fixed, floating);
             }
+            state.note_owned(allocation.owner);
             state.allocations.insert_mut(floating, allocation);
         }
         for (place, (_, floating)) in latest {
@@ -216,6 +218,12 @@ impl State {
         self.allocations.size()
     }
 
+    /// How many addresses a user owns.
+    #[must_use]
+    pub fn owned_by(&self, owner: Uid) -> u32 {
+        self.by_owner.get(&owner).copied().unwrap_or(0)
+    }
+
     /// How many addresses are associated.
     #[must_use]
     pub fn associated(&self) -> usize {
@@ -252,6 +260,7 @@ impl State {
                     association: None,
                 };
                 self.allocations.insert_mut(*floating, allocation);
+                self.note_owned(*owner);
             }
             Change::Associate {
                 floating,
@@ -274,6 +283,10 @@ impl State {
             }
             Change::Release { floating, previous } => {
                 self.note_untied(*previous);
+                if let Some(Allocation { owner, .. }) = self.allocations.get(floating) {
+                    let owner = *owner;
+                    self.note_disowned(owner);
+                }
                 self.allocations.remove_mut(floating);
             }
         }
@@ -304,6 +317,19 @@ impl State {
             ..allocation.clone()
         };
         self.allocations.insert_mut(floating, allocation);
+    }
+
+    fn note_owned(&mut self, owner: Uid) {
+        self.by_owner.insert_mut(owner, self.owned_by(owner) + 1);
+    }
+
+    fn note_disowned(&mut self, owner: Uid) {
+        match self.owned_by(owner) {
+            0 | 1 => {
+                self.by_owner.remove_mut(&owner);
+            }
+            several => self.by_owner.insert_mut(owner, several - 1),
+        }
     }
 
     fn note_tied(&mut self, fixed: FixedIp, floating: FloatingIp) {

@@ -2,20 +2,26 @@
 
 use std::ops::Bound;
 
-use crate::model::{Actor, AddressRange, Change, Family, FloatingIp, Pool, PoolName};
+use crate::model::{AddressRange, Change, Family, FloatingIp, Pool, PoolName, Uid};
 use crate::request::{Allocate, Refusal};
 
+use super::right::{Right, within_quota};
 use super::{Decision, View};
 
 pub(super) fn allocate(
     view: View<'_>,
-    actor: Actor,
+    right: Right<'_>,
     request: &Allocate,
 ) -> Result<Decision, Refusal> {
-    let Allocate { floating, pool } = request;
+    let Allocate {
+        floating,
+        pool,
+        owner,
+    } = request;
+    let owner = owner.unwrap_or(right.actor.uid);
     let floating = match floating {
         Some(floating) => match view.state.allocation(*floating) {
-            Some(allocation) if allocation.owner == actor.uid => {
+            Some(allocation) if allocation.owner == owner => {
                 return Ok(Decision::nothing(*floating));
             }
             Some(_) => {
@@ -27,7 +33,7 @@ pub(super) fn allocate(
         },
         None => free(view, pool.as_ref(), None)?,
     };
-    let change = take(view, actor, floating, pool.as_ref())?;
+    let change = take(view, right, owner, floating, pool.as_ref())?;
     Ok(Decision {
         changes: vec![change],
         ..Decision::nothing(floating)
@@ -37,7 +43,8 @@ pub(super) fn allocate(
 /// The change that gives a free address an owner.
 pub(super) fn take(
     view: View<'_>,
-    actor: Actor,
+    right: Right<'_>,
+    owner: Uid,
     floating: FloatingIp,
     pool: Option<&PoolName>,
 ) -> Result<Change, Refusal> {
@@ -57,10 +64,11 @@ pub(super) fn take(
     if view.surroundings.is_primary(floating.ip()) {
         return Err(Refusal::RouterAddress { floating });
     }
+    within_quota(right, view.state, owner)?;
     Ok(Change::Allocate {
         floating,
         pool: home.name.clone(),
-        owner: actor.uid,
+        owner,
     })
 }
 

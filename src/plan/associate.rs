@@ -1,23 +1,26 @@
 //! Tying floating IPs to hosts.
 
-use crate::model::{Actor, Change, FixedIp, FloatingIp};
+use crate::model::{Change, FixedIp, FloatingIp};
 use crate::request::{Associate, Refusal};
 
 use super::allocate::{free, take};
+use super::right::{Right, within_ranges};
 use super::{Decision, View};
 
 /// Decides what associating changes, or why it may not be done.
 pub(super) fn associate(
     view: View<'_>,
-    actor: Actor,
+    right: Right<'_>,
     request: &Associate,
 ) -> Result<Decision, Refusal> {
     let Associate {
         floating,
         fixed,
         pool,
+        owner,
         reassociate,
     } = request;
+    let owner = owner.unwrap_or(right.actor.uid);
     let current = view.state.floating_of(*fixed);
 
     let floating = match (floating, current) {
@@ -37,6 +40,7 @@ pub(super) fn associate(
         return Ok(Decision::nothing(floating));
     }
     may_be_a_host(view, *fixed)?;
+    within_ranges(right, *fixed)?;
 
     let previous = view
         .state
@@ -69,7 +73,7 @@ pub(super) fn associate(
         });
     }
     if view.state.allocation(floating).is_none() {
-        changes.push(take(view, actor, floating, pool.as_ref())?);
+        changes.push(take(view, right, owner, floating, pool.as_ref())?);
     }
     changes.push(Change::Associate {
         floating,

@@ -6,12 +6,15 @@
 mod allocate;
 mod associate;
 mod release;
+mod right;
 
 use std::net::IpAddr;
 
 use crate::dataplane::Ruleset;
-use crate::model::{Actor, Change, FixedIp, FloatingIp, Site, State, Surroundings};
+use crate::model::{Change, FixedIp, FloatingIp, Site, State, Surroundings};
 use crate::request::{Refusal, Request};
+
+pub use right::{Concern, Right, concern};
 
 /// What a decision is made on.
 #[derive(Clone, Copy, Debug)]
@@ -52,10 +55,14 @@ impl Decision {
 
 /// Decides what a request changes, or why it may not be done. Asking for what
 /// already is changes nothing and is no error.
-pub fn decide(view: View<'_>, actor: Actor, request: &Request) -> Result<Decision, Refusal> {
+pub fn decide(view: View<'_>, right: Right<'_>, request: &Request) -> Result<Decision, Refusal> {
+    right::within(
+        right,
+        &concern(view.state, view.site, right.actor.uid, request),
+    )?;
     match request {
-        Request::Allocate(request) => allocate::allocate(view, actor, request),
-        Request::Associate(request) => associate::associate(view, actor, request),
+        Request::Allocate(request) => allocate::allocate(view, right, request),
+        Request::Associate(request) => associate::associate(view, right, request),
         Request::Disassociate(request) => release::disassociate(view, request),
         Request::Release(request) => release::release(view, request),
     }

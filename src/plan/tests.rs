@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::model::{Family, Pool, PoolName, Timestamp, Via};
-use crate::request::{Allocate, Associate, Disassociate, Release};
+use crate::model::{Actor, Family, Limit, Limits, Permitted, Pool, PoolName, Timestamp, Uid, Via};
+use crate::request::{Allocate, Associate, Disassociate, Release, Scope};
 
 const ROOT: Actor = Actor {
     uid: 0,
@@ -47,6 +47,7 @@ impl World {
             private: vec!["10.0.0.0/16".parse().unwrap(), "fd00::/64".parse().unwrap()],
             guard: true,
             block_free: true,
+            limits: Limits::default(),
         };
         let own = |net: &str, interface: &str| crate::model::RouterAddress {
             net: net.parse().unwrap(),
@@ -67,6 +68,15 @@ impl World {
     }
 
     fn decide(&self, actor: Actor, request: &Request) -> Result<Decision, Refusal> {
+        self.decide_within(actor, &Scope::Any, request)
+    }
+
+    fn decide_within(
+        &self,
+        actor: Actor,
+        scope: &Scope,
+        request: &Request,
+    ) -> Result<Decision, Refusal> {
         let World {
             state,
             site,
@@ -80,7 +90,7 @@ impl World {
                 surroundings,
                 ruleset,
             },
-            actor,
+            Right { actor, scope },
             request,
         )
     }
@@ -113,6 +123,7 @@ fn allocate(floating: &str, pool: &str) -> Request {
     Request::Allocate(Allocate {
         floating: (!floating.is_empty()).then(|| floating.parse().unwrap()),
         pool: (!pool.is_empty()).then(|| pool.parse().unwrap()),
+        owner: None,
     })
 }
 
@@ -121,6 +132,7 @@ fn associate(floating: &str, fixed: &str) -> Request {
         floating: (!floating.is_empty()).then(|| floating.parse().unwrap()),
         fixed: fixed.parse().unwrap(),
         pool: None,
+        owner: None,
         reassociate: false,
     })
 }
@@ -330,4 +342,110 @@ fn more_associations_than_the_maps_are_made_for_are_refused() {
         "198.51.100.7 from 10.0.1.40"
     );
     assert_eq!(world.act(&associate("", "fd00::5")), "2001:db8::7");
+}
+
+/// What a user's request comes to by a right that reaches so far.
+fn within(world: &World, scope: &Scope, request: &Request) -> &'static str {
+    match world.decide_within(ALICE, scope, request) {
+        Ok(_) => "granted",
+        Err(refusal) => refusal.name(),
+    }
+}
+
+fn own(quota: u32, ranges: &[&str]) -> Scope {
+    Scope::Own(Limit {
+        quota,
+        permitted: match ranges {
+            [] => Permitted::All,
+            ranges => Permitted::Only(ranges.iter().map(|net| net.parse().unwrap()).collect()),
+        },
+    })
+}
+
+#[test]
+fn a_right_to_ones_own_reaches_no_address_of_somebody_else() {
+    let mut world = World::new();
+    world.act(&associate("198.51.100.7", "10.0.0.5"));
+    let own = own(50, &[]);
+    let seen = |owner: Uid| Scope::Managed(vec![("198.51.100.7".parse().unwrap(), owner)]);
+    for request in [
+        release("198.51.100.7"),
+        disassociate("10.0.0.5"),
+        associate("198.51.100.7", "10.0.0.6"),
+        reassociate("198.51.100.8", "10.0.0.5"),
+        associate("", "10.0.0.5"),
+    ] {
+        assert_eq!(
+            within(&world, &own, &request),
+            "OwnerChanged",
+            "{request:?}"
+        );
+        // Somebody else owns it since the right to manage it was given.
+        let outdated = within(&world, &seen(1001), &request);
+        assert_eq!(outdated, "OwnerChanged", "{request:?}");
+        let managed = within(&world, &seen(0), &request);
+        assert_ne!(managed, "OwnerChanged", "{request:?}");
+    }
+    assert_eq!(within(&world, &own, &release("198.51.100.9")), "granted");
+}
+
+#[test]
+fn a_user_at_the_quota_gets_no_further_address_and_keeps_what_is_there() {
+    let mut world = World::new();
+    let one = own(1, &[]);
+    assert_eq!(
+        within(&world, &own(0, &[]), &allocate("", "")),
+        "QuotaExceeded"
+    );
+    let taken = world
+        .decide_within(ALICE, &one, &allocate("198.51.100.7", ""))
+        .unwrap();
+    world.state = world.state.clone().with(&taken.changes[0], Timestamp(1));
+    for (request, outcome) in [
+        (allocate("", ""), "QuotaExceeded"),
+        (associate("", "10.0.0.6"), "QuotaExceeded"),
+        (associate("198.51.100.8", "10.0.0.6"), "QuotaExceeded"),
+        (allocate("198.51.100.7", ""), "granted"),
+        (associate("198.51.100.7", "10.0.0.6"), "granted"),
+        (release("198.51.100.7"), "granted"),
+    ] {
+        assert_eq!(within(&world, &one, &request), outcome, "{request:?}");
+    }
+    let released = world.decide_within(ALICE, &one, &release("198.51.100.7"));
+    let released = &released.unwrap().changes[0];
+    world.state = world.state.clone().with(released, Timestamp(2));
+    assert_eq!(world.state.owned_by(ALICE.uid), 0);
+    assert_eq!(within(&world, &one, &allocate("", "")), "granted");
+}
+
+#[test]
+fn a_user_leads_addresses_to_permitted_hosts_only() {
+    let world = World::new();
+    let scope = own(50, &["10.0.0.0/28", "fd00::/64"]);
+    for (fixed, outcome) in [
+        ("10.0.0.6", "granted"),
+        ("10.0.0.16", "OutsidePermittedRanges"),
+        ("fd00::6", "granted"),
+        ("192.0.2.1", "OutsidePrivateRanges"),
+    ] {
+        assert_eq!(
+            within(&world, &scope, &associate("", fixed)),
+            outcome,
+            "{fixed}"
+        );
+    }
+}
+
+#[test]
+fn an_address_can_be_taken_for_somebody_else() {
+    let world = World::new();
+    let request = Request::Allocate(Allocate {
+        owner: Some(1001),
+        ..Allocate::default()
+    });
+    let decision = world.decide(ROOT, &request).unwrap();
+    assert!(matches!(
+        decision.changes[..],
+        [Change::Allocate { owner: 1001, .. }]
+    ));
 }

@@ -74,6 +74,20 @@ impl Address {
         )
     }
 
+    /// The same, without what is its owner's alone: who has it, since when, and
+    /// for which host.
+    #[must_use]
+    pub fn redacted(self) -> Self {
+        Self {
+            reason: None,
+            fixed_address: None,
+            owner: None,
+            allocated_at: None,
+            associated_at: None,
+            ..self
+        }
+    }
+
     fn build(
         floating: FloatingIp,
         allocation: Option<&Allocation>,
@@ -300,6 +314,35 @@ impl Status {
             simulated: snapshot.simulated,
         }
     }
+}
+
+/// What a user may do with one verb.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permission {
+    /// The verb.
+    pub verb: String,
+    /// `own` for one's own and free addresses, `any` for those of others.
+    pub scope: String,
+    /// The polkit action that decides.
+    pub action: String,
+    /// `yes`, `no`, or `authentication` when somebody has to authenticate.
+    pub permission: String,
+}
+
+/// What a user may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permissions {
+    /// By verb.
+    pub permissions: Vec<Permission>,
+    /// How many addresses the user has.
+    pub allocated: u32,
+    /// How many the user may have; absent where there is no limit.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub quota: Option<u32>,
+    /// The prefixes that the user may associate addresses with; absent where
+    /// there is no limit but that of the private ranges.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub permitted_ranges: Option<Vec<String>>,
 }
 
 /// One line of the event log.

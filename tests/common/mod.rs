@@ -1,16 +1,19 @@
 //! A controller over a kernel in memory and a real store, for tests.
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
+mod policy;
+
 use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ipfloater::authority::{Authority, Subject};
+use ipfloater::authority::{Authority, Authorized, Caller, Origin, Subject};
 use ipfloater::control::{Controller, Handle, Message, Parts, Rejection};
 use ipfloater::kernel::{Announcer, FakeKernel};
-use ipfloater::model::{AddressRange, Pool, PoolName, Site, Via};
+use ipfloater::model::{AddressRange, Limits, Pool, PoolName, Site};
 use ipfloater::request::{Allocate, Associate, Disassociate, Outcome, Release, Request};
 use ipfloater::store::SqliteStore;
+use policy::Defaults;
 
 /// A site with two addresses of each family and everything private that the
 /// tests use.
@@ -32,6 +35,7 @@ pub(crate) fn site() -> Site {
         private: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
         guard: true,
         block_free: true,
+        limits: Limits::default(),
     }
 }
 
@@ -86,14 +90,11 @@ impl Running {
 
     /// Has root's request carried out.
     pub(crate) fn ask(&self, request: Request) -> Result<Outcome, Rejection> {
-        let root = Subject {
-            uid: 0,
-            via: Via::Varlink,
+        let asked = async {
+            let request = of_root(&self.handle, request).await;
+            self.handle.submit(request).await
         };
-        let request = Authority::of_this_process()
-            .authorize(root, request)
-            .expect("root may");
-        self.runtime.block_on(self.handle.submit(request))
+        self.runtime.block_on(asked)
     }
 
     /// Stops it as SIGTERM does.
@@ -122,10 +123,30 @@ impl Running {
     }
 }
 
+/// The request, made by root.
+pub(crate) async fn of_root(handle: &Handle, request: Request) -> Authorized<Request> {
+    let root = Caller {
+        subject: Subject {
+            uid: 0,
+            origin: Origin::Peer {
+                pid: 1,
+                process: None,
+            },
+        },
+        interactive: false,
+    };
+    let snapshot = handle.snapshot();
+    Authority::new(Defaults::default())
+        .authorize(&root, request, &snapshot.state, &snapshot.site)
+        .await
+        .expect("root may")
+}
+
 pub(crate) fn allocate(floating: &str) -> Request {
     Request::Allocate(Allocate {
         floating: Some(floating.parse().unwrap()),
         pool: None,
+        owner: None,
     })
 }
 
@@ -134,6 +155,7 @@ pub(crate) fn associate(floating: &str, fixed: &str) -> Request {
         floating: Some(floating.parse().unwrap()),
         fixed: fixed.parse().unwrap(),
         pool: None,
+        owner: None,
         reassociate: true,
     })
 }

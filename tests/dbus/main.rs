@@ -11,6 +11,8 @@
 mod bus;
 mod calls;
 mod introspection;
+#[path = "../common/policy.rs"]
+mod policy;
 mod presence;
 mod refusals;
 mod responder;

@@ -28,7 +28,7 @@ async fn a_wrong_option_is_refused_by_its_name() {
     let arguments = ("", "10.0.0.5", unknown());
     assert_eq!(
         refused(&client, "Associate", &arguments).await.1,
-        "unknown option \"colour\"; this method knows pool, reassociate"
+        "unknown option \"colour\"; this method knows pool, owner, reassociate"
     );
 
     let error = service.call("Allocate", &["a{sv}", "1", "pool", "u", "7"]);
@@ -114,25 +114,58 @@ async fn a_user_who_is_not_root_may_read_and_not_change() {
         return;
     }
     let service = Service::start().await;
-    let denied = |method: &str, arguments: &[&str], verb: &str| {
+    let root = ["ssa{sv}", "192.0.2.10", "10.0.0.5", "0"];
+    service.call("Associate", &root).unwrap();
+    let revision = service.handle.snapshot().state.revision();
+    for (method, arguments, verb, action) in [
+        ("Allocate", &["a{sv}", "0"][..], "allocate", "allocate-own"),
+        (
+            "Associate",
+            &["ssa{sv}", "", "10.0.0.6", "0"],
+            "associate",
+            "allocate-own",
+        ),
+        (
+            "Associate",
+            &["ssa{sv}", "", "10.0.0.5", "0"],
+            "associate",
+            "manage",
+        ),
+        (
+            "Disassociate",
+            &["sa{sv}", "10.0.0.5", "0"],
+            "disassociate",
+            "manage",
+        ),
+        (
+            "Release",
+            &["sa{sv}", "192.0.2.10", "0"],
+            "release",
+            "manage",
+        ),
+        ("History", &["a{sv}", "0"], "history", "inspect-all"),
+    ] {
         assert_eq!(
             service.call_as(NOBODY, method, arguments).unwrap_err(),
-            "Call failed: Access denied",
-            "{verb}"
+            format!(
+                "Call failed: to {verb} takes authentication by the polkit action \
+                 org.ipfloater.{action}"
+            ),
         );
-    };
-    denied("Allocate", &["a{sv}", "0"], "allocate");
-    denied("Associate", &["ssa{sv}", "", "10.0.0.5", "0"], "associate");
-    denied("Disassociate", &["sa{sv}", "10.0.0.5", "0"], "disassociate");
-    denied("Release", &["sa{sv}", "10.0.0.5", "0"], "release");
-    denied("History", &["a{sv}", "0"], "read the history");
-    assert_eq!(service.handle.snapshot().state.revision().0, 0);
+    }
+    assert_eq!(service.handle.snapshot().state.revision(), revision);
 
+    // Of root's address he sees that it is taken.
+    let seen = service.call_as(NOBODY, "Describe", &["sa{sv}", "192.0.2.10", "0"]);
+    assert_eq!(
+        seen.unwrap(),
+        "a{sv} 3 \"floating_ip\" s \"192.0.2.10\" \"pool\" s \"default\" \"state\" s \"active\""
+    );
     for (method, arguments) in [
         ("List", &["a{sv}", "0"][..]),
         ("ListPools", &["a{sv}", "0"]),
         ("GetStatus", &["a{sv}", "0"]),
-        ("Describe", &["sa{sv}", "192.0.2.10", "0"]),
+        ("GetPermissions", &["a{sv}", "0"]),
     ] {
         let answer = service.call_as(NOBODY, method, arguments);
         assert!(answer.is_ok(), "{method}: {answer:?}");
@@ -186,6 +219,12 @@ fn rejections() -> Vec<Rejection> {
         Refusal::AlreadyAssociated { floating, fixed },
         Refusal::TargetInUse { fixed, floating },
         Refusal::NotAssociated { address },
+        Refusal::OwnerChanged { floating },
+        Refusal::QuotaExceeded {
+            owner: 1000,
+            quota: 3,
+        },
+        Refusal::OutsidePermittedRanges { fixed },
         Refusal::LimitReached { limit: 1, family },
     ];
     for refusal in &refusals {
@@ -203,6 +242,9 @@ fn rejections() -> Vec<Rejection> {
             | Refusal::AlreadyAssociated { .. }
             | Refusal::TargetInUse { .. }
             | Refusal::NotAssociated { .. }
+            | Refusal::OwnerChanged { .. }
+            | Refusal::QuotaExceeded { .. }
+            | Refusal::OutsidePermittedRanges { .. }
             | Refusal::LimitReached { .. } => {}
         }
     }

@@ -69,6 +69,7 @@ fn site() -> Site {
         private: vec!["10.0.0.0/8".parse().unwrap()],
         guard: true,
         block_free: true,
+        limits: Default::default(),
     }
 }
 
@@ -195,7 +196,11 @@ impl Responder {
 
     fn publish(&mut self, event: Event, state: Option<AddressState>) {
         self.log.push(event.clone());
-        let published = Published { event, state };
+        let published = Published {
+            event,
+            state,
+            owner: None,
+        };
         let _ = self.inbox.events.send(Arc::new(published));
     }
 

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use zbus::{Connection, DBusError, OwnedVariant, Proxy, Variant};
 
 use crate::bus::PrivateBus;
+use crate::policy::Defaults;
 use crate::responder::{self, Answers};
 
 pub(crate) const CONTRACT: &str = include_str!("../../interfaces/org.ipfloater.Manager.xml");
@@ -45,7 +46,7 @@ impl Service {
         let (handle, answers) = responder::start();
         let (tell, problem) = watch::channel(Some("not started".to_owned()));
         let address = Bus::At(bus.address());
-        let authority = Authority::of_this_process();
+        let authority = Authority::new(Defaults::default());
         let served = handle.clone();
         let task = tokio::spawn(async move {
             serve(address, served, authority, tell).await;

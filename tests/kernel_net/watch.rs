@@ -66,6 +66,7 @@ fn build() -> Transaction {
         private: Vec::new(),
         guard: true,
         block_free: true,
+        limits: Default::default(),
     };
     Transaction {
         rebuild: Some(Ruleset::new(&site, |_| 1_024)),

@@ -8,5 +8,7 @@
 mod bad_callers;
 mod command_line;
 mod methods;
+#[path = "../common/policy.rs"]
+mod policy;
 mod stand_in;
 mod streams;

@@ -22,6 +22,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::{broadcast, oneshot};
 
+use crate::policy::Defaults;
+
 /// A running server.
 pub(crate) struct Daemon {
     directory: TempDir,
@@ -61,7 +63,7 @@ impl Daemon {
                 let stopped = async {
                     let _ = stopped.await;
                 };
-                let authority = Authority::of_this_process();
+                let authority = Authority::new(Defaults::default());
                 serve(socket.listener().unwrap(), handle, authority, stopped).await;
             });
         });
@@ -186,6 +188,7 @@ fn snapshot(state: State) -> Snapshot {
             private: vec!["10.0.0.0/8".parse().unwrap()],
             guard: true,
             block_free: true,
+            limits: Default::default(),
         }),
         outside: ["eth0".parse().unwrap()].into(),
         health: Arc::new(Health {
@@ -276,7 +279,11 @@ fn carry_out(
     for (event, state) in events.into_iter().zip(states) {
         log.push(event.clone());
         let state = Some(state);
-        let _ = inbox.events.send(Arc::new(Published { event, state }));
+        let _ = inbox.events.send(Arc::new(Published {
+            event,
+            state,
+            owner: None,
+        }));
     }
     Ok(outcome)
 }
@@ -384,6 +391,7 @@ pub(crate) fn repairs(from: u64, count: u64) -> impl Iterator<Item = Arc<Publish
         Arc::new(Published {
             event,
             state: Some(AddressState::Free),
+            owner: None,
         })
     })
 }

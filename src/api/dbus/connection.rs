@@ -72,7 +72,7 @@ pub async fn serve(
 ) -> Infallible {
     let mut wait = FIRST_WAIT;
     loop {
-        let absence = match enter(&bus, &handle, authority).await {
+        let absence = match enter(&bus, &handle, &authority).await {
             Ok(connection) => {
                 info!(name = BUS_NAME, "on the system bus");
                 problem.send_replace(None);
@@ -104,14 +104,14 @@ fn tell(problem: &watch::Sender<Option<String>>, absence: &Absence, wait: Durati
 
 /// Connects, then puts up the object, and only then takes the name: nobody who
 /// waited for the name finds it without its object.
-async fn enter(bus: &Bus, handle: &Handle, authority: Authority) -> Result<Connection, Absence> {
+async fn enter(bus: &Bus, handle: &Handle, authority: &Authority) -> Result<Connection, Absence> {
     let builder = match bus {
         Bus::System => Builder::system(),
         Bus::At(address) => Builder::address(address.as_str()),
     };
     let connection = builder
         .method_timeout(PATIENCE)
-        .serve_at(OBJECT_PATH, Manager::new(handle.clone(), authority))
+        .serve_at(OBJECT_PATH, Manager::new(handle.clone(), authority.clone()))
         .build();
     let connection = timeout(PATIENCE, connection)
         .await

@@ -48,7 +48,12 @@ impl From<Refusal> for ErrorReply {
 
 impl From<Denied> for ErrorReply {
     fn from(denied: Denied) -> Self {
-        Self::new(STANDARD, "AccessDenied", &denied)
+        let name = match denied {
+            Denied::Refused { .. } | Denied::Unanswered { .. } => "AccessDenied",
+            Denied::NeedsAuthentication { .. } => "InteractiveAuthorizationRequired",
+            Denied::TooManyPrompts { .. } => "LimitsExceeded",
+        };
+        Self::new(STANDARD, name, &denied)
     }
 }
 
@@ -92,17 +97,27 @@ impl DBusError for ErrorReply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authority::{Action, Verb};
 
     #[test]
     fn whoever_may_not_is_told_so_by_the_name_that_every_service_has() {
-        let reply = ErrorReply::from(Denied {
-            uid: 1000,
-            verb: "release",
-        });
-        assert_eq!(reply.name(), "org.freedesktop.DBus.Error.AccessDenied");
-        assert_eq!(
-            reply.description(),
-            Some("user 1000 may not release; only root and the daemon's own user may yet")
-        );
+        let (uid, verb, action) = (1000, Verb::Release, Action::Manage);
+        for (denied, name, text) in [
+            (
+                Denied::Refused { uid, verb, action },
+                "AccessDenied",
+                "user 1000 may not release; the polkit action org.ipfloater.manage decides",
+            ),
+            (
+                Denied::NeedsAuthentication { verb, action },
+                "InteractiveAuthorizationRequired",
+                "to release takes authentication by the polkit action org.ipfloater.manage",
+            ),
+        ] {
+            let reply = ErrorReply::from(denied);
+            let full = format!("org.freedesktop.DBus.Error.{name}");
+            assert_eq!(reply.name().as_str(), full);
+            assert_eq!(reply.description(), Some(text));
+        }
     }
 }

@@ -7,21 +7,22 @@
 
 use std::collections::BTreeMap;
 
-use zbus::message::Header;
+use zbus::message::{Flags, Header};
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedVariant, interface};
 
 use crate::api::decode;
-use crate::authority::{Authority, Subject};
+use crate::api::permissions::permissions;
+use crate::authority::{Authority, Caller, Origin, Sight, Subject, Verb};
 use crate::control::{Handle, Snapshot};
-use crate::model::{FloatingIp, PoolName, Sequence, Uid, Via};
+use crate::model::{FloatingIp, PoolName, Sequence, Uid};
 use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request};
 use crate::wire::{API_VERSION, Changed, EventInfo, PoolInfo, Status};
 
 use super::admission::{Admission, Admitted};
 use super::error::ErrorReply;
 use super::options::Options;
-use super::row::Row;
+use super::row::{Row, permission_rows};
 
 /// zbus knows what can fail by the name `Result`.
 type Result<T> = std::result::Result<T, ErrorReply>;
@@ -48,19 +49,25 @@ impl Manager {
     }
 
     /// Who calls, counted in for as long as the call lasts.
-    async fn admit(&self, bus: &Connection, call: &Header<'_>) -> Result<(Subject, Admitted)> {
-        let uid = uid_of(bus, call).await?;
-        let admitted = self.admission.enter(uid)?;
-        let subject = Subject {
-            uid,
-            via: Via::Dbus,
-        };
-        Ok((subject, admitted))
+    async fn admit(&self, bus: &Connection, call: &Header<'_>) -> Result<(Caller, Admitted)> {
+        let caller = caller(bus, call).await?;
+        let admitted = self.admission.enter(caller.subject.uid)?;
+        Ok((caller, admitted))
+    }
+
+    /// The same for one who reads, and what he may see.
+    async fn admit_reader(&self, bus: &Connection, call: &Header<'_>) -> Result<(Sight, Admitted)> {
+        let (caller, admitted) = self.admit(bus, call).await?;
+        Ok((self.authority.sight(&caller).await?, admitted))
     }
 
     /// Has a request carried out, if its caller may make it.
-    async fn change(&self, subject: Subject, request: Request) -> Result<Row> {
-        let request = self.authority.authorize(subject, request)?;
+    async fn change(&self, caller: &Caller, request: Request) -> Result<Row> {
+        let Snapshot { state, site, .. } = &*self.handle.snapshot();
+        let request = self
+            .authority
+            .authorize(caller, request, state, site)
+            .await?;
         let outcome = self.handle.submit(request).await?;
         Ok(Changed::new(&self.handle.snapshot(), outcome).into())
     }
@@ -79,12 +86,14 @@ impl Manager {
         let mut options = Options::new(options);
         let floating = options.text("floating_ip")?;
         let pool = options.text("pool")?;
+        let owner = options.number32("owner")?;
         options.finish()?;
         let request = Request::Allocate(Allocate {
             floating: floating_ip(floating.as_deref())?,
             pool: pool_name(pool.as_deref())?,
+            owner,
         });
-        self.change(caller, request).await
+        self.change(&caller, request).await
     }
 
     #[zbus(out_args("result"))]
@@ -99,15 +108,17 @@ impl Manager {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
         let pool = options.text("pool")?;
+        let owner = options.number32("owner")?;
         let reassociate = options.flag("reassociate")?.unwrap_or_default();
         options.finish()?;
         let request = Request::Associate(Associate {
             floating: self::floating_ip(Some(floating_ip).filter(|text| !text.is_empty()))?,
             fixed: decode::fixed("fixed_address", fixed_address)?,
             pool: pool_name(pool.as_deref())?,
+            owner,
             reassociate,
         });
-        self.change(caller, request).await
+        self.change(&caller, request).await
     }
 
     #[zbus(out_args("result"))]
@@ -122,7 +133,7 @@ impl Manager {
         Options::new(options).finish()?;
         let address = decode::address("address", address)?;
         let request = Request::Disassociate(Disassociate { address });
-        self.change(caller, request).await
+        self.change(&caller, request).await
     }
 
     #[zbus(out_args("result"))]
@@ -137,7 +148,7 @@ impl Manager {
         Options::new(options).finish()?;
         let address = decode::address("address", address)?;
         let request = Request::Release(Release { address });
-        self.change(caller, request).await
+        self.change(&caller, request).await
     }
 
     #[zbus(out_args("addresses", "next"))]
@@ -147,7 +158,7 @@ impl Manager {
         #[zbus(header)] call: Header<'_>,
         options: Given,
     ) -> Result<(Vec<Row>, String)> {
-        let (_, _admitted) = self.admit(bus, &call).await?;
+        let (sight, _admitted) = self.admit_reader(bus, &call).await?;
         let mut options = Options::new(options);
         let pool = options.text("pool")?;
         let state = options.text("state")?;
@@ -158,7 +169,7 @@ impl Manager {
         options.finish()?;
         let filter = decode::filter(pool.as_deref(), state.as_deref(), owner, fixed.as_deref())?;
         let page = decode::Page::new(limit.map(i64::from), after.as_deref())?;
-        let (addresses, next) = decode::list(&self.handle.snapshot(), &filter, page);
+        let (addresses, next) = decode::list(&self.handle.snapshot(), sight, &filter, page);
         let next = next.map(|next| next.to_string()).unwrap_or_default();
         Ok((rows(addresses), next))
     }
@@ -171,10 +182,10 @@ impl Manager {
         address: &str,
         options: Given,
     ) -> Result<Row> {
-        let (_, _admitted) = self.admit(bus, &call).await?;
+        let (sight, _admitted) = self.admit_reader(bus, &call).await?;
         Options::new(options).finish()?;
         let address = decode::address("address", address)?;
-        Ok(decode::describe(&self.handle.snapshot(), address)?.into())
+        Ok(decode::describe(&self.handle.snapshot(), sight, address)?.into())
     }
 
     #[zbus(out_args("pools"))]
@@ -184,7 +195,7 @@ impl Manager {
         #[zbus(header)] call: Header<'_>,
         options: Given,
     ) -> Result<Vec<Row>> {
-        let (_, _admitted) = self.admit(bus, &call).await?;
+        let _admitted = self.admit_reader(bus, &call).await?;
         Options::new(options).finish()?;
         Ok(rows(PoolInfo::all(&self.handle.snapshot())))
     }
@@ -196,7 +207,7 @@ impl Manager {
         #[zbus(header)] call: Header<'_>,
         options: Given,
     ) -> Result<Row> {
-        let (_, _admitted) = self.admit(bus, &call).await?;
+        let _admitted = self.admit_reader(bus, &call).await?;
         Options::new(options).finish()?;
         Ok(Status::new(&self.handle.snapshot()).into())
     }
@@ -218,12 +229,31 @@ impl Manager {
             .map(|text| decode::floating("address", &text))
             .transpose()?;
         let limit = decode::limit("limit", limit.map(i64::from))?;
-        self.authority.may_read_history(caller)?;
+        self.authority.may(&caller, Verb::History).await?;
         let snapshot = self.handle.snapshot();
         let about = address.map(|address| decode::subject_of_history(&snapshot, address));
         let before = before.map(Sequence);
         let events = self.handle.history(about, before, limit).await?;
         Ok(rows(events.iter().map(EventInfo::from)))
+    }
+
+    #[zbus(out_args("permissions", "limits"))]
+    async fn get_permissions(
+        &self,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+        options: Given,
+    ) -> Result<(Vec<Row>, Row)> {
+        let (caller, _admitted) = self.admit(bus, &call).await?;
+        let mut options = Options::new(options);
+        let address = options.text("address")?;
+        options.finish()?;
+        let address = address
+            .map(|text| decode::address("address", &text))
+            .transpose()?;
+        let snapshot = self.handle.snapshot();
+        let permissions = permissions(&self.authority, &caller.subject, &snapshot, address).await?;
+        Ok(permission_rows(permissions))
     }
 
     #[zbus(signal)]
@@ -274,18 +304,30 @@ fn rows(messages: impl IntoIterator<Item = impl Into<Row>>) -> Vec<Row> {
     messages.into_iter().map(Into::into).collect()
 }
 
-/// The uid that the bus vouches for. Never what a message says: its sender is
-/// put there by the bus.
-async fn uid_of(bus: &Connection, call: &Header<'_>) -> zbus::Result<Uid> {
+/// Who calls: the uid that the bus vouches for, and the name that the bus put
+/// into the message. Never what the message itself says.
+async fn caller(bus: &Connection, call: &Header<'_>) -> zbus::Result<Caller> {
     let sender = call.sender().ok_or(zbus::Error::MissingField)?;
-    bus.call_method(
-        Some("org.freedesktop.DBus"),
-        "/org/freedesktop/DBus",
-        Some("org.freedesktop.DBus"),
-        "GetConnectionUnixUser",
-        &(sender.as_str(),),
-    )
-    .await?
-    .body()
-    .deserialize()
+    let uid: Uid = bus
+        .call_method(
+            Some("org.freedesktop.DBus"),
+            "/org/freedesktop/DBus",
+            Some("org.freedesktop.DBus"),
+            "GetConnectionUnixUser",
+            &(sender.as_str(),),
+        )
+        .await?
+        .body()
+        .deserialize()?;
+    let flags = call.primary().flags();
+    Ok(Caller {
+        subject: Subject {
+            uid,
+            origin: Origin::Bus {
+                name: sender.to_owned().into(),
+                bus: bus.server_guid().as_str().into(),
+            },
+        },
+        interactive: flags.contains(Flags::ALLOW_INTERACTIVE_AUTH),
+    })
 }

@@ -174,3 +174,31 @@ impl From<wire::EventInfo> for Row {
             .maybe("reason", reason)
     }
 }
+
+/// The permissions by verb, and the limits.
+pub(super) fn permission_rows(permissions: wire::Permissions) -> (Vec<Row>, Row) {
+    let wire::Permissions {
+        permissions,
+        allocated,
+        quota,
+        permitted_ranges,
+    } = permissions;
+    let limits = Row::default()
+        .put("allocated", allocated)
+        .maybe("quota", quota)
+        .maybe("permitted_ranges", permitted_ranges);
+    let row = |permission| {
+        let wire::Permission {
+            verb,
+            scope,
+            action,
+            permission,
+        } = permission;
+        Row::default()
+            .put("verb", verb)
+            .put("scope", scope)
+            .put("action", action)
+            .put("permission", permission)
+    };
+    (permissions.into_iter().map(row).collect(), limits)
+}

@@ -47,7 +47,11 @@ async fn events(manager: &InterfaceRef<Manager>, handle: &Handle) -> zbus::Resul
 }
 
 async fn emit(manager: &InterfaceRef<Manager>, published: &Published) -> zbus::Result<()> {
-    let Published { event, state } = published;
+    let Published {
+        event,
+        state,
+        owner: _,
+    } = published;
     let Event {
         sequence: Sequence(sequence),
         revision,

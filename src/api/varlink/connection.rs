@@ -5,8 +5,11 @@
 //! only when that is answered.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -23,6 +26,9 @@ use super::stream::{Part, Stream};
 use super::{COMPLETE, DRAIN, MESSAGE};
 use crate::authority::Subject;
 use crate::control::Rejection;
+
+/// How often a caller who sends nothing more is looked after.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// How much is read at once.
 const CHUNK: usize = 4_096;
@@ -150,12 +156,12 @@ impl Connection {
             Some(parameter) => Err(Fault::InvalidParameter(parameter)),
             None => {
                 let call = Call {
-                    subject: self.subject,
+                    subject: self.subject.clone(),
                     method,
                     mode,
                     parameters: self.parameters(mode, &message)?,
                 };
-                self.front.answer(call).await
+                self.answered(call).await?
             }
         };
         match answer {
@@ -164,6 +170,22 @@ impl Connection {
             Ok(Answer::Once(parameters)) => self.reply(Reply::parameters(Some(parameters))).await,
             Ok(Answer::Stream(stream)) => self.stream(stream).await,
             Err(fault) => self.reply(fault.into()).await,
+        }
+    }
+
+    /// The answer of a call. A caller who hangs up takes it back, as far as it
+    /// is not carried out: an open prompt is closed.
+    async fn answered(&mut self, call: Call) -> Result<Result<Answer, Fault>, End> {
+        let front = Arc::clone(&self.front);
+        let oneway = call.mode == Mode::Oneway;
+        let answer = front.answer(call);
+        if oneway {
+            return Ok(answer.await);
+        }
+        tokio::select! {
+            biased;
+            answer = answer => Ok(answer),
+            end = self.hang_up() => Err(end),
         }
     }
 
@@ -186,7 +208,7 @@ impl Connection {
         loop {
             let part = tokio::select! {
                 _ = closed.wait_for(|closed| *closed) => Err(Rejection::Stopping.into()),
-                end = self.hang_up() => return Err(end),
+                end = self.hang_up_or_overfill() => return Err(end),
                 part = stream.next() => part,
             };
             match part {
@@ -207,14 +229,50 @@ impl Connection {
     }
 
     /// Waits until the caller hangs up. Calls that come meanwhile wait for their
-    /// turn, as far as one message's room goes.
+    /// turn: here as far as one message's room goes, and then in the socket.
     async fn hang_up(&mut self) -> End {
-        while self.pending.len() <= MESSAGE {
-            if let Err(end) = self.read().await {
-                return end;
+        loop {
+            let read = if self.is_full() {
+                Err(End::Gone)
+            } else {
+                self.read().await
+            };
+            match read {
+                Ok(()) => {}
+                // Nothing more is read, but who only said that nothing more
+                // will come (shutdown(2)) waits for the answer.
+                Err(End::Gone) if !self.is_hung_up() => tokio::time::sleep(LOOK).await,
+                Err(end) => return end,
+            }
+        }
+    }
+
+    /// The same during a stream, whose end may never come: calls that would wait
+    /// for it in the socket are a mistake.
+    async fn hang_up_or_overfill(&mut self) -> End {
+        while !self.is_full() {
+            match self.read().await {
+                Ok(()) => {}
+                Err(End::Gone) if !self.is_hung_up() => tokio::time::sleep(LOOK).await,
+                Err(end) => return end,
             }
         }
         End::TooLong
+    }
+
+    /// Whether as much as a message may be waits for its turn.
+    fn is_full(&self) -> bool {
+        self.pending.len() > MESSAGE
+    }
+
+    /// Whether nobody is at the other end: the socket is closed both ways.
+    fn is_hung_up(&self) -> bool {
+        let mut socket = [PollFd::new(self.stream.as_fd(), PollFlags::empty())];
+        // It fails for nothing that a socket of ours can be.
+        let _ = poll(&mut socket, PollTimeout::ZERO);
+        socket[0]
+            .revents()
+            .is_some_and(|events| events.contains(PollFlags::POLLHUP))
     }
 
     async fn reply(&mut self, reply: Reply) -> Result<(), End> {

@@ -7,6 +7,7 @@ use varlink::Reply;
 
 use super::INTERFACE;
 use crate::api::error;
+use crate::authority::{Denied, Unanswered};
 use crate::control::Rejection;
 use crate::model::Sequence;
 use crate::request::Refusal;
@@ -23,7 +24,7 @@ pub(super) enum Fault {
     /// The parameter is missing, unknown, of the wrong type, or given twice.
     InvalidParameter(String),
     /// The caller may not.
-    PermissionDenied,
+    Denied(Denied),
     /// The method answers more than once, and the caller did not ask for that.
     ExpectedMore,
     /// The controller did not do it.
@@ -35,6 +36,12 @@ pub(super) enum Fault {
 impl From<Rejection> for Fault {
     fn from(rejection: Rejection) -> Self {
         Fault::Rejected(rejection)
+    }
+}
+
+impl From<Denied> for Fault {
+    fn from(denied: Denied) -> Self {
+        Fault::Denied(denied)
     }
 }
 
@@ -53,7 +60,7 @@ impl From<Fault> for Reply {
             Fault::MethodNotFound(method) => ("MethodNotFound", one("method", method)),
             Fault::MethodNotImplemented(method) => ("MethodNotImplemented", one("method", method)),
             Fault::InvalidParameter(parameter) => ("InvalidParameter", one("parameter", parameter)),
-            Fault::PermissionDenied => ("PermissionDenied", Map::new()),
+            Fault::Denied(denied) => return may_not(&denied),
             Fault::ExpectedMore => ("ExpectedMore", Map::new()),
             Fault::Rejected(rejection) => {
                 return ours(rejection.name(), error::parameters(&rejection));
@@ -68,6 +75,25 @@ impl From<Fault> for Reply {
             }
         };
         reply(format!("org.varlink.service.{name}"), parameters)
+    }
+}
+
+/// The standard errors say nothing but their names.
+fn may_not(denied: &Denied) -> Reply {
+    let message = || one("message", denied.to_string());
+    match denied {
+        Denied::Unanswered {
+            why: Unanswered::Unidentified,
+            ..
+        } => ours("CallerUnidentified", message()),
+        Denied::Refused { .. } | Denied::Unanswered { .. } => {
+            reply("org.varlink.service.PermissionDenied".into(), Map::new())
+        }
+        Denied::NeedsAuthentication { .. } => reply(
+            "io.systemd.InteractiveAuthenticationRequired".into(),
+            Map::new(),
+        ),
+        Denied::TooManyPrompts { .. } => ours("Busy", message()),
     }
 }
 

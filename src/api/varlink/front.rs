@@ -10,13 +10,18 @@ use super::parameters::Parameters;
 use super::service::{self, SERVICE};
 use super::stream::{Monitor, Pages, Stream};
 use crate::api::decode::{self, Page};
-use crate::authority::{Authority, Subject};
-use crate::control::Handle;
+use crate::api::permissions::permissions;
+use crate::authority::{Authority, Caller, Subject, Verb};
+use crate::control::{Handle, Snapshot};
 use crate::model::{FloatingIp, PoolName, Sequence};
 use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request};
 use crate::wire::{
     API_VERSION, Changed, Described, EventInfo, Events, Listed, PoolInfo, Pools, Status, Version,
 };
+
+/// The parameter by which a call says that it waits while somebody
+/// authenticates. Its name is systemd's, which callers know.
+const INTERACTIVE: &str = "allowInteractiveAuthentication";
 
 /// What answers calls.
 #[derive(Debug)]
@@ -58,7 +63,7 @@ impl Front {
             subject,
             method,
             mode,
-            parameters,
+            mut parameters,
         } = call;
         let (interface, name) = method.rsplit_once('.').unwrap_or(("", &method));
         match (interface, name) {
@@ -70,40 +75,75 @@ impl Front {
             (SERVICE, "GetInterfaceDescription") => {
                 service::description(parameters).map(Answer::Once)
             }
-            (INTERFACE, "Allocate") => self.change(subject, allocate(parameters)?).await,
-            (INTERFACE, "Associate") => self.change(subject, associate(parameters)?).await,
-            (INTERFACE, "Disassociate") => {
-                let address = address(parameters)?;
-                let request = Request::Disassociate(Disassociate { address });
-                self.change(subject, request).await
-            }
-            (INTERFACE, "Release") => {
-                let address = address(parameters)?;
-                let request = Request::Release(Release { address });
-                self.change(subject, request).await
-            }
-            (INTERFACE, "List") => self.list(parameters, mode),
-            (INTERFACE, "Describe") => self.describe(parameters),
-            (INTERFACE, "ListPools") => self.pools(parameters),
-            (INTERFACE, "GetStatus") => self.status(parameters),
             (INTERFACE, "GetVersion") => version(parameters),
-            (INTERFACE, "History") => self.history(subject, parameters).await,
-            (INTERFACE, "Monitor") => self.monitor(subject, parameters, mode),
-            (SERVICE | INTERFACE, _) => Err(Fault::MethodNotFound(method)),
+            (INTERFACE, name) => {
+                let caller = Caller {
+                    subject,
+                    // Nobody waits for what is not answered.
+                    interactive: parameters.flag(INTERACTIVE)? && mode != Mode::Oneway,
+                };
+                match self.judged(caller, name, mode, parameters).await {
+                    None => Err(Fault::MethodNotFound(method)),
+                    Some(answer) => answer,
+                }
+            }
+            (SERVICE, _) => Err(Fault::MethodNotFound(method)),
             (interface, _) => Err(Fault::InterfaceNotFound(interface.to_owned())),
         }
     }
 
-    async fn change(&self, subject: Subject, request: Request) -> Result<Answer, Fault> {
+    /// Answers a call that not everybody may make, when there is such a method.
+    async fn judged(
+        &self,
+        caller: Caller,
+        method: &str,
+        mode: Mode,
+        parameters: Parameters,
+    ) -> Option<Result<Answer, Fault>> {
+        Some(match method {
+            "Allocate" => self.change(&caller, allocate(parameters)).await,
+            "Associate" => self.change(&caller, associate(parameters)).await,
+            "Disassociate" => {
+                let request = address(parameters)
+                    .map(|address| Request::Disassociate(Disassociate { address }));
+                self.change(&caller, request).await
+            }
+            "Release" => {
+                let request =
+                    address(parameters).map(|address| Request::Release(Release { address }));
+                self.change(&caller, request).await
+            }
+            "List" => self.list(&caller, parameters, mode).await,
+            "Describe" => self.describe(&caller, parameters).await,
+            "ListPools" => self.pools(&caller, parameters).await,
+            "GetStatus" => self.status(&caller, parameters).await,
+            "GetPermissions" => self.permissions(&caller, parameters).await,
+            "History" => self.history(&caller, parameters).await,
+            "Monitor" => self.monitor(&caller, parameters, mode).await,
+            _ => return None,
+        })
+    }
+
+    async fn change(
+        &self,
+        caller: &Caller,
+        request: Result<Request, Fault>,
+    ) -> Result<Answer, Fault> {
+        let Snapshot { state, site, .. } = &*self.handle.snapshot();
         let request = self
             .authority
-            .authorize(subject, request)
-            .map_err(|_| Fault::PermissionDenied)?;
+            .authorize(caller, request?, state, site)
+            .await?;
         let outcome = self.handle.submit(request).await?;
         once(&Changed::new(&self.handle.snapshot(), outcome))
     }
 
-    fn list(&self, mut parameters: Parameters, mode: Mode) -> Result<Answer, Fault> {
+    async fn list(
+        &self,
+        caller: &Caller,
+        mut parameters: Parameters,
+        mode: Mode,
+    ) -> Result<Answer, Fault> {
         let mut filter = parameters.object("filter")?;
         let (pool, state, owner, fixed) = (
             filter.optional_text("pool")?,
@@ -118,43 +158,61 @@ impl Front {
 
         let filter = decode::filter(pool.as_deref(), state.as_deref(), owner, fixed.as_deref())?;
         let page = Page::new(limit, after.as_deref())?;
+        let sight = self.authority.sight(caller).await?;
         let snapshot = self.handle.snapshot();
         if mode == Mode::More {
             return Ok(Answer::Stream(Stream::Pages(Pages::new(
-                snapshot, filter, page,
+                snapshot, sight, filter, page,
             ))));
         }
-        let (addresses, next) = decode::list(&snapshot, &filter, page);
+        let (addresses, next) = decode::list(&snapshot, sight, &filter, page);
         once(&Listed { addresses, next })
     }
 
-    fn describe(&self, parameters: Parameters) -> Result<Answer, Fault> {
-        let address = decode::describe(&self.handle.snapshot(), address(parameters)?)?;
+    async fn describe(&self, caller: &Caller, parameters: Parameters) -> Result<Answer, Fault> {
+        let address = address(parameters)?;
+        let sight = self.authority.sight(caller).await?;
+        let address = decode::describe(&self.handle.snapshot(), sight, address)?;
         once(&Described { address })
     }
 
-    fn pools(&self, parameters: Parameters) -> Result<Answer, Fault> {
+    async fn pools(&self, caller: &Caller, parameters: Parameters) -> Result<Answer, Fault> {
         parameters.end()?;
+        self.authority.sight(caller).await?;
         once(&Pools {
             pools: PoolInfo::all(&self.handle.snapshot()),
         })
     }
 
-    fn status(&self, parameters: Parameters) -> Result<Answer, Fault> {
+    async fn status(&self, caller: &Caller, parameters: Parameters) -> Result<Answer, Fault> {
         parameters.end()?;
+        self.authority.sight(caller).await?;
         once(&Status::new(&self.handle.snapshot()))
     }
 
-    async fn history(&self, subject: Subject, mut parameters: Parameters) -> Result<Answer, Fault> {
+    async fn permissions(
+        &self,
+        caller: &Caller,
+        mut parameters: Parameters,
+    ) -> Result<Answer, Fault> {
+        let address = parameters.optional_text("address")?;
+        parameters.end()?;
+        let address = address
+            .map(|text| decode::address("address", &text))
+            .transpose()?;
+        let snapshot = self.handle.snapshot();
+        let answer = permissions(&self.authority, &caller.subject, &snapshot, address).await?;
+        once(&answer)
+    }
+
+    async fn history(&self, caller: &Caller, mut parameters: Parameters) -> Result<Answer, Fault> {
         let address = parameters.optional_text("address")?;
         let limit = parameters.optional_int("limit")?;
         let before: Option<u64> = parameters.optional_int("before")?;
         parameters.end()?;
         let floating = floating("address", address)?;
         let limit = decode::limit("limit", limit)?;
-        self.authority
-            .may_read_history(subject)
-            .map_err(|_| Fault::PermissionDenied)?;
+        self.authority.may(caller, Verb::History).await?;
 
         let snapshot = self.handle.snapshot();
         let floating = floating.map(|address| decode::subject_of_history(&snapshot, address));
@@ -165,9 +223,9 @@ impl Front {
         })
     }
 
-    fn monitor(
+    async fn monitor(
         &self,
-        subject: Subject,
+        caller: &Caller,
         parameters: Parameters,
         mode: Mode,
     ) -> Result<Answer, Fault> {
@@ -175,10 +233,10 @@ impl Front {
         if mode != Mode::More {
             return Err(Fault::ExpectedMore);
         }
-        let everything = self.authority.may_read_history(subject).is_ok();
+        let sight = self.authority.sight(caller).await?;
         let (snapshot, events) = self.handle.subscribe();
         Ok(Answer::Stream(Stream::Monitor(Monitor::new(
-            snapshot, events, everything,
+            snapshot, events, sight,
         ))))
     }
 }
@@ -186,10 +244,12 @@ impl Front {
 fn allocate(mut parameters: Parameters) -> Result<Request, Fault> {
     let address = parameters.optional_text("floating_ip")?;
     let pool = parameters.optional_text("pool")?;
+    let owner = parameters.optional_int("owner")?;
     parameters.end()?;
     Ok(Request::Allocate(Allocate {
         floating: floating("floating_ip", address)?,
         pool: pool_name(pool)?,
+        owner,
     }))
 }
 
@@ -197,12 +257,14 @@ fn associate(mut parameters: Parameters) -> Result<Request, Fault> {
     let fixed = parameters.text("fixed_address")?;
     let address = parameters.optional_text("floating_ip")?;
     let pool = parameters.optional_text("pool")?;
+    let owner = parameters.optional_int("owner")?;
     let reassociate = parameters.flag("reassociate")?;
     parameters.end()?;
     Ok(Request::Associate(Associate {
         floating: floating("floating_ip", address)?,
         fixed: decode::fixed("fixed_address", &fixed)?,
         pool: pool_name(pool)?,
+        owner,
         reassociate,
     }))
 }

@@ -12,14 +12,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::{getsockopt, sockopt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{error, info, warn};
 
-use crate::authority::{Authority, Subject};
+use crate::authority::{Authority, Origin, Subject};
 use crate::control::Handle;
-use crate::model::Via;
 
 mod admission;
 mod connection;
@@ -138,15 +138,19 @@ async fn accept(listener: &UnixListener, resting: &mut bool) -> Option<UnixStrea
 
 /// Gives the connection a place, by who is at its other end.
 fn admit(stream: UnixStream, admission: &Admission) -> Option<(UnixStream, Place, Subject)> {
-    let uid = stream
+    let credentials = stream
         .peer_cred()
         .inspect_err(|error| warn!(%error, "varlink: a caller without credentials"))
-        .ok()?
-        .uid();
+        .ok()?;
+    let uid = credentials.uid();
     let place = admission.enter(uid)?;
     let subject = Subject {
         uid,
-        via: Via::Varlink,
+        origin: Origin::Peer {
+            pid: credentials.pid().unwrap_or_default(),
+            // Fails before Linux 6.5, and for a caller that is gone already.
+            process: getsockopt(&stream, sockopt::PeerPidfd).ok().map(Arc::new),
+        },
     };
     Some((stream, place, subject))
 }

@@ -9,6 +9,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::fault::Fault;
 use super::front::value;
 use crate::api::decode::{self, PAGE, Page};
+use crate::authority::Sight;
 use crate::control::{Published, Rejection, Snapshot};
 use crate::model::{FloatingIp, Sequence};
 use crate::wire::{Filter, Listed, Monitored};
@@ -45,21 +46,23 @@ impl Stream {
 #[derive(Debug)]
 pub(super) struct Pages {
     snapshot: Arc<Snapshot>,
+    sight: Sight,
     filter: Filter,
     page: Page,
 }
 
 impl Pages {
-    pub(super) fn new(snapshot: Arc<Snapshot>, filter: Filter, page: Page) -> Self {
+    pub(super) fn new(snapshot: Arc<Snapshot>, sight: Sight, filter: Filter, page: Page) -> Self {
         Self {
             snapshot,
+            sight,
             filter,
             page,
         }
     }
 
     fn next(&mut self) -> Part {
-        let (addresses, next) = decode::list(&self.snapshot, &self.filter, self.page);
+        let (addresses, next) = decode::list(&self.snapshot, self.sight, &self.filter, self.page);
         self.page.after = next;
         Part {
             parameters: value(&Listed { addresses, next }),
@@ -78,20 +81,20 @@ pub(super) struct Monitor {
     events: Receiver<Arc<Published>>,
     /// The last event that was told, by itself or as part of the state.
     told: Sequence,
-    everything: bool,
+    sight: Sight,
 }
 
 impl Monitor {
     pub(super) fn new(
         snapshot: Arc<Snapshot>,
         events: Receiver<Arc<Published>>,
-        everything: bool,
+        sight: Sight,
     ) -> Self {
         Self {
             told: snapshot.state.sequence(),
             state: Some((snapshot, None)),
             events,
-            everything,
+            sight,
         }
     }
 
@@ -108,10 +111,19 @@ impl Monitor {
 
     fn page(&mut self, snapshot: Arc<Snapshot>, after: Option<FloatingIp>) -> Monitored {
         let page = Page { limit: PAGE, after };
-        let (addresses, next) = decode::list(&snapshot, &Filter::default(), page);
+        let (addresses, next) = decode::list(&snapshot, self.sight, &Filter::default(), page);
         let message = Monitored::state(&snapshot, addresses, next.is_none());
         self.state = next.map(|next| (snapshot, Some(next)));
         message
+    }
+
+    /// Whether the reader may know who did it and why: an event that concerns
+    /// somebody's address concerns its owner.
+    fn may_know(&self, published: &Published) -> bool {
+        match self.sight {
+            Sight::All => true,
+            own @ Sight::Own(_) => published.owner.is_some() && own.reaches(published.owner),
+        }
     }
 
     async fn event(&mut self) -> Result<Monitored, Fault> {
@@ -123,7 +135,7 @@ impl Monitor {
             let sequence = published.event.sequence;
             if sequence > self.told {
                 self.told = sequence;
-                return Ok(Monitored::event(&published, self.everything));
+                return Ok(Monitored::event(&published, self.may_know(&published)));
             }
         }
     }

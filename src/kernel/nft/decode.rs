@@ -276,6 +276,7 @@ mod tests {
                 private: Vec::new(),
                 guard,
                 block_free,
+                limits: Default::default(),
             };
             Ruleset::new(&site, |_| 1_024)
         })

@@ -1,0 +1,97 @@
+//! What a caller may do, and which action decides.
+
+use std::net::IpAddr;
+
+use crate::authority::{Authority, Denied, Details, Subject, Verb, Verdict};
+use crate::control::Snapshot;
+use crate::model::{FloatingIp, Limit, Permitted};
+use crate::plan;
+use crate::wire::{Permission, Permissions};
+
+/// What the caller may do with every address or, when one is named, with that
+/// one. Nobody is asked for a password.
+pub async fn permissions(
+    authority: &Authority,
+    subject: &Subject,
+    snapshot: &Snapshot,
+    address: Option<IpAddr>,
+) -> Result<Permissions, Denied> {
+    let named = address.map(|address| Named::new(snapshot, address));
+    let mut permissions = Vec::new();
+    for verb in Verb::ALL {
+        let (own, any) = verb.actions();
+        let both = [("own", own), ("any", any)];
+        let rows = match &named {
+            // One row where ownership makes no difference.
+            None if own == any => &both[1..],
+            None => &both[..],
+            Some(named) if named.is_own(subject) => &both[..1],
+            Some(_) => &both[1..],
+        };
+        for (scope, action) in rows {
+            let details = match &named {
+                None => Details::none(verb),
+                Some(named) => named.details(verb),
+            };
+            let verdict = authority.verdict(subject, *action, details).await?;
+            permissions.push(Permission {
+                verb: verb.as_str().to_owned(),
+                scope: (*scope).to_owned(),
+                action: action.id().to_owned(),
+                permission: match verdict {
+                    Verdict::Yes => "yes",
+                    Verdict::No => "no",
+                    Verdict::Challenge => "authentication",
+                }
+                .to_owned(),
+            });
+        }
+    }
+    let limit = authority.limit(subject, &snapshot.site).await?;
+    Ok(Permissions {
+        permissions,
+        allocated: snapshot.state.owned_by(subject.uid),
+        quota: limit.as_ref().map(|limit| limit.quota),
+        permitted_ranges: limit.as_ref().and_then(ranges),
+    })
+}
+
+/// The address that is asked about.
+struct Named {
+    address: IpAddr,
+    owner: Option<u32>,
+    pool: Option<crate::model::PoolName>,
+}
+
+impl Named {
+    fn new(snapshot: &Snapshot, address: IpAddr) -> Self {
+        let floating = plan::resolve(&snapshot.state, &snapshot.site, address).ok();
+        let allocation = floating.and_then(|floating| snapshot.state.allocation(floating));
+        let pool = |floating: FloatingIp| snapshot.site.pool_of(floating);
+        Self {
+            address,
+            owner: allocation.map(|allocation| allocation.owner),
+            pool: floating.and_then(pool).map(|pool| pool.name.clone()),
+        }
+    }
+
+    fn is_own(&self, subject: &Subject) -> bool {
+        self.owner.is_none_or(|owner| owner == subject.uid)
+    }
+
+    fn details(&self, verb: Verb) -> Details {
+        Details {
+            floating: Some(self.address),
+            owner: self.owner,
+            pool: self.pool.clone(),
+            ..Details::none(verb)
+        }
+    }
+}
+
+fn ranges(limit: &Limit) -> Option<Vec<String>> {
+    match &limit.permitted {
+        Permitted::All => None,
+        Permitted::Only(nets) => Some(nets.iter().map(ToString::to_string).collect()),
+    }
+}

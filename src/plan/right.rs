@@ -1,0 +1,157 @@
+//! Whose addresses a request concerns, and whether the right it was given
+//! reaches as far.
+
+use crate::model::{Actor, FixedIp, FloatingIp, PoolName, Site, State, Uid};
+use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Scope};
+
+use super::resolve;
+
+/// Who asks, and how far the right to ask reaches.
+#[derive(Clone, Copy, Debug)]
+pub struct Right<'a> {
+    /// Who.
+    pub actor: Actor,
+    /// How far.
+    pub scope: &'a Scope,
+}
+
+/// What a request concerns. A request that cannot be granted concerns nothing
+/// that it does not name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Concern {
+    /// The floating IP that is named, or that the named host has.
+    pub floating: Option<FloatingIp>,
+    /// Whether it is named itself.
+    pub is_named: bool,
+    /// The host that is named, or that has the address.
+    pub fixed: Option<FixedIp>,
+    /// The pool that is named, or that the address is of.
+    pub pool: Option<PoolName>,
+    /// Whose an address becomes that is free now, when one is taken.
+    pub taken_for: Option<Uid>,
+    /// Whose the addresses are that may be altered.
+    pub owners: Vec<(FloatingIp, Uid)>,
+}
+
+impl Concern {
+    /// The first owner of an address concerned, or to be, who is not this user.
+    #[must_use]
+    pub fn other_than(&self, uid: Uid) -> Option<Uid> {
+        let owners = self.owners.iter().map(|(_, owner)| *owner);
+        owners.chain(self.taken_for).find(|owner| *owner != uid)
+    }
+}
+
+/// What a request concerns.
+#[must_use]
+pub fn concern(state: &State, site: &Site, uid: Uid, request: &Request) -> Concern {
+    let about = |floating: Option<FloatingIp>, pool: Option<&PoolName>| {
+        let allocation = floating.and_then(|floating| state.allocation(floating));
+        let home = floating.and_then(|floating| site.pool_of(floating));
+        Concern {
+            floating,
+            fixed: allocation
+                .and_then(|allocation| allocation.association)
+                .map(|association| association.fixed),
+            pool: allocation
+                .map(|allocation| &allocation.pool)
+                .or(pool)
+                .or(home.map(|pool| &pool.name))
+                .cloned(),
+            owners: floating
+                .zip(allocation)
+                .map(|(floating, allocation)| (floating, allocation.owner))
+                .into_iter()
+                .collect(),
+            ..Concern::default()
+        }
+    };
+    match request {
+        Request::Allocate(Allocate {
+            floating,
+            pool,
+            owner,
+        }) => Concern {
+            is_named: floating.is_some(),
+            taken_for: Some(owner.unwrap_or(uid)),
+            // What is allocated already is not altered.
+            owners: Vec::new(),
+            fixed: None,
+            ..about(*floating, pool.as_ref())
+        },
+        Request::Associate(Associate {
+            floating,
+            fixed,
+            pool,
+            owner,
+            reassociate: _,
+        }) => {
+            let current = state.floating_of(*fixed);
+            let kept = current.filter(|current| {
+                let of = state
+                    .allocation(*current)
+                    .map(|allocation| &allocation.pool);
+                pool.is_none() || of == pool.as_ref()
+            });
+            let mut concern = about(floating.or(kept), pool.as_ref());
+            if concern.owners.is_empty() {
+                concern.taken_for = Some(owner.unwrap_or(uid));
+            }
+            if current != concern.floating {
+                concern.owners.extend(about(current, None).owners);
+            }
+            Concern {
+                is_named: floating.is_some(),
+                fixed: Some(*fixed),
+                ..concern
+            }
+        }
+        Request::Disassociate(Disassociate { address }) | Request::Release(Release { address }) => {
+            match resolve(state, site, *address) {
+                Ok(floating) => Concern {
+                    is_named: floating.ip() == *address,
+                    ..about(Some(floating), None)
+                },
+                Err(_) => Concern::default(),
+            }
+        }
+    }
+}
+
+/// Refuses what was not what the right was given for: owners may have changed
+/// while somebody was asked.
+pub(super) fn within(right: Right<'_>, concern: &Concern) -> Result<(), Refusal> {
+    let uid = right.actor.uid;
+    let strange = |(floating, owner): &&(FloatingIp, Uid)| match right.scope {
+        Scope::Any => false,
+        Scope::Managed(seen) => *owner != uid && !seen.contains(&(*floating, *owner)),
+        Scope::Own(_) => *owner != uid,
+    };
+    match concern.owners.iter().find(strange) {
+        None => Ok(()),
+        Some((floating, _)) => Err(Refusal::OwnerChanged {
+            floating: *floating,
+        }),
+    }
+}
+
+/// Refuses an address more than the user may have.
+pub(super) fn within_quota(right: Right<'_>, state: &State, owner: Uid) -> Result<(), Refusal> {
+    match right.scope {
+        Scope::Any | Scope::Managed(_) => Ok(()),
+        Scope::Own(limit) if state.owned_by(owner) < limit.quota => Ok(()),
+        Scope::Own(limit) => Err(Refusal::QuotaExceeded {
+            owner,
+            quota: limit.quota,
+        }),
+    }
+}
+
+/// Refuses a host that the user may not lead addresses to.
+pub(super) fn within_ranges(right: Right<'_>, fixed: FixedIp) -> Result<(), Refusal> {
+    match right.scope {
+        Scope::Any | Scope::Managed(_) => Ok(()),
+        Scope::Own(limit) if limit.permitted.contains(fixed) => Ok(()),
+        Scope::Own(_) => Err(Refusal::OutsidePermittedRanges { fixed }),
+    }
+}
