@@ -70,7 +70,20 @@ impl Polkit {
         }
     }
 
+    /// Asks, and does not wait for more than people. Whoever waits behind others
+    /// for a polkit that hangs waits no longer than they.
     async fn ask(&self, question: Question) -> Result<Verdict, Unanswered> {
+        let limit = if question.interactive {
+            PROMPT
+        } else {
+            PATIENCE
+        };
+        timeout(limit, self.ask_twice(question))
+            .await
+            .unwrap_or(Err(Unanswered::Silent))
+    }
+
+    async fn ask_twice(&self, question: Question) -> Result<Verdict, Unanswered> {
         let session = self.session().await?;
         match self.ask_in(&session, &question).await {
             Ok(verdict) => Ok(verdict),
@@ -94,10 +107,10 @@ impl Polkit {
             id: format!("{}-{question_id}", std::process::id()),
             is_open: true,
         };
-        let (flags, limit) = if question.interactive {
-            (CheckAuthorizationFlags::ALLOW_USER_INTERACTION, PROMPT)
+        let flags = if question.interactive {
+            CheckAuthorizationFlags::ALLOW_USER_INTERACTION
         } else {
-            (CheckAuthorizationFlags::empty(), PATIENCE)
+            CheckAuthorizationFlags::empty()
         };
         let details = question.details.to_map();
         let details: HashMap<&str, &str> = details
@@ -112,12 +125,11 @@ impl Polkit {
             &check.id,
         );
         let answer = tokio::select! {
-            answer = timeout(limit, answer) => answer,
+            answer = answer => answer,
             () = session.gone(&question.subject), if question.interactive => {
                 return Err(Failure::Final(Unanswered::Gone));
             }
         };
-        let answer = answer.map_err(|_| Failure::Final(Unanswered::Silent))?;
         check.is_open = false;
         let answer = answer.map_err(|error| {
             let why = Unanswered::Unreachable(error.to_string());
