@@ -12,7 +12,7 @@ set -euo pipefail
 
 hold() {
     cgroup=$(findmnt -rn -t cgroup2 -o TARGET | head -n 1)/ipfloater-test-$1
-    mkdir -p "$cgroup/supervisor"
+    mkdir "$cgroup" "$cgroup/supervisor"
     trap clean_up EXIT
     printf '%s\n' "$cgroup"
     # Should this very shell be killed, the box goes all the same: each process

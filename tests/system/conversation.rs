@@ -55,6 +55,16 @@ impl Conversation {
         }
     }
 
+    /// Waits for a question and answers it. Not at once: what is typed before the
+    /// terminal is told not to echo is thrown away, and that comes just after the
+    /// question.
+    #[track_caller]
+    pub(super) fn answer(&mut self, question: &str, line: &str) {
+        self.hear(question);
+        std::thread::sleep(Duration::from_millis(500));
+        self.type_line(line);
+    }
+
     /// Types a line.
     pub(super) fn type_line(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("it listens until `end`");

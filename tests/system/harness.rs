@@ -16,11 +16,10 @@ fn users_and_terminals(suite: Suite) {
         "bob\nnone\n"
     );
 
-    let mut asked = machine.converse(As::Seated("alice"), "pkexec id -un");
-    asked.hear("Password: ");
-    asked.type_line("admin");
+    let mut asked = machine.converse(As::Seated("alice"), "systemctl daemon-reload");
+    asked.answer("Password: ", "admin");
     let (status, said) = asked.end();
-    assert!(status.success() && said.contains("root"), "{said}");
+    assert!(status.success(), "{said}");
 }
 
 #[test]

@@ -134,10 +134,7 @@ impl Machine {
 
     /// Has somebody begin a shell script, and talks to it over a terminal.
     pub(super) fn converse(&self, who: As, script: &str) -> Conversation {
-        // script(1) makes the terminal, inside the session.
-        let quoted = script.replace('\'', r"'\''");
-        let on_a_terminal = format!("exec script --quiet --return --command '{quoted}' /dev/null");
-        Conversation::start(self.command(who, &on_a_terminal))
+        Conversation::start(self.command_on("--pty", who, script))
     }
 
     /// Waits until a shell script of root's succeeds.
@@ -198,12 +195,17 @@ impl Machine {
 
     /// A shell script to be run, as a unit of its own.
     pub(super) fn command(&self, who: As, script: &str) -> Command {
+        self.command_on("--pipe", who, script)
+    }
+
+    fn command_on(&self, input_and_output: &str, who: As, script: &str) -> Command {
         let mut command = self.enter();
         command.args(
-            "systemd-run --quiet --wait --collect --pipe --service-type=exec -p LogLevelMax=notice \
+            "systemd-run --quiet --wait --collect --service-type=exec -p LogLevelMax=notice \
              -E LANG=C.UTF-8 -E SYSTEMD_PAGER= -E SYSTEMD_COLORS=0 -E DEBIAN_FRONTEND=noninteractive"
                 .split_whitespace(),
         );
+        command.arg(input_and_output);
         let session = |command: &mut Command, user: &str| {
             command.arg(format!("--uid={user}"));
             command.args("-p PAMName=ipfloater-test -p WorkingDirectory=~".split(' '));

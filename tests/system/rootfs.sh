@@ -11,7 +11,7 @@ rootfs=$cache/rootfs-$suite-$(sha256sum "$0" | cut -c 1-12)
 # What a router has, what the package depends on (a box has no network to get it
 # from), and what the tests look with.
 packages=(
-    systemd systemd-sysv libpam-systemd dbus polkitd pkexec sudo login passwd adduser init-system-helpers
+    systemd systemd-sysv libpam-systemd dbus polkitd sudo login passwd adduser init-system-helpers
     nftables iproute2 conntrack procps iputils-ping python3-minimal less lintian
 )
 
