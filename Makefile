@@ -4,6 +4,9 @@ PREFIX  ?= /usr
 DESTDIR ?=
 CARGO   ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
+# `dev` is quicker to build; cargo calls its directory debug.
+PROFILE ?= release
+built   := $(TARGET)/$(PROFILE:dev=debug)
 
 # Debian's places. Unit, bus files and configuration are looked for in fixed
 # ones; PREFIX moves the rest.
@@ -13,23 +16,27 @@ man     := $(DESTDIR)$(PREFIX)/share/man
 doc     := $(DESTDIR)$(PREFIX)/share/doc/ipfloater
 share   := $(DESTDIR)$(PREFIX)/share/ipfloater
 dbus    := $(DESTDIR)/usr/share/dbus-1
-units   := $(DESTDIR)/usr/lib/systemd/system
+polkit  := $(DESTDIR)/usr/share/polkit-1/actions
+lib     := $(DESTDIR)/usr/lib
+units   := $(lib)/systemd/system
 etc     := $(DESTDIR)/etc
+completions := bash-completion/completions zsh/vendor-completions fish/vendor_completions.d
 
-.PHONY: help build demo test lint bench install clean
+.PHONY: help build demo test lint bench install deb clean
 
 help:
-	@echo 'make build     release binaries, in $(TARGET)/release'
+	@echo 'make build     the programs, in $(built)'
 	@echo 'make demo      a router in network namespaces, shown step by step (root)'
 	@echo 'make test      all tests, those with real packets included (root)'
 	@echo 'make lint      formatting, lints, shell scripts, manual pages, licences'
 	@echo 'make bench     the benchmarks (root, a quiet machine)'
 	@echo 'make install   into DESTDIR=$(DESTDIR), PREFIX=$(PREFIX)'
+	@echo 'make deb       a Debian package, for Debian 12 and newer'
 	@echo 'make clean     removes what the others made in this directory'
 
 build:
 	scripts/install-needs.sh build
-	$(CARGO) build --locked --release --bins
+	$(CARGO) build --locked --profile $(PROFILE) --bins
 
 demo:
 	scripts/demo.sh
@@ -45,19 +52,32 @@ bench:
 	$(CARGO) bench --locked
 
 install: build
-	install -D -m 755 $(TARGET)/release/ipfloaterd $(sbin)/ipfloaterd
-	install -D -m 755 $(TARGET)/release/ipfloater $(bin)/ipfloater
-	install -D -m 644 -t $(units) systemd/ipfloaterd.service
-	sed -i 's|/usr/sbin/ipfloaterd|$(PREFIX)/sbin/ipfloaterd|' $(units)/ipfloaterd.service
+	install -D -m 755 $(built)/ipfloaterd $(sbin)/ipfloaterd
+	install -D -m 755 $(built)/ipfloater $(bin)/ipfloater
+	install -D -m 644 -t $(units) systemd/*.service systemd/*.socket
+	sed -i 's|/usr/\(s\?bin/ipfloater\)|$(PREFIX)/\1|' $(units)/ipfloaterd.service
+	install -D -m 644 -t $(lib)/systemd/system-preset systemd/system-preset/*.preset
+	install -D -m 644 -t $(lib)/sysctl.d systemd/sysctl.d/*.conf
+	install -D -m 644 -t $(lib)/sysusers.d systemd/sysusers.d/*.conf
+	install -D -m 644 -t $(lib)/tmpfiles.d systemd/tmpfiles.d/*.conf
 	install -D -m 644 -t $(dbus)/system.d dbus/org.ipfloater.conf
 	install -D -m 644 -t $(dbus)/system-services dbus/org.ipfloater.service
 	install -D -m 644 -t $(dbus)/interfaces interfaces/*.xml
 	install -D -m 644 -t $(share) interfaces/org.ipfloater.varlink
+	$(if $(wildcard polkit/*.policy),install -D -m 644 -t $(polkit) polkit/*.policy)
+	$(if $(wildcard polkit/*.rules),install -D -m 644 -t $(doc)/examples polkit/*.rules)
 	install -D -m 644 -t $(etc)/default etc/default/ipfloaterd.conf
 	install -D -m 644 -t $(man)/man1 docs/man/*.1
 	install -D -m 644 -t $(man)/man5 docs/man/*.5
 	install -D -m 644 -t $(man)/man8 docs/man/*.8
 	install -D -m 644 -t $(doc) README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md LICENSE-* docs/*.md
+	mkdir -p $(completions:%=$(DESTDIR)$(PREFIX)/share/%)
+	$(built)/ipfloater completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/ipfloater
+	$(built)/ipfloater completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_ipfloater
+	$(built)/ipfloater completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/ipfloater.fish
+
+deb:
+	scripts/deb.sh
 
 clean:
 	$(CARGO) clean

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Installs the Debian packages that a task needs: build, demo, test or lint.
+# Installs the Debian packages that a task needs: build, demo, test, deb, system
+# or lint.
 # Does nothing, and needs no root, where the programs are there already.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -41,16 +42,30 @@ test_needs() {
     need python3-venv python3 -c 'import ensurepip, venv'
 }
 
+deb_needs() {
+    need binutils have strip
+    need dpkg-dev have dpkg-shlibdeps
+    need make have make
+}
+
+# What boots Debian in the system tests.
+system_needs() {
+    deb_needs
+    need mmdebstrap have mmdebstrap
+    need systemd-container have systemd-nspawn
+    need util-linux have setpriv
+}
+
 lint_needs() {
     need shellcheck have shellcheck
     need mandoc have mandoc
 }
 
-[[ $# -gt 0 ]] || fail "say what for: build, demo, test or lint"
+[[ $# -gt 0 ]] || fail "say what for: build, demo, test, deb, system or lint"
 for task in "$@"; do
     case $task in
-        build | demo | test | lint) "${task}_needs" ;;
-        *) fail "there is no task $task; there are build, demo, test and lint" ;;
+        build | demo | test | deb | system | lint) "${task}_needs" ;;
+        *) fail "there is no task $task; there are build, demo, test, deb, system and lint" ;;
     esac
 done
 

@@ -151,4 +151,10 @@ pub enum Verb {
         #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 20)]
         lines: u32,
     },
+    /// Print what completes this command line in a shell
+    #[command(hide = true)]
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }

@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::io::{self, BufWriter, ErrorKind, Write};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use serde_json::json;
 
 mod arguments;
@@ -114,7 +114,15 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         Verb::Show { address } => verbs::show(connect()?, &mut output, &address),
         Verb::Monitor => monitor::monitor(connect()?, &mut output),
         Verb::History { address, lines } => verbs::history(connect()?, &mut output, address, lines),
+        Verb::Completion { shell } => Ok(output.script(&completion(shell))?),
     }
+}
+
+/// Made in memory: clap_complete panics when writing fails.
+fn completion(shell: clap_complete::Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "ipfloater", &mut script);
+    script
 }
 
 fn owner_uid(user: String) -> Result<u32, Failure> {

@@ -49,6 +49,11 @@ impl<'a> Output<'a> {
         writeln!(self.out, "{}", harmless_json(&value.to_string()))
     }
 
+    /// A script of our own making, as it is.
+    pub(super) fn script(&mut self, script: &[u8]) -> io::Result<()> {
+        self.out.write_all(script)
+    }
+
     /// A line that is no part of the answer, where errors go.
     pub(super) fn remark(&mut self, text: &str) -> io::Result<()> {
         self.out.flush()?;

@@ -1,0 +1,83 @@
+//! A program on a terminal, and a person before it.
+
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A program that is talked to.
+#[derive(Debug)]
+pub(super) struct Conversation {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    pieces: Receiver<Vec<u8>>,
+    heard: String,
+}
+
+impl Conversation {
+    pub(super) fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("nsenter is installed");
+        let stdin = child.stdin.take();
+        let mut stdout = child.stdout.take().expect("it is piped");
+        let (sender, pieces) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = stdout.read(&mut buffer) {
+                if sender.send(buffer[..read].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Conversation {
+            child,
+            stdin,
+            pieces,
+            heard: String::new(),
+        }
+    }
+
+    /// Waits until it has said this.
+    #[track_caller]
+    pub(super) fn hear(&mut self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.heard.contains(text) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.pieces.recv_timeout(left) {
+                Ok(piece) => self.heard.push_str(&String::from_utf8_lossy(&piece)),
+                Err(_) => panic!("it never said {text:?}, but: {:?}", self.heard),
+            }
+        }
+    }
+
+    /// Waits for a question and answers it. Not at once: what is typed before the
+    /// terminal is told not to echo is thrown away, and that comes just after the
+    /// question.
+    #[track_caller]
+    pub(super) fn answer(&mut self, question: &str, line: &str) {
+        self.hear(question);
+        std::thread::sleep(Duration::from_millis(500));
+        self.type_line(line);
+    }
+
+    /// Types a line.
+    pub(super) fn type_line(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("it listens until `end`");
+        writeln!(stdin, "{line}").expect("it listens");
+    }
+
+    /// Waits for its end, and tells how it ended and all that it said.
+    pub(super) fn end(mut self) -> (ExitStatus, String) {
+        while let Ok(piece) = self.pieces.recv_timeout(PATIENCE) {
+            self.heard.push_str(&String::from_utf8_lossy(&piece));
+        }
+        drop(self.stdin.take());
+        let status = self.child.wait().expect("it was started");
+        (status, std::mem::take(&mut self.heard))
+    }
+}
