@@ -51,7 +51,7 @@ install: build
 	sed -i 's|/usr/sbin/ipfloaterd|$(PREFIX)/sbin/ipfloaterd|' $(units)/ipfloaterd.service
 	install -D -m 644 -t $(dbus)/system.d dbus/org.ipfloater.conf
 	install -D -m 644 -t $(dbus)/system-services dbus/org.ipfloater.service
-	install -D -m 644 -t $(dbus)/interfaces interfaces/*.xml
+	install -D -m 644 -t $(dbus)/interfaces interfaces/org.ipfloater.*.xml
 	install -D -m 644 -t $(share) interfaces/org.ipfloater.varlink
 	install -D -m 644 -t $(etc)/default etc/default/ipfloaterd.conf
 	install -D -m 644 -t $(man)/man1 docs/man/*.1

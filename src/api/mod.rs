@@ -9,4 +9,5 @@
 pub mod dbus;
 pub mod decode;
 pub mod error;
+pub mod log;
 pub mod varlink;

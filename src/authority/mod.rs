@@ -81,6 +81,12 @@ impl Authority {
         self.trusts(subject.uid, "read the history")
     }
 
+    /// Whether the subject may alter the log, and see what else an administrator
+    /// sees of the running process.
+    pub fn may_set_log_level(&self, subject: Subject) -> Result<(), Denied> {
+        self.trusts(subject.uid, "alter the log")
+    }
+
     fn trusts(&self, uid: Uid, verb: &'static str) -> Result<(), Denied> {
         if uid == 0 || uid == self.own {
             Ok(())
@@ -111,6 +117,11 @@ mod tests {
             );
             assert_eq!(
                 authority.may_read_history(subject).is_ok(),
+                allowed,
+                "{uid}"
+            );
+            assert_eq!(
+                authority.may_set_log_level(subject).is_ok(),
                 allowed,
                 "{uid}"
             );

@@ -12,6 +12,7 @@ use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedVariant, interface};
 
 use crate::api::decode;
+use crate::api::log::{denial, denial_of_history};
 use crate::authority::{Authority, Subject};
 use crate::control::{Handle, Snapshot};
 use crate::model::{FloatingIp, PoolName, Sequence, Uid, Via};
@@ -60,7 +61,9 @@ impl Manager {
 
     /// Has a request carried out, if its caller may make it.
     async fn change(&self, subject: Subject, request: Request) -> Result<Row> {
-        let request = self.authority.authorize(subject, request)?;
+        let authorized = self.authority.authorize(subject, request.clone());
+        let request = authorized
+            .inspect_err(|denied| denial(&self.handle.snapshot(), subject, &request, denied))?;
         let outcome = self.handle.submit(request).await?;
         Ok(Changed::new(&self.handle.snapshot(), outcome).into())
     }
@@ -218,7 +221,9 @@ impl Manager {
             .map(|text| decode::floating("address", &text))
             .transpose()?;
         let limit = decode::limit("limit", limit.map(i64::from))?;
-        self.authority.may_read_history(caller)?;
+        self.authority
+            .may_read_history(caller)
+            .inspect_err(|denied| denial_of_history(caller, denied))?;
         let snapshot = self.handle.snapshot();
         let about = address.map(|address| decode::subject_of_history(&snapshot, address));
         let before = before.map(Sequence);
@@ -276,7 +281,7 @@ fn rows(messages: impl IntoIterator<Item = impl Into<Row>>) -> Vec<Row> {
 
 /// The uid that the bus vouches for. Never what a message says: its sender is
 /// put there by the bus.
-async fn uid_of(bus: &Connection, call: &Header<'_>) -> zbus::Result<Uid> {
+pub(super) async fn uid_of(bus: &Connection, call: &Header<'_>) -> zbus::Result<Uid> {
     let sender = call.sender().ok_or(zbus::Error::MissingField)?;
     bus.call_method(
         Some("org.freedesktop.DBus"),

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use varlink::Reply;
 
 use super::INTERFACE;
+use super::systemd_service::SYSTEMD;
 use crate::api::error;
 use crate::control::Rejection;
 use crate::model::Sequence;
@@ -26,6 +27,8 @@ pub(super) enum Fault {
     PermissionDenied,
     /// The method answers more than once, and the caller did not ask for that.
     ExpectedMore,
+    /// The daemon's environment holds something that is no text.
+    InconsistentEnvironment,
     /// The controller did not do it.
     Rejected(Rejection),
     /// Events were lost after this one.
@@ -55,6 +58,9 @@ impl From<Fault> for Reply {
             Fault::InvalidParameter(parameter) => ("InvalidParameter", one("parameter", parameter)),
             Fault::PermissionDenied => ("PermissionDenied", Map::new()),
             Fault::ExpectedMore => ("ExpectedMore", Map::new()),
+            Fault::InconsistentEnvironment => {
+                return reply(format!("{SYSTEMD}.InconsistentEnvironment"), Map::new());
+            }
             Fault::Rejected(rejection) => {
                 return ours(rejection.name(), error::parameters(&rejection));
             }

@@ -1,4 +1,4 @@
-//! From a call to its answer: the methods of both interfaces.
+//! From a call to its answer: the methods of all interfaces.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -9,7 +9,9 @@ use super::message::Mode;
 use super::parameters::Parameters;
 use super::service::{self, SERVICE};
 use super::stream::{Monitor, Pages, Stream};
+use super::systemd_service::{self, SYSTEMD};
 use crate::api::decode::{self, Page};
+use crate::api::log::{denial, denial_of_history};
 use crate::authority::{Authority, Subject};
 use crate::control::Handle;
 use crate::model::{FloatingIp, PoolName, Sequence};
@@ -63,7 +65,7 @@ impl Front {
         let (interface, name) = method.rsplit_once('.').unwrap_or(("", &method));
         match (interface, name) {
             // Nothing of ours turns into another protocol.
-            (SERVICE | INTERFACE, _) if mode == Mode::Upgrade => {
+            (SERVICE | INTERFACE | SYSTEMD, _) if mode == Mode::Upgrade => {
                 Err(Fault::MethodNotImplemented(method))
             }
             (SERVICE, "GetInfo") => service::info(parameters).map(Answer::Once),
@@ -89,6 +91,8 @@ impl Front {
             (INTERFACE, "GetVersion") => version(parameters),
             (INTERFACE, "History") => self.history(subject, parameters).await,
             (INTERFACE, "Monitor") => self.monitor(subject, parameters, mode),
+            (SYSTEMD, _) => systemd_service::answer(&self.authority, subject, method, parameters)
+                .map(Answer::Once),
             (SERVICE | INTERFACE, _) => Err(Fault::MethodNotFound(method)),
             (interface, _) => Err(Fault::InterfaceNotFound(interface.to_owned())),
         }
@@ -97,7 +101,8 @@ impl Front {
     async fn change(&self, subject: Subject, request: Request) -> Result<Answer, Fault> {
         let request = self
             .authority
-            .authorize(subject, request)
+            .authorize(subject, request.clone())
+            .inspect_err(|denied| denial(&self.handle.snapshot(), subject, &request, denied))
             .map_err(|_| Fault::PermissionDenied)?;
         let outcome = self.handle.submit(request).await?;
         once(&Changed::new(&self.handle.snapshot(), outcome))
@@ -154,6 +159,7 @@ impl Front {
         let limit = decode::limit("limit", limit)?;
         self.authority
             .may_read_history(subject)
+            .inspect_err(|denied| denial_of_history(subject, denied))
             .map_err(|_| Fault::PermissionDenied)?;
 
         let snapshot = self.handle.snapshot();
