@@ -5,7 +5,7 @@ use crate::audit::{DENIED, Entry, GRANTED};
 use crate::authority::{Authority, Denied, Subject};
 use crate::control::Snapshot;
 use crate::logging::{Level, Logging, LoggingError, Target};
-use crate::model::Actor;
+use crate::model::{Actor, FixedIp, FloatingIp};
 use crate::request::Request;
 
 /// The verb, as the log has it.
@@ -19,7 +19,12 @@ pub fn may_set(authority: &Authority, caller: Subject) -> Result<(), Denied> {
 /// Whether the caller may read the daemon's environment, which may hold what
 /// only an administrator should know. A denial is recorded.
 pub fn may_read_environment(authority: &Authority, caller: Subject) -> Result<(), Denied> {
-    let verdict = authority.may_set_log_level(caller);
+    let verdict = authority
+        .may_set_log_level(caller)
+        .map_err(|denied| Denied {
+            verb: "read the daemon's environment",
+            ..denied
+        });
     recorded(verdict, caller, "get-environment")
 }
 
@@ -64,9 +69,16 @@ pub fn set_target(logging: &Logging, caller: Subject, word: &str) -> Result<Targ
 
 /// Records that a request was denied, with what it is about as far as is known.
 pub fn denial(snapshot: &Snapshot, caller: Subject, request: &Request, denied: &Denied) {
-    let sentence = format!("denied: {denied}");
     let (state, site) = (&snapshot.state, &snapshot.site);
-    Entry::request(state, site, request, actor(caller), DENIED, sentence).write();
+    let entry = Entry::request(state, site, request, actor(caller), DENIED, String::new());
+    let about = entry.floating.map(FloatingIp::ip);
+    let about = about.or(entry.fixed.map(FixedIp::ip));
+    let about = about.map_or_else(String::new, |address| format!(" for {address}"));
+    Entry {
+        sentence: format!("denied{about}: {denied}"),
+        ..entry
+    }
+    .write();
 }
 
 /// Records that reading the history was denied.

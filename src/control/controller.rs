@@ -253,7 +253,11 @@ impl Controller {
                         request.request(),
                         request.actor(),
                         refusal.name(),
-                        format!("refused to uid {}: {refusal}", request.actor().uid),
+                        format!(
+                            "{} refused to uid {}: {refusal}",
+                            request.request().verb(),
+                            request.actor().uid
+                        ),
                     )
                     .write();
                     let _ = reply.send(Err(refusal.into()));

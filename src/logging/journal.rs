@@ -10,12 +10,17 @@ use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 use super::IDENTIFIER;
 use super::outlet::{Offer, Sink};
 use super::record::Record;
 
 /// Where journald listens.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
+
+/// How much may lie in the kernel.
+const SEND_BUFFER: usize = 8 * 1024 * 1024;
 
 /// The way to journald. It is found by its path for each record, so that one
 /// that was restarted is found again.
@@ -29,6 +34,10 @@ impl Journal {
     pub(super) fn at(path: &Path) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
+        // As sd_journal_send(3) does: what lies in the queue of a journald that
+        // hangs counts against our buffer, and the default is full after some 170
+        // records of its 512. Without the capability the default has to do.
+        let _ = setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER);
         Ok(Self {
             socket,
             path: path.to_owned(),

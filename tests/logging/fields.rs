@@ -92,7 +92,7 @@ fn every_change_and_every_request_that_came_to_nothing_has_a_record_with_these_f
                 ("IPFLOATER_PREVIOUS_FIXED_ADDRESS", "10.0.0.5"),
                 (
                     "MESSAGE",
-                    "refused to uid 0: 198.51.100.10 is associated with 10.0.0.5; \
+                    "associate refused to uid 0: 198.51.100.10 is associated with 10.0.0.5; \
                      allow reassociation to move it"
                 ),
             ]
@@ -146,7 +146,10 @@ fn every_change_and_every_request_that_came_to_nothing_has_a_record_with_these_f
             ("IPFLOATER_VERB", "disassociate"),
             ("IPFLOATER_OUTCOME", "NotAssociated"),
             ("IPFLOATER_FIXED_ADDRESS", "10.0.0.6"),
-            ("MESSAGE", "refused to uid 0: 10.0.0.6 has no floating IP"),
+            (
+                "MESSAGE",
+                "disassociate refused to uid 0: 10.0.0.6 has no floating IP"
+            ),
         ])
     );
 
@@ -175,7 +178,7 @@ fn every_change_and_every_request_that_came_to_nothing_has_a_record_with_these_f
             ("IPFLOATER_FLOATING_IP", "192.0.2.1"),
             (
                 "MESSAGE",
-                "refused to uid 0: 192.0.2.1 is in no pool; `ipfloater ippool` lists what is"
+                "release refused to uid 0: 192.0.2.1 is in no pool; `ipfloater ippool` lists what is"
             ),
         ])
     );
@@ -206,7 +209,7 @@ fn a_denial_is_found_by_the_address_that_it_was_about_on_either_bus() {
     assert_eq!(answer["error"], "org.varlink.service.PermissionDenied");
     let mut record = daemon.journal.audit();
     let message = record.remove("MESSAGE").unwrap();
-    assert!(message.starts_with("denied: user 65534 may not release"));
+    assert!(message.starts_with("denied for 198.51.100.10: user 65534 may not release"));
     assert_eq!(record, denied("varlink"));
 
     let manager = [
