@@ -62,7 +62,7 @@ install: build
 	install -D -m 644 -t $(lib)/tmpfiles.d systemd/tmpfiles.d/*.conf
 	install -D -m 644 -t $(dbus)/system.d dbus/org.ipfloater.conf
 	install -D -m 644 -t $(dbus)/system-services dbus/org.ipfloater.service
-	install -D -m 644 -t $(dbus)/interfaces interfaces/*.xml
+	install -D -m 644 -t $(dbus)/interfaces interfaces/org.ipfloater.*.xml
 	install -D -m 644 -t $(share) interfaces/org.ipfloater.varlink
 	$(if $(wildcard polkit/*.policy),install -D -m 644 -t $(polkit) polkit/*.policy)
 	$(if $(wildcard polkit/*.rules),install -D -m 644 -t $(doc)/examples polkit/*.rules)

@@ -111,6 +111,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     }
 
     // From here on there are threads.
+    crate::logging::keep_flushing().map_err(DaemonError::Thread)?;
     let (controller, handle) = Controller::start(Parts {
         store: Box::new(store),
         kernel: ground.kernel,

@@ -15,6 +15,7 @@
 //! are the only code that touches the system. ARCHITECTURE.md says more.
 
 pub mod api;
+pub mod audit;
 pub mod authority;
 pub mod cli;
 pub mod client;
@@ -30,6 +31,7 @@ pub mod plan;
 pub mod privilege;
 pub mod request;
 pub mod store;
+pub mod text;
 pub mod wire;
 
 /// An error with everything that caused it, in one line.

@@ -9,5 +9,6 @@
 pub mod dbus;
 pub mod decode;
 pub mod error;
+pub mod log;
 pub mod permissions;
 pub mod varlink;

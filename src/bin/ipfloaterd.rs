@@ -61,13 +61,15 @@ fn main() -> ExitCode {
         dbus: !arguments.no_dbus,
         simulate: arguments.simulate,
     };
-    match daemon::run(&options) {
+    let code = match daemon::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", ipfloater::chain(&error));
             ExitCode::FAILURE
         }
-    }
+    };
+    ipfloater::logging::finish();
+    code
 }
 
 fn check_config(arguments: &Arguments) -> ExitCode {

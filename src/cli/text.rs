@@ -4,43 +4,17 @@ use std::borrow::Cow;
 
 use nix::unistd::{Uid, User};
 
-/// What a terminal would obey: control characters, and those that turn the
-/// direction of writing (Unicode Bidi_Control).
-fn is_harmful(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
+use crate::text::escape;
+pub(super) use crate::text::harmless;
 
-/// Text from elsewhere without what a terminal would obey.
-#[must_use]
-pub(super) fn harmless(text: &str) -> Cow<'_, str> {
-    escape(text, |c, clean| clean.extend(c.escape_default()))
-}
-
-/// The same for JSON, which stays the same JSON: harmful characters can only be
-/// inside its strings.
+/// JSON without what a terminal would obey. It stays the same JSON: harmful
+/// characters can only be inside its strings.
 #[must_use]
 pub(super) fn harmless_json(json: &str) -> Cow<'_, str> {
     escape(json, |c, clean| {
         // All of them are below U+10000, so one escape is enough.
         clean.push_str(&format!("\\u{:04x}", u32::from(c)));
     })
-}
-
-fn escape(text: &str, write: impl Fn(char, &mut String)) -> Cow<'_, str> {
-    if !text.contains(is_harmful) {
-        return Cow::Borrowed(text);
-    }
-    let mut clean = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if is_harmful(c) {
-            write(c, &mut clean);
-        } else {
-            clean.push(c);
-        }
-    }
-    Cow::Owned(clean)
 }
 
 /// A moment, in UTC: `2026-11-23 05:29:42Z`.

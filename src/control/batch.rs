@@ -1,6 +1,7 @@
 //! The requests that have queued up, decided together: one commit, one nft
 //! batch, each with its own answer.
 
+use crate::audit::{self, Entry};
 use crate::authority::Authorized;
 use crate::dataplane::Cut;
 use crate::model::{Change, Event, EventKind, FloatingIp, Revision, State, Timestamp};
@@ -18,6 +19,8 @@ pub(super) struct Batch {
     pub(super) events: Vec<Event>,
     /// Their answers, but for what only applying them can tell.
     pub(super) granted: Vec<(Reply, Outcome)>,
+    /// What is recorded of them once they are committed, in order.
+    pub(super) trail: Vec<Entry>,
     revision: Revision,
     at: Timestamp,
 }
@@ -28,6 +31,7 @@ impl Batch {
             state: state.clone(),
             events: Vec::new(),
             granted: Vec::new(),
+            trail: Vec::new(),
             revision: state.revision().next(),
             at,
         }
@@ -55,15 +59,40 @@ impl Batch {
             displaced,
         } = plan::decide(view, right, request.request())?;
         let changed = !changes.is_empty();
+        if !changed {
+            let sentence = format!(
+                "{floating} already is as asked by uid {}",
+                request.actor().uid
+            );
+            self.trail.push(Entry {
+                floating: Some(floating),
+                ..Entry::request(
+                    &self.state,
+                    view.site,
+                    request.request(),
+                    request.actor(),
+                    audit::UNCHANGED,
+                    sentence,
+                )
+                .called_by(request.caller())
+            });
+        }
         for change in changes {
+            let before = self.state.allocation(change.floating()).cloned();
             self.state = self.state.clone().with(&change, self.at);
-            self.events.push(Event {
+            let allocation = self.state.allocation(change.floating());
+            let event = Event {
                 sequence: self.state.sequence(),
                 revision: Some(self.revision),
                 at: self.at,
                 actor: request.actor(),
-                kind: EventKind::Changed(change),
-            });
+                kind: EventKind::Changed(change.clone()),
+            };
+            self.trail.push(
+                Entry::change(&event, &change, allocation.or(before.as_ref()))
+                    .called_by(request.caller()),
+            );
+            self.events.push(event);
         }
         Ok(Outcome {
             floating,

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rpds::RedBlackTreeMapSync;
 
+use crate::audit;
 use crate::authority::Authorized;
 use crate::chain;
 use crate::dataplane::{IfIndex, Observed, Ruleset};
 use crate::kernel::{Announcer, Flows, Kernel, Noticed};
 use crate::model::{
-    Actor, Change, Event, EventKind, Family, FixedIp, FloatingIp, PendingReason, Site, State,
-    Timestamp, Via,
+    Actor, Change, Event, EventKind, Family, FloatingIp, PendingReason, Site, State, Timestamp, Via,
 };
 use crate::plan::View;
 use crate::request::{Outcome, Request};
@@ -247,12 +247,26 @@ impl Controller {
             match batch.decide(view, &request) {
                 Ok(outcome) => batch.granted.push((reply, outcome)),
                 Err(refusal) => {
-                    log_refusal(&request, &refusal);
+                    audit::Entry::request(
+                        &batch.state,
+                        &self.site,
+                        request.request(),
+                        request.actor(),
+                        refusal.name(),
+                        format!(
+                            "{} refused to uid {}: {refusal}",
+                            request.request().verb(),
+                            request.actor().uid
+                        ),
+                    )
+                    .called_by(request.caller())
+                    .write();
                     let _ = reply.send(Err(refusal.into()));
                 }
             }
         }
         if batch.events.is_empty() {
+            batch.trail.iter().for_each(audit::Entry::write);
             self.answer(batch.granted);
             return;
         }
@@ -266,9 +280,7 @@ impl Controller {
         let before = std::mem::replace(&mut self.state, batch.state.clone().committed());
         let applied = self.apply(&batch.touched());
         self.show();
-        for event in &batch.events {
-            log_change(event);
-        }
+        batch.trail.iter().for_each(audit::Entry::write);
         let (cuts, wait) = batch.cuts();
         self.publish(std::mem::take(&mut batch.events), &before);
         if !applied {
@@ -292,12 +304,17 @@ impl Controller {
         let why = chain(error);
         tracing::error!(error = %why, "nothing was changed: the store did not take it");
         self.report("store", Some(format!("changes are refused: {why}")));
+        let rejection = Rejection::StoreFailed(why);
+        for entry in batch.trail {
+            entry.not_done(rejection.name()).write();
+        }
         for (reply, _) in batch.granted {
-            let _ = reply.send(Err(Rejection::StoreFailed(why.clone())));
+            let _ = reply.send(Err(rejection.clone()));
         }
         if matches!(error, StoreError::Conflict { .. }) {
             // Nobody else may write our store; what we know of it is wrong.
             tracing::error!("the store was altered by somebody else; stopping, traffic goes on");
+            crate::logging::finish();
             std::process::exit(1);
         }
     }
@@ -473,76 +490,4 @@ fn now() -> Timestamp {
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
-}
-
-/// One line for a change, with the same in fields.
-fn log_change(event: &Event) {
-    let (sentence, fixed, previous) = match &event.kind {
-        EventKind::Changed(change) => sentence(change),
-        EventKind::Activated { .. } | EventKind::Deferred { .. } | EventKind::Repaired { .. } => {
-            return;
-        }
-    };
-    tracing::info!(
-        verb = event.kind.verb(),
-        floating_ip = event.kind.floating().map(tracing::field::display),
-        fixed_address = fixed.map(tracing::field::display),
-        previous_fixed_address = previous.map(tracing::field::display),
-        uid = event.actor.uid,
-        via = event.actor.via.as_str(),
-        revision = event.revision.map(|revision| revision.0),
-        sequence = event.sequence.0,
-        "{sentence}"
-    );
-}
-
-/// A change in words, with the host that has the address since and the one that
-/// had it before.
-fn sentence(change: &Change) -> (String, Option<FixedIp>, Option<FixedIp>) {
-    match change {
-        Change::Allocate {
-            floating,
-            pool,
-            owner,
-        } => (
-            format!("{floating} of pool {pool} allocated to uid {owner}"),
-            None,
-            None,
-        ),
-        Change::Associate {
-            floating,
-            fixed,
-            previous: None,
-        } => (
-            format!("{floating} associated with {fixed}"),
-            Some(*fixed),
-            None,
-        ),
-        Change::Associate {
-            floating,
-            fixed,
-            previous: Some(previous),
-        } => (
-            format!("{floating} moved from {previous} to {fixed}"),
-            Some(*fixed),
-            Some(*previous),
-        ),
-        Change::Disassociate { floating, previous } => (
-            format!("{floating} disassociated from {previous}"),
-            None,
-            Some(*previous),
-        ),
-        Change::Release { floating, previous } => (format!("{floating} released"), None, *previous),
-    }
-}
-
-fn log_refusal(request: &Authorized<Request>, refusal: &crate::request::Refusal) {
-    let actor = request.actor();
-    tracing::info!(
-        verb = request.request().verb(),
-        uid = actor.uid,
-        via = actor.via.as_str(),
-        outcome = refusal.name(),
-        "refused: {refusal}"
-    );
 }

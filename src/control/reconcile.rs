@@ -279,7 +279,7 @@ impl Controller {
             self.fail(error);
         } else if let Some((floating, why)) = applied.refused.iter().next() {
             let pause = self.agenda.retry(Instant::now());
-            tracing::warn!(%floating, error = %why, "will retry in {} s", pause.as_secs());
+            tracing::warn!(floating_ip = %floating, error = %why, "will retry in {} s", pause.as_secs());
         } else {
             self.agenda.settled();
             self.report("kernel", None);

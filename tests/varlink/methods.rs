@@ -216,7 +216,7 @@ fn the_service_describes_itself() {
     let daemon = Daemon::start();
     let mut caller = daemon.connect();
     let info = caller.call(&json!({"method": "org.varlink.service.GetInfo"}));
-    let interfaces = ["org.ipfloater", "org.varlink.service"];
+    let interfaces = ["org.ipfloater", "io.systemd.service", "org.varlink.service"];
     assert_eq!(info["parameters"]["interfaces"], json!(interfaces));
     assert_eq!(info["parameters"]["version"], env!("CARGO_PKG_VERSION"));
     for interface in interfaces {

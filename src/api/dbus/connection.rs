@@ -13,9 +13,11 @@ use zbus::{Connection, fdo};
 
 use crate::authority::Authority;
 use crate::control::Handle;
+use crate::logging::logging;
 
+use super::log_control::LogControl;
 use super::manager::Manager;
-use super::{BUS_NAME, OBJECT_PATH, signals};
+use super::{BUS_NAME, OBJECT_PATH, log_control, signals};
 
 /// The first wait before another attempt, and the longest; it doubles between.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -109,11 +111,17 @@ async fn enter(bus: &Bus, handle: &Handle, authority: &Authority) -> Result<Conn
         Bus::System => Builder::system(),
         Bus::At(address) => Builder::address(address.as_str()),
     };
-    let connection = builder
+    let builder = builder
         .method_timeout(PATIENCE)
-        .serve_at(OBJECT_PATH, Manager::new(handle.clone(), authority.clone()))
-        .build();
-    let connection = timeout(PATIENCE, connection)
+        .serve_at(OBJECT_PATH, Manager::new(handle.clone(), authority.clone()));
+    let builder = match logging() {
+        Some(logging) => builder.serve_at(
+            log_control::PATH,
+            LogControl::new(logging, authority.clone()),
+        ),
+        None => builder,
+    };
+    let connection = timeout(PATIENCE, builder.build())
         .await
         .map_err(|_| Absence::Silent)?
         .map_err(Absence::Unreachable)?;

@@ -82,6 +82,8 @@ impl From<zbus::Error> for ErrorReply {
 
 impl DBusError for ErrorReply {
     fn create_reply(&self, call: &Header<'_>) -> zbus::Result<Message> {
+        let caller = call.sender().map(tracing::field::display);
+        tracing::debug!(caller, name = %self.name, error = self.text, "dbus: a call failed");
         Message::error(call, self.name.as_ref()).build(&(self.text.as_str(),))
     }
 

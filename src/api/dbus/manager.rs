@@ -12,6 +12,7 @@ use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedVariant, interface};
 
 use crate::api::decode;
+use crate::api::log;
 use crate::api::permissions::permissions;
 use crate::authority::{Authority, Caller, Origin, Sight, Subject, Verb};
 use crate::control::{Handle, Snapshot};
@@ -63,11 +64,13 @@ impl Manager {
 
     /// Has a request carried out, if its caller may make it.
     async fn change(&self, caller: &Caller, request: Request) -> Result<Row> {
-        let Snapshot { state, site, .. } = &*self.handle.snapshot();
+        let snapshot = self.handle.snapshot();
+        let Snapshot { state, site, .. } = &*snapshot;
         let request = self
             .authority
-            .authorize(caller, request, state, site)
-            .await?;
+            .authorize(caller, request.clone(), state, site)
+            .await
+            .inspect_err(|denied| log::denial(&snapshot, &caller.subject, &request, denied))?;
         let outcome = self.handle.submit(request).await?;
         Ok(Changed::new(&self.handle.snapshot(), outcome).into())
     }
@@ -229,7 +232,10 @@ impl Manager {
             .map(|text| decode::floating("address", &text))
             .transpose()?;
         let limit = decode::limit("limit", limit.map(i64::from))?;
-        self.authority.may(&caller, Verb::History).await?;
+        self.authority
+            .may(&caller, Verb::History)
+            .await
+            .inspect_err(|denied| log::denied(&caller.subject, Verb::History, denied))?;
         let snapshot = self.handle.snapshot();
         let about = address.map(|address| decode::subject_of_history(&snapshot, address));
         let before = before.map(Sequence);
@@ -306,7 +312,7 @@ fn rows(messages: impl IntoIterator<Item = impl Into<Row>>) -> Vec<Row> {
 
 /// Who calls: the uid that the bus vouches for, and the name that the bus put
 /// into the message. Never what the message itself says.
-async fn caller(bus: &Connection, call: &Header<'_>) -> zbus::Result<Caller> {
+pub(super) async fn caller(bus: &Connection, call: &Header<'_>) -> zbus::Result<Caller> {
     let sender = call.sender().ok_or(zbus::Error::MissingField)?;
     let uid: Uid = bus
         .call_method(

@@ -169,7 +169,10 @@ impl Connection {
             _ if mode == Mode::Oneway => Ok(()),
             Ok(Answer::Once(parameters)) => self.reply(Reply::parameters(Some(parameters))).await,
             Ok(Answer::Stream(stream)) => self.stream(stream).await,
-            Err(fault) => self.reply(fault.into()).await,
+            Err(fault) => {
+                debug!(uid = self.subject.uid, ?fault, "varlink: a call failed");
+                self.reply(fault.into()).await
+            }
         }
     }
 

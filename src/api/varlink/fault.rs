@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use varlink::Reply;
 
 use super::INTERFACE;
+use super::systemd_service::SYSTEMD;
 use crate::api::error;
 use crate::authority::{Denied, Unanswered};
 use crate::control::Rejection;
@@ -27,6 +28,8 @@ pub(super) enum Fault {
     Denied(Denied),
     /// The method answers more than once, and the caller did not ask for that.
     ExpectedMore,
+    /// The daemon's environment holds something that is no text.
+    InconsistentEnvironment,
     /// The controller did not do it.
     Rejected(Rejection),
     /// Events were lost after this one.
@@ -62,6 +65,9 @@ impl From<Fault> for Reply {
             Fault::InvalidParameter(parameter) => ("InvalidParameter", one("parameter", parameter)),
             Fault::Denied(denied) => return may_not(&denied),
             Fault::ExpectedMore => ("ExpectedMore", Map::new()),
+            Fault::InconsistentEnvironment => {
+                return reply(format!("{SYSTEMD}.InconsistentEnvironment"), Map::new());
+            }
             Fault::Rejected(rejection) => {
                 return ours(rejection.name(), error::parameters(&rejection));
             }

@@ -1,4 +1,4 @@
-//! From a call to its answer: the methods of both interfaces.
+//! From a call to its answer: the methods of all interfaces.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -9,7 +9,9 @@ use super::message::Mode;
 use super::parameters::Parameters;
 use super::service::{self, SERVICE};
 use super::stream::{Monitor, Pages, Stream};
+use super::systemd_service::{self, SYSTEMD};
 use crate::api::decode::{self, Page};
+use crate::api::log;
 use crate::api::permissions::permissions;
 use crate::authority::{Authority, Caller, Subject, Verb};
 use crate::control::{Handle, Snapshot};
@@ -68,7 +70,7 @@ impl Front {
         let (interface, name) = method.rsplit_once('.').unwrap_or(("", &method));
         match (interface, name) {
             // Nothing of ours turns into another protocol.
-            (SERVICE | INTERFACE, _) if mode == Mode::Upgrade => {
+            (SERVICE | INTERFACE | SYSTEMD, _) if mode == Mode::Upgrade => {
                 Err(Fault::MethodNotImplemented(method))
             }
             (SERVICE, "GetInfo") => service::info(parameters).map(Answer::Once),
@@ -85,6 +87,16 @@ impl Front {
                 match self.judged(caller, name, mode, parameters).await {
                     None => Err(Fault::MethodNotFound(method)),
                     Some(answer) => answer,
+                }
+            }
+            (SYSTEMD, name) => {
+                let caller = Caller {
+                    subject,
+                    interactive: parameters.flag(INTERACTIVE)? && mode != Mode::Oneway,
+                };
+                match systemd_service::answer(&self.authority, &caller, name, parameters).await {
+                    None => Err(Fault::MethodNotFound(method)),
+                    Some(answer) => answer.map(Answer::Once),
                 }
             }
             (SERVICE, _) => Err(Fault::MethodNotFound(method)),
@@ -129,11 +141,14 @@ impl Front {
         caller: &Caller,
         request: Result<Request, Fault>,
     ) -> Result<Answer, Fault> {
-        let Snapshot { state, site, .. } = &*self.handle.snapshot();
+        let request = request?;
+        let snapshot = self.handle.snapshot();
+        let Snapshot { state, site, .. } = &*snapshot;
         let request = self
             .authority
-            .authorize(caller, request?, state, site)
-            .await?;
+            .authorize(caller, request.clone(), state, site)
+            .await
+            .inspect_err(|denied| log::denial(&snapshot, &caller.subject, &request, denied))?;
         let outcome = self.handle.submit(request).await?;
         once(&Changed::new(&self.handle.snapshot(), outcome))
     }
@@ -212,7 +227,10 @@ impl Front {
         parameters.end()?;
         let floating = floating("address", address)?;
         let limit = decode::limit("limit", limit)?;
-        self.authority.may(caller, Verb::History).await?;
+        self.authority
+            .may(caller, Verb::History)
+            .await
+            .inspect_err(|denied| log::denied(&caller.subject, Verb::History, denied))?;
 
         let snapshot = self.handle.snapshot();
         let floating = floating.map(|address| decode::subject_of_history(&snapshot, address));

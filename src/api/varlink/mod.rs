@@ -1,4 +1,5 @@
-//! The varlink front: `org.ipfloater` and `org.varlink.service` on a Unix socket.
+//! The varlink front: `org.ipfloater`, `org.varlink.service` and
+//! `io.systemd.service` on a Unix socket.
 //!
 //! The protocol is UAPI.20; its state machine is `varlink::sansio::Server`.
 //! Around it stand our own accept loop and one task for each connection, so
@@ -30,6 +31,7 @@ mod parameters;
 mod service;
 mod socket;
 mod stream;
+mod systemd_service;
 
 pub use socket::{BindError, Socket, bind};
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::fault::Fault;
 use super::parameters::Parameters;
+use super::systemd_service::{SYSTEMD, SYSTEMD_DESCRIPTION};
 use super::{DESCRIPTION, INTERFACE};
 
 /// The interface.
@@ -19,7 +20,7 @@ pub(super) fn info(parameters: Parameters) -> Result<Value, Fault> {
         "product": "ipfloaterd",
         "version": env!("CARGO_PKG_VERSION"),
         "url": env!("CARGO_PKG_REPOSITORY"),
-        "interfaces": [INTERFACE, SERVICE],
+        "interfaces": [INTERFACE, SYSTEMD, SERVICE],
     }))
 }
 
@@ -30,6 +31,7 @@ pub(super) fn description(mut parameters: Parameters) -> Result<Value, Fault> {
     let description = match interface.as_str() {
         INTERFACE => DESCRIPTION,
         SERVICE => SERVICE_DESCRIPTION,
+        SYSTEMD => SYSTEMD_DESCRIPTION,
         _ => return Err(Fault::InterfaceNotFound(interface)),
     };
     Ok(json!({ "description": description }))
