@@ -11,8 +11,6 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 use super::conversation::Conversation;
 
 /// How long anything may take that a test waits for. A boot takes a second; on a
@@ -59,37 +57,31 @@ pub(super) enum As<'a> {
 pub(super) struct Machine {
     suite: Suite,
     cgroup: PathBuf,
+    console: PathBuf,
     supervisor: Child,
-    directory: TempDir,
 }
 
 impl Machine {
     /// Boots one that has nothing of ours.
     pub(super) fn boot(suite: Suite) -> Self {
         let rootfs = suite.rootfs();
-        let directory = tempfile::Builder::new()
-            .prefix("ipfloater-box-")
-            .tempdir()
-            .expect("a temporary directory");
-        let name = directory.path().file_name().expect("it has a name");
         let mut supervisor = script("boot.sh")
-            .arg(name)
             .arg(rootfs)
-            .arg(directory.path().join("console"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("bash is installed");
-        let mut cgroup = String::new();
         let output = supervisor.stdout.take().expect("it is piped");
-        BufReader::new(output)
-            .read_line(&mut cgroup)
-            .expect("it is text");
+        let mut lines = BufReader::new(output).lines();
+        let mut path = || {
+            let line = lines.next().expect("the box begins").expect("it is text");
+            PathBuf::from(line)
+        };
         let machine = Machine {
             suite,
-            cgroup: cgroup.trim_end().into(),
+            cgroup: path(),
+            console: path(),
             supervisor,
-            directory,
         };
         machine.wait_until_up();
         machine
@@ -98,6 +90,11 @@ impl Machine {
     /// Which Debian it is.
     pub(super) fn suite(&self) -> Suite {
         self.suite
+    }
+
+    /// Its cgroup, which is there as long as it is.
+    pub(super) fn place(&self) -> std::path::Display<'_> {
+        self.cgroup.display()
     }
 
     /// Has root run a shell script, and returns what it said. It must succeed.
@@ -275,7 +272,7 @@ impl Machine {
     }
 
     fn console(&self) -> String {
-        fs::read_to_string(self.directory.path().join("console")).unwrap_or_default()
+        fs::read_to_string(&self.console).unwrap_or_default()
     }
 }
 
