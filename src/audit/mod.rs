@@ -9,17 +9,19 @@
 //! so many are recorded and the rest is counted ([`PER_USER`]). Changes are
 //! always recorded.
 
+use std::fmt;
 use std::net::IpAddr;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 
 use nix::unistd::getuid;
 
 use crate::model::{
-    Actor, Allocation, Change, Event, EventKind, FixedIp, FloatingIp, PoolName, Revision, Sequence,
-    Site, State, Uid,
+    Actor, Allocation, Change, Event, FixedIp, FloatingIp, PoolName, Revision, Sequence, Site,
+    State, Uid,
 };
-use crate::request::{Allocate, Associate, Disassociate, Release, Request};
+use crate::plan;
+use crate::request::{Disassociate, Refusal, Release, Request};
 
 mod limit;
 
@@ -28,6 +30,15 @@ use limit::{Limit, Verdict};
 
 /// The kind of record, in `journalctl MESSAGE_ID=`.
 pub const MESSAGE_ID: &str = "d70f6f89712d4708b52fdcabcd258fdd";
+
+/// Who asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// The user, and the way.
+    pub actor: Actor,
+    /// The process: its unique name on the bus, or `pid:` and its number.
+    pub caller: Arc<str>,
+}
 
 /// One record. What is `None` does not appear.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,10 +55,8 @@ pub struct Entry {
     pub pool: Option<PoolName>,
     /// Whose it is, or was until it was released.
     pub owner: Option<Uid>,
-    /// Who asked, and by which way.
-    pub actor: Actor,
-    /// Which caller that was: a unique name on the bus, or `pid:` and a number.
-    pub caller: Option<String>,
+    /// Who asked.
+    pub who: Who,
     /// The commit.
     pub revision: Option<Revision>,
     /// The event in the daemon's own log.
@@ -70,7 +79,7 @@ pub const DENIED: &str = "denied";
 impl Entry {
     /// A record of what is about no address.
     #[must_use]
-    pub fn new(verb: &'static str, actor: Actor, outcome: &'static str, sentence: String) -> Self {
+    pub fn new(verb: &'static str, who: &Who, outcome: &'static str, sentence: String) -> Self {
         Self {
             verb,
             floating: None,
@@ -78,8 +87,7 @@ impl Entry {
             previous: None,
             pool: None,
             owner: None,
-            actor,
-            caller: None,
+            who: who.clone(),
             revision: None,
             sequence: None,
             outcome,
@@ -87,20 +95,16 @@ impl Entry {
         }
     }
 
-    /// The same, with the process that asked.
-    #[must_use]
-    pub fn called_by(self, caller: &str) -> Self {
-        Self {
-            caller: Some(caller.to_owned()),
-            ..self
-        }
-    }
-
     /// A change, of an address that is, or was, allocated like this.
     #[must_use]
-    pub fn change(event: &Event, change: &Change, allocation: Option<&Allocation>) -> Self {
+    pub fn change(
+        event: &Event,
+        change: &Change,
+        allocation: Option<&Allocation>,
+        who: &Who,
+    ) -> Self {
         let (what, fixed, previous) = words(change);
-        let by = event.actor.uid;
+        let sentence = format!("{what} by uid {}", who.actor.uid);
         Self {
             floating: Some(change.floating()),
             fixed,
@@ -109,49 +113,83 @@ impl Entry {
             owner: allocation.map(|allocation| allocation.owner),
             revision: event.revision,
             sequence: Some(event.sequence),
-            ..Self::new(
-                EventKind::Changed(change.clone()).verb(),
-                event.actor,
-                GRANTED,
-                format!("{what} by uid {by}"),
-            )
+            ..Self::new(event.kind.verb(), who, GRANTED, sentence)
+        }
+    }
+
+    /// A request for what already is.
+    #[must_use]
+    pub fn unchanged(
+        state: &State,
+        site: &Site,
+        request: &Request,
+        who: &Who,
+        floating: FloatingIp,
+    ) -> Self {
+        let sentence = format!("{floating} already is as asked by uid {}", who.actor.uid);
+        Self {
+            floating: Some(floating),
+            ..Self::request(state, site, request, who, UNCHANGED, sentence)
+        }
+    }
+
+    /// A request that was refused.
+    #[must_use]
+    pub fn refusal(
+        state: &State,
+        site: &Site,
+        request: &Request,
+        who: &Who,
+        refusal: &Refusal,
+    ) -> Self {
+        let (verb, uid) = (request.verb(), who.actor.uid);
+        let sentence = format!("{verb} refused to uid {uid}: {refusal}");
+        Self::request(state, site, request, who, refusal.name(), sentence)
+    }
+
+    /// A request that was denied.
+    #[must_use]
+    pub fn denial(
+        state: &State,
+        site: &Site,
+        request: &Request,
+        who: &Who,
+        denied: &impl fmt::Display,
+    ) -> Self {
+        let entry = Self::request(state, site, request, who, DENIED, String::new());
+        let about = entry.floating.map(FloatingIp::ip);
+        let about = about.or(entry.fixed.map(FixedIp::ip));
+        let about = about.map_or_else(String::new, |address| format!(" for {address}"));
+        Self {
+            sentence: format!("denied{about}: {denied}"),
+            ..entry
         }
     }
 
     /// A request that came to nothing, with the addresses that it is about as
     /// they are now.
-    #[must_use]
-    pub fn request(
+    fn request(
         state: &State,
         site: &Site,
         request: &Request,
-        actor: Actor,
+        who: &Who,
         outcome: &'static str,
         sentence: String,
     ) -> Self {
-        let (floating, fixed, pool) = match request {
-            Request::Allocate(Allocate { floating, pool, .. }) => (*floating, None, pool.clone()),
-            Request::Associate(Associate {
-                floating,
-                fixed,
-                pool,
-                ..
-            }) => {
-                let floating = floating.or_else(|| state.floating_of(*fixed));
-                (floating, Some(*fixed), pool.clone())
-            }
+        let concern = plan::concern(state, site, who.actor.uid, request);
+        let (floating, fixed) = match request {
             Request::Disassociate(Disassociate { address })
-            | Request::Release(Release { address }) => {
-                let (floating, fixed) = either(state, site, *address);
-                (floating, fixed, None)
+            | Request::Release(Release { address })
+                if concern.floating.is_none() =>
+            {
+                unknown(site, *address)
             }
+            Request::Allocate(_)
+            | Request::Associate(_)
+            | Request::Disassociate(_)
+            | Request::Release(_) => (concern.floating, concern.fixed),
         };
         let allocation = floating.and_then(|floating| state.allocation(floating));
-        let home = floating.and_then(|floating| site.pool_of(floating));
-        let pool = allocation
-            .map(|allocation| allocation.pool.clone())
-            .or(pool)
-            .or_else(|| home.map(|pool| pool.name.clone()));
         let holder = allocation
             .and_then(|allocation| allocation.association)
             .map(|association| association.fixed);
@@ -159,9 +197,9 @@ impl Entry {
             floating,
             fixed: fixed.or(holder),
             previous: holder.filter(|holder| fixed.is_some_and(|fixed| fixed != *holder)),
-            pool,
+            pool: concern.pool,
             owner: allocation.map(|allocation| allocation.owner),
-            ..Self::new(request.verb(), actor, outcome, sentence)
+            ..Self::new(request.verb(), who, outcome, sentence)
         }
     }
 
@@ -179,7 +217,7 @@ impl Entry {
 
     /// Writes the record, unless its user has had too many.
     pub fn write(&self) {
-        let uid = self.actor.uid;
+        let uid = self.who.actor.uid;
         let now = Instant::now();
         let verdict = if self.outcome == GRANTED || is_trusted(uid) {
             Verdict::Write
@@ -225,8 +263,11 @@ impl Entry {
             previous,
             pool,
             owner,
-            actor: Actor { uid, via },
-            caller,
+            who:
+                Who {
+                    actor: Actor { uid, via },
+                    caller,
+                },
             revision,
             sequence,
             outcome,
@@ -243,7 +284,7 @@ impl Entry {
                     pool = pool.as_ref().map(tracing::field::display),
                     owner,
                     uid,
-                    caller,
+                    caller = &**caller,
                     via = via.as_str(),
                     revision = revision.map(|revision| revision.0),
                     sequence = sequence.map(|sequence| sequence.0),
@@ -300,21 +341,12 @@ fn words(change: &Change) -> (String, Option<FixedIp>, Option<FixedIp>) {
     }
 }
 
-/// What an address is that may be a floating IP or a host's. One that is in no
-/// pool is recorded as what it was taken for.
-fn either(state: &State, site: &Site, address: IpAddr) -> (Option<FloatingIp>, Option<FixedIp>) {
-    let floating = FloatingIp::new(address).ok();
-    let fixed = FixedIp::new(address).ok();
-    let is_floating = |floating: &FloatingIp| {
-        state.allocation(*floating).is_some() || site.pool_of(*floating).is_some()
-    };
-    if floating.as_ref().is_some_and(is_floating) {
-        return (floating, None);
-    }
-    match fixed.and_then(|fixed| state.floating_of(fixed)) {
-        Some(of_host) => (Some(of_host), fixed),
-        None if site.is_private(address) => (None, fixed),
-        None => (floating, None),
+/// What an address was taken for that is no floating IP and has none.
+fn unknown(site: &Site, address: IpAddr) -> (Option<FloatingIp>, Option<FixedIp>) {
+    if site.is_private(address) {
+        (None, FixedIp::new(address).ok())
+    } else {
+        (FloatingIp::new(address).ok(), None)
     }
 }
 
@@ -329,20 +361,22 @@ static LIMIT: LazyLock<Mutex<Limit>> = LazyLock::new(|| Mutex::new(Limit::new(In
 mod tests {
     use super::*;
     use crate::logging::tests::entries;
-    use crate::model::{Timestamp, Via};
+    use crate::model::{EventKind, Timestamp, Via};
 
-    const ACTOR: Actor = Actor {
-        uid: 1000,
-        via: Via::Dbus,
-    };
+    fn somebody() -> Who {
+        Who {
+            actor: Actor {
+                uid: 1000,
+                via: Via::Dbus,
+            },
+            caller: ":1.42".into(),
+        }
+    }
 
     #[test]
-    fn the_caller_is_named_when_it_is_known() {
+    fn what_is_about_no_address_has_none_in_its_record() {
         let sentence = "denied: no".to_owned();
-        let entry = Entry {
-            caller: Some(":1.42".to_owned()),
-            ..Entry::new("history", ACTOR, DENIED, sentence)
-        };
+        let entry = Entry::new("history", &somebody(), DENIED, sentence);
         assert_eq!(
             entries(|| entry.emit()),
             [format!(
@@ -371,10 +405,10 @@ mod tests {
             sequence: Sequence(5),
             revision: Some(Revision(3)),
             at: Timestamp(0),
-            actor: ACTOR,
+            actor: somebody().actor,
             kind: EventKind::Changed(change.clone()),
         };
-        let entry = Entry::change(&event, &change, None).not_done("StoreFailed");
+        let entry = Entry::change(&event, &change, None, &somebody()).not_done("StoreFailed");
         assert_eq!(
             entries(|| entry.emit()),
             [format!(
@@ -385,6 +419,7 @@ mod tests {
                  IPFLOATER_VERB=allocate\n\
                  IPFLOATER_FLOATING_IP=203.0.113.7\n\
                  IPFLOATER_UID=1000\n\
+                 IPFLOATER_CALLER=:1.42\n\
                  IPFLOATER_VIA=dbus\n\
                  IPFLOATER_OUTCOME=StoreFailed\n\
                  MESSAGE=not done: 203.0.113.7 of pool default allocated to uid 1000 by uid 1000\n"

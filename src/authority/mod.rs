@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use nix::unistd::getuid;
 
+use crate::audit::{DENIED, Entry, Who};
 use crate::model::{Actor, Limit, Site, State, Uid};
 use crate::plan::{self, Concern};
 use crate::request::{Associate, Request, Scope};
@@ -36,9 +37,8 @@ use prompts::Prompts;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorized<R> {
     request: R,
-    actor: Actor,
+    who: Who,
     scope: Scope,
-    caller: Arc<str>,
 }
 
 impl<R> Authorized<R> {
@@ -49,7 +49,7 @@ impl<R> Authorized<R> {
 
     /// Who makes it.
     pub fn actor(&self) -> Actor {
-        self.actor
+        self.who.actor
     }
 
     /// How far the right to make it reaches.
@@ -57,9 +57,9 @@ impl<R> Authorized<R> {
         &self.scope
     }
 
-    /// The process that makes it, for the log: its name on the bus, or `pid:N`.
-    pub fn caller(&self) -> &str {
-        &self.caller
+    /// The same with the process that makes it, for the log.
+    pub fn who(&self) -> &Who {
+        &self.who
     }
 }
 
@@ -162,17 +162,19 @@ impl Authority {
         site: &Site,
     ) -> Result<Authorized<Request>, Denied> {
         let Caller { subject, .. } = caller;
+        let who = subject.who();
         let scope = if self.trusts(subject) {
             Scope::Any
         } else {
             let concern = plan::concern(state, site, subject.uid, &request);
-            self.scope(caller, &request, &concern, state, site).await?
+            self.scope(caller, &request, &concern, state, site)
+                .await
+                .inspect_err(|denied| Entry::denial(state, site, &request, &who, denied).write())?
         };
         Ok(Authorized {
             request,
-            actor: subject.actor(),
+            who,
             scope,
-            caller: subject.origin.to_string().into(),
         })
     }
 
@@ -182,7 +184,9 @@ impl Authority {
             return Ok(());
         }
         let (action, _) = verb.actions();
-        self.ask(caller, action, Details::none(verb)).await
+        self.ask(caller, action, Details::none(verb))
+            .await
+            .inspect_err(|denied| record(&caller.subject, verb, denied))
     }
 
     /// What the caller may read.
@@ -198,7 +202,7 @@ impl Authority {
                 why: Unanswered::Unidentified,
                 ..
             }) => return Ok(Sight::Own(subject.uid)),
-            asked => asked?,
+            asked => asked.inspect_err(|denied| record(subject, Verb::Inspect, denied))?,
         }
         let everything = self.quietly(subject, Action::InspectAll, details).await;
         Ok(match everything {
@@ -232,7 +236,9 @@ impl Authority {
             .map(Some)
     }
 
-    fn trusts(&self, subject: &Subject) -> bool {
+    /// Whether the policy is not asked: root, and the daemon's own user.
+    #[must_use]
+    pub fn trusts(&self, subject: &Subject) -> bool {
         subject.uid == 0 || subject.uid == self.own
     }
 
@@ -323,6 +329,12 @@ impl Authority {
         };
         self.policy.judge(question).await
     }
+}
+
+/// Records that something was denied which has to do with no address.
+fn record(subject: &Subject, verb: Verb, denied: &Denied) {
+    let sentence = format!("denied: {denied}");
+    Entry::new(verb.as_str(), &subject.who(), DENIED, sentence).write();
 }
 
 /// What the policy is told of a case. A prompt shows it to the caller, so it

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zbus::names::OwnedUniqueName;
 
+use crate::audit::Who;
 use crate::model::{Actor, Uid, Via};
 
 /// Who asks.
@@ -50,6 +51,15 @@ impl Subject {
                 Origin::Bus { .. } => Via::Dbus,
                 Origin::Peer { .. } => Via::Varlink,
             },
+        }
+    }
+
+    /// The same with the caller's name, for the audit record.
+    #[must_use]
+    pub fn who(&self) -> Who {
+        Who {
+            actor: self.actor(),
+            caller: self.origin.to_string().into(),
         }
     }
 

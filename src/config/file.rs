@@ -73,6 +73,15 @@ impl Section {
         }
     }
 
+    /// The two words of its name: what it describes, and which.
+    pub(super) fn word_and_name(&self) -> (&str, &str) {
+        let (word, name) = self
+            .name
+            .split_once(char::is_whitespace)
+            .unwrap_or((&self.name, ""));
+        (word, name.trim())
+    }
+
     /// The value of a key, with its place.
     pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
         self.entries.get(key)
@@ -239,8 +248,8 @@ pub(super) fn merge(sections: &mut Sections, path: &Path, text: &str) -> Result<
     Ok(())
 }
 
-/// `pool  dmz` and `POOL dmz` are the same section; the name of a pool keeps
-/// its case.
+/// `pool  dmz` and `POOL dmz` are the same section; the name of a pool, user or
+/// group keeps its case.
 fn capitals(name: &str) -> String {
     match name.trim().split_once(char::is_whitespace) {
         Some((word, rest)) => format!("{} {}", word.to_ascii_uppercase(), rest.trim()),
@@ -253,6 +262,8 @@ fn known_keys(section: &str) -> Option<&'static [&'static str]> {
         Some(&keys::MAIN)
     } else if section.starts_with("POOL ") {
         Some(&keys::POOL)
+    } else if section.starts_with("USER ") || section.starts_with("GROUP ") {
+        Some(&keys::LIMIT)
     } else {
         None
     }

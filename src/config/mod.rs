@@ -1,12 +1,14 @@
 //! The configuration: the original's file, unchanged, and what we added.
 //!
-//! INI, section `[IPFLOATER]` and one `[POOL name]` for each further pool.
+//! INI, section `[IPFLOATER]`, one `[POOL name]` for each further pool, and
+//! `[USER name]` and `[GROUP name]` for who may have more or less than others.
 //! Fragments are merged key by key, the later one wins. A wrong value names
 //! file, section, key, value and what would be right; keys that no longer apply
 //! are named in a warning. [`check_against`] holds the result against a router.
 
 mod check;
 mod file;
+mod limits;
 mod lines;
 mod pools;
 
@@ -15,7 +17,9 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use crate::model::{Family, InterfaceName, Pool, PoolName, Site};
+use crate::model::{
+    Family, InterfaceName, Limit, Limits, PartialLimit, Permitted, Pool, PoolName, Site,
+};
 
 pub use check::{Misfit, check_against};
 pub use file::Place;
@@ -36,9 +40,11 @@ mod keys {
     pub(super) const OUTSIDE_INTERFACE: &str = "OUTSIDE_INTERFACE";
     pub(super) const ROUTED: &str = "ROUTED";
     pub(super) const GUARD_FORWARD: &str = "GUARD_FORWARD";
+    pub(super) const QUOTA: &str = "QUOTA";
+    pub(super) const PERMITTED_IP_RANGES: &str = "PERMITTED_IP_RANGES";
 
     /// Keys of the section `[IPFLOATER]`.
-    pub(super) const MAIN: [&str; 7] = [
+    pub(super) const MAIN: [&str; 9] = [
         IP_POOL,
         IP_POOL_FILE,
         PRIVATE_IP_RANGES,
@@ -46,10 +52,15 @@ mod keys {
         OUTSIDE_INTERFACE,
         ROUTED,
         GUARD_FORWARD,
+        QUOTA,
+        PERMITTED_IP_RANGES,
     ];
 
     /// Keys of a section `[POOL name]`.
     pub(super) const POOL: [&str; 4] = [IP_POOL, IP_POOL_FILE, OUTSIDE_INTERFACE, ROUTED];
+
+    /// Keys of a section `[USER name]` or `[GROUP name]`.
+    pub(super) const LIMIT: [&str; 2] = [QUOTA, PERMITTED_IP_RANGES];
 
     /// Keys of the original that no longer apply, and what to know instead.
     pub(super) const GONE: [(&str, &str); 6] = [
@@ -115,6 +126,18 @@ pub enum Warning {
         "pool {0} has no address; set IP_POOL in the section [POOL {0}], or take the section away"
     )]
     EmptyPool(PoolName),
+    /// A section describes somebody whom the user database does not know.
+    #[error(
+        "{place}: there is no {kind} {name}; the section is without effect until the next start or reload"
+    )]
+    Unknown {
+        /// Where it is.
+        place: Place,
+        /// `user` or `group`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
     /// A family has floating IPs, and nowhere to lead them.
     #[error(
         "a pool has {0} addresses, but PRIVATE_IP_RANGES names no {0} range: none of them can be associated"
@@ -158,7 +181,7 @@ pub enum ConfigError {
         why: String,
     },
     /// A section that nothing reads.
-    #[error("{}: there is no section [{section}]; there are [IPFLOATER] and [POOL name]", .path.display())]
+    #[error("{}: there is no section [{section}]; there are [IPFLOATER], [POOL name], [USER name] and [GROUP name]", .path.display())]
     UnknownSection {
         /// Where it is.
         path: PathBuf,
@@ -259,6 +282,10 @@ impl Settings {
         let mut pools = vec![pools::pool(PoolName::default_pool(), &main)?];
         let mut further: Vec<Section> = sections.into_values().collect();
         further.sort_by_key(|section| section.rank);
+        let (further, of_users): (Vec<_>, Vec<_>) = further
+            .into_iter()
+            .partition(|section| section.word_and_name().0.eq_ignore_ascii_case("POOL"));
+        let limits = limits::limits(&main, &of_users, &private, &mut warnings)?;
         for section in further {
             let pool = pools::pool(pools::name(&section)?, &section)?;
             if pool.ranges.is_empty() {
@@ -275,7 +302,7 @@ impl Settings {
         let site = Site {
             guard: main.flag(keys::GUARD_FORWARD)?.unwrap_or(true),
             block_free: main.flag(keys::BLOCK_PUBLIC_IPS)?.unwrap_or(true),
-            limits: Default::default(),
+            limits,
             pools,
             private,
         };
@@ -308,17 +335,20 @@ fn private_ranges(main: &Section) -> Result<Vec<IpNet>, ConfigError> {
             .to_vec());
     };
     let net = |item: &str| {
-        let host = |address: std::net::IpAddr| IpNet::from(address);
-        item.parse::<IpNet>()
-            .ok()
-            .or_else(|| item.parse().ok().map(host))
-            .map(|net| net.trunc())
-            .ok_or_else(|| {
-                let why = "write a prefix such as 192.168.1.0/24 or fd00::/64";
-                main.wrong(keys::PRIVATE_IP_RANGES, item, why)
-            })
+        let why = "write a prefix such as 192.168.1.0/24 or fd00::/64";
+        prefix(item).ok_or_else(|| main.wrong(keys::PRIVATE_IP_RANGES, item, why))
     };
     items.iter().map(|item| net(item)).collect()
+}
+
+/// A prefix, or an address as one that has only it.
+fn prefix(text: &str) -> Option<IpNet> {
+    let host = |address: std::net::IpAddr| IpNet::from(address);
+    let net = text
+        .parse::<IpNet>()
+        .ok()
+        .or_else(|| text.parse().ok().map(host));
+    net.map(|net| net.trunc())
 }
 
 /// What was understood, for `--check-config`.
@@ -363,11 +393,39 @@ impl fmt::Display for Settings {
             word(self.site.block_free)
         )?;
         writeln!(f, "forwarded packets guarded: {}", word(self.site.guard))?;
+        write_limits(f, &self.site.limits)?;
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
         }
         Ok(())
     }
+}
+
+fn write_limits(f: &mut fmt::Formatter<'_>, limits: &Limits) -> fmt::Result {
+    let mut line = |who: &str, quota: Option<u32>, permitted: Option<&Permitted>| {
+        let quota = quota.map(|quota| format!("at most {quota} addresses"));
+        let ranges = permitted.map(|permitted| match permitted {
+            Permitted::All => "for any private host".to_owned(),
+            Permitted::Only(nets) => {
+                let nets: Vec<_> = nets.iter().map(ToString::to_string).collect();
+                format!("for hosts in {}", nets.join(", "))
+            }
+        });
+        let both: Vec<_> = quota.into_iter().chain(ranges).collect();
+        writeln!(f, "{who}: {}", both.join(", "))
+    };
+    let Limits {
+        default: Limit { quota, permitted },
+        users,
+        groups,
+    } = limits;
+    line("each user", Some(*quota), Some(permitted))?;
+    for (kind, limits) in [("user", users), ("each member of group", groups)] {
+        for (id, PartialLimit { quota, permitted }) in limits {
+            line(&format!("{kind} {id}"), *quota, permitted.as_ref())?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -31,10 +31,7 @@ const UNUSABLE: [&str; 9] = [
 
 /// The name in `[POOL name]`.
 pub(super) fn name(section: &Section) -> Result<PoolName, ConfigError> {
-    let name = section
-        .name
-        .split_once(char::is_whitespace)
-        .map_or("", |(_, name)| name.trim());
+    let (_, name) = section.word_and_name();
     let wrong = |why: String| section.wrong("the name of the section", name, why);
     let parsed: PoolName = name
         .parse()

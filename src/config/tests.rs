@@ -454,3 +454,68 @@ fn what_does_not_fit_the_router_is_named() {
         }
     }
 }
+
+#[test]
+fn limits_are_those_of_users_groups_and_everybody_else() {
+    let limits = |text: &str| load(text).map(|settings| settings.site.limits);
+    let conf = "[IPFLOATER]\nIP_POOL=192.0.2.1\nPRIVATE_IP_RANGES=10.0.0.0/8,fd00::/64\n";
+    assert_eq!(limits(conf).unwrap(), Limits::default());
+
+    let found = limits(&format!(
+        "{conf}QUOTA=2\nPERMITTED_IP_RANGES=10.1.0.0/16, fd00::/64\n\
+         [user root]\nquota=7\n[USER 4242]\nPERMITTED_IP_RANGES=10.2.3.4\n[Group 77]\nQUOTA=0\n"
+    ))
+    .unwrap();
+    let only =
+        |nets: &[&str]| Permitted::Only(nets.iter().map(|net| net.parse().unwrap()).collect());
+    assert_eq!(
+        found.default,
+        Limit {
+            quota: 2,
+            permitted: only(&["10.1.0.0/16", "fd00::/64"])
+        }
+    );
+    assert_eq!(found.users[&0].quota, Some(7));
+    assert_eq!(found.users[&4242].permitted, Some(only(&["10.2.3.4/32"])));
+    assert_eq!(found.groups[&77].quota, Some(0));
+
+    for (text, complaint) in [
+        ("QUOTA=many\n", "QUOTA: \"many\": write how many"),
+        ("QUOTA=-1\n", "QUOTA: \"-1\": write how many"),
+        (
+            "PERMITTED_IP_RANGES=10.0.0.0/8,x\n",
+            "\"x\": write a prefix",
+        ),
+        (
+            "PERMITTED_IP_RANGES=192.168.0.0/16\n",
+            "no range of PRIVATE_IP_RANGES has it",
+        ),
+        ("[USER]\nQUOTA=1\n", "there is no section [USER]"),
+        ("[USER a b]\nQUOTA=1\n", "write the name or number"),
+        (
+            "[USER 0]\nQUOTA=1\n[USER root]\nQUOTA=2\n",
+            "another section describes the same, 0",
+        ),
+        (
+            "[GROUP 5]\nIP_POOL=192.0.2.1\n",
+            "there is no key IP_POOL; it belongs in the section [IPFLOATER]",
+        ),
+    ] {
+        let error = limits(&format!("{conf}{text}")).unwrap_err();
+        assert!(error.contains(complaint), "{text}: {error}");
+        assert!(error.contains("FILE"), "{text}: {error}");
+    }
+
+    let settings = load(&format!("{conf}[USER no-such-user]\nQUOTA=1\n")).unwrap();
+    assert!(settings.site.limits.users.is_empty());
+    let warning = settings.warnings[0].to_string();
+    assert!(
+        warning.contains("there is no user no-such-user"),
+        "{warning}"
+    );
+    assert!(
+        settings
+            .to_string()
+            .contains("each user: at most 50 addresses, for any private host")
+    );
+}

@@ -1,7 +1,7 @@
 //! The requests that have queued up, decided together: one commit, one nft
 //! batch, each with its own answer.
 
-use crate::audit::{self, Entry};
+use crate::audit::Entry;
 use crate::authority::Authorized;
 use crate::dataplane::Cut;
 use crate::model::{Change, Event, EventKind, FloatingIp, Revision, State, Timestamp};
@@ -60,22 +60,13 @@ impl Batch {
         } = plan::decide(view, right, request.request())?;
         let changed = !changes.is_empty();
         if !changed {
-            let sentence = format!(
-                "{floating} already is as asked by uid {}",
-                request.actor().uid
-            );
-            self.trail.push(Entry {
-                floating: Some(floating),
-                ..Entry::request(
-                    &self.state,
-                    view.site,
-                    request.request(),
-                    request.actor(),
-                    audit::UNCHANGED,
-                    sentence,
-                )
-                .called_by(request.caller())
-            });
+            self.trail.push(Entry::unchanged(
+                &self.state,
+                view.site,
+                request.request(),
+                request.who(),
+                floating,
+            ));
         }
         for change in changes {
             let before = self.state.allocation(change.floating()).cloned();
@@ -88,10 +79,12 @@ impl Batch {
                 actor: request.actor(),
                 kind: EventKind::Changed(change.clone()),
             };
-            self.trail.push(
-                Entry::change(&event, &change, allocation.or(before.as_ref()))
-                    .called_by(request.caller()),
-            );
+            self.trail.push(Entry::change(
+                &event,
+                &change,
+                allocation.or(before.as_ref()),
+                request.who(),
+            ));
             self.events.push(event);
         }
         Ok(Outcome {

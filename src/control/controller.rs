@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rpds::RedBlackTreeMapSync;
 
-use crate::audit;
+use crate::audit::Entry;
 use crate::authority::Authorized;
 use crate::chain;
 use crate::dataplane::{IfIndex, Observed, Ruleset};
@@ -247,26 +247,14 @@ impl Controller {
             match batch.decide(view, &request) {
                 Ok(outcome) => batch.granted.push((reply, outcome)),
                 Err(refusal) => {
-                    audit::Entry::request(
-                        &batch.state,
-                        &self.site,
-                        request.request(),
-                        request.actor(),
-                        refusal.name(),
-                        format!(
-                            "{} refused to uid {}: {refusal}",
-                            request.request().verb(),
-                            request.actor().uid
-                        ),
-                    )
-                    .called_by(request.caller())
-                    .write();
+                    let (request, who) = (request.request(), request.who());
+                    Entry::refusal(&batch.state, &self.site, request, who, &refusal).write();
                     let _ = reply.send(Err(refusal.into()));
                 }
             }
         }
         if batch.events.is_empty() {
-            batch.trail.iter().for_each(audit::Entry::write);
+            batch.trail.iter().for_each(Entry::write);
             self.answer(batch.granted);
             return;
         }
@@ -280,7 +268,7 @@ impl Controller {
         let before = std::mem::replace(&mut self.state, batch.state.clone().committed());
         let applied = self.apply(&batch.touched());
         self.show();
-        batch.trail.iter().for_each(audit::Entry::write);
+        batch.trail.iter().for_each(Entry::write);
         let (cuts, wait) = batch.cuts();
         self.publish(std::mem::take(&mut batch.events), &before);
         if !applied {

@@ -5,9 +5,12 @@ use serde_json::json;
 use crate::daemon::{Daemon, NOBODY};
 use crate::journal::Fields;
 
-/// A record of what root asked for by varlink, with these fields and no other.
+/// A record of what root asked for by varlink, from this process, with these
+/// fields and no other.
 fn record(fields: &[(&str, &str)]) -> Fields {
+    let caller = format!("pid:{}", std::process::id());
     let always = [
+        ("IPFLOATER_CALLER", &*caller),
         ("CODE_FILE", "src/audit/mod.rs"),
         ("IPFLOATER_UID", "0"),
         ("IPFLOATER_VIA", "varlink"),
@@ -191,11 +194,12 @@ fn a_denial_is_found_by_the_address_that_it_was_about_on_either_bus() {
     daemon.call("Associate", host).unwrap();
     daemon.journal.audit();
     daemon.journal.audit();
-    let denied = |via: &str| {
+    let denied = |via: &str, caller: &str| {
         of_root(
             "release",
             "denied",
             &[
+                ("IPFLOATER_CALLER", caller),
                 ("IPFLOATER_UID", "65534"),
                 ("IPFLOATER_VIA", via),
                 ("IPFLOATER_FIXED_ADDRESS", "10.0.0.5"),
@@ -210,7 +214,10 @@ fn a_denial_is_found_by_the_address_that_it_was_about_on_either_bus() {
     let mut record = daemon.journal.audit();
     let message = record.remove("MESSAGE").unwrap();
     assert!(message.starts_with("denied for 198.51.100.10: user 65534 may not release"));
-    assert_eq!(record, denied("varlink"));
+    let caller = record["IPFLOATER_CALLER"].clone();
+    let process = caller.strip_prefix("pid:").expect("a process id");
+    assert!(process.parse().is_ok_and(|process: u32| process > 1));
+    assert_eq!(record, denied("varlink", &caller));
 
     let manager = [
         "call",
@@ -226,7 +233,9 @@ fn a_denial_is_found_by_the_address_that_it_was_about_on_either_bus() {
     daemon.busctl_as(NOBODY, &release).unwrap_err();
     let mut record = daemon.journal.audit();
     assert_eq!(record.remove("MESSAGE"), Some(message));
-    assert_eq!(record, denied("dbus"));
+    let caller = record["IPFLOATER_CALLER"].clone();
+    assert!(caller.starts_with(":1."), "a unique name: {caller}");
+    assert_eq!(record, denied("dbus", &caller));
 
     let history = [&manager[..], &["History", "a{sv}", "0"][..]].concat();
     daemon.busctl_as(NOBODY, &history).unwrap_err();

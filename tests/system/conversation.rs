@@ -65,6 +65,14 @@ impl Conversation {
         self.type_line(line);
     }
 
+    /// The same of what it says from now on: what was heard is forgotten.
+    #[track_caller]
+    pub(super) fn hear_next(&mut self, text: &str) {
+        self.hear(text);
+        let end = self.heard.find(text).map_or(0, |at| at + text.len());
+        self.heard.drain(..end);
+    }
+
     /// Types a line.
     pub(super) fn type_line(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("it listens until `end`");

@@ -21,5 +21,7 @@ mod conversation;
 mod machine;
 mod package;
 
+mod authorization;
 mod harness;
 mod install;
+mod matrix;

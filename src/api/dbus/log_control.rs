@@ -8,7 +8,7 @@ use zbus::message::Header;
 use zbus::{Connection, fdo, interface};
 
 use crate::api::log;
-use crate::authority::{Authority, Denied, Subject};
+use crate::authority::{Authority, Denied, Subject, Verb};
 use crate::logging::{IDENTIFIER, Level, Logging, LoggingError};
 
 use super::manager::caller;
@@ -33,9 +33,8 @@ impl LogControl {
             |_| fdo::Error::AccessDenied("the bus does not tell who is calling".to_owned());
         let call = call.ok_or(zbus::Error::MissingField).map_err(nobody)?;
         let caller = caller(bus, call).await.map_err(nobody)?;
-        log::may_set(&self.authority, &caller)
-            .await
-            .map_err(denied)?;
+        let verdict = self.authority.may(&caller, Verb::SetLogLevel).await;
+        verdict.map_err(denied)?;
         Ok(caller.subject)
     }
 }

@@ -12,7 +12,6 @@ use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedVariant, interface};
 
 use crate::api::decode;
-use crate::api::log;
 use crate::api::permissions::permissions;
 use crate::authority::{Authority, Caller, Origin, Sight, Subject, Verb};
 use crate::control::{Handle, Snapshot};
@@ -64,13 +63,11 @@ impl Manager {
 
     /// Has a request carried out, if its caller may make it.
     async fn change(&self, caller: &Caller, request: Request) -> Result<Row> {
-        let snapshot = self.handle.snapshot();
-        let Snapshot { state, site, .. } = &*snapshot;
+        let Snapshot { state, site, .. } = &*self.handle.snapshot();
         let request = self
             .authority
-            .authorize(caller, request.clone(), state, site)
-            .await
-            .inspect_err(|denied| log::denial(&snapshot, &caller.subject, &request, denied))?;
+            .authorize(caller, request, state, site)
+            .await?;
         let outcome = self.handle.submit(request).await?;
         Ok(Changed::new(&self.handle.snapshot(), outcome).into())
     }
@@ -232,10 +229,7 @@ impl Manager {
             .map(|text| decode::floating("address", &text))
             .transpose()?;
         let limit = decode::limit("limit", limit.map(i64::from))?;
-        self.authority
-            .may(&caller, Verb::History)
-            .await
-            .inspect_err(|denied| log::denied(&caller.subject, Verb::History, denied))?;
+        self.authority.may(&caller, Verb::History).await?;
         let snapshot = self.handle.snapshot();
         let about = address.map(|address| decode::subject_of_history(&snapshot, address));
         let before = before.map(Sequence);

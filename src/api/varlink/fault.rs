@@ -26,6 +26,8 @@ pub(super) enum Fault {
     InvalidParameter(String),
     /// The caller may not.
     Denied(Denied),
+    /// Only root and the daemon's own user may, whatever the policy says.
+    PermissionDenied,
     /// The method answers more than once, and the caller did not ask for that.
     ExpectedMore,
     /// The daemon's environment holds something that is no text.
@@ -64,6 +66,7 @@ impl From<Fault> for Reply {
             Fault::MethodNotImplemented(method) => ("MethodNotImplemented", one("method", method)),
             Fault::InvalidParameter(parameter) => ("InvalidParameter", one("parameter", parameter)),
             Fault::Denied(denied) => return may_not(&denied),
+            Fault::PermissionDenied => ("PermissionDenied", Map::new()),
             Fault::ExpectedMore => ("ExpectedMore", Map::new()),
             Fault::InconsistentEnvironment => {
                 return reply(format!("{SYSTEMD}.InconsistentEnvironment"), Map::new());

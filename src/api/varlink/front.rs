@@ -11,7 +11,6 @@ use super::service::{self, SERVICE};
 use super::stream::{Monitor, Pages, Stream};
 use super::systemd_service::{self, SYSTEMD};
 use crate::api::decode::{self, Page};
-use crate::api::log;
 use crate::api::permissions::permissions;
 use crate::authority::{Authority, Caller, Subject, Verb};
 use crate::control::{Handle, Snapshot};
@@ -23,7 +22,7 @@ use crate::wire::{
 
 /// The parameter by which a call says that it waits while somebody
 /// authenticates. Its name is systemd's, which callers know.
-const INTERACTIVE: &str = "allowInteractiveAuthentication";
+pub(super) const INTERACTIVE: &str = "allowInteractiveAuthentication";
 
 /// What answers calls.
 #[derive(Debug)]
@@ -78,6 +77,11 @@ impl Front {
                 service::description(parameters).map(Answer::Once)
             }
             (INTERFACE, "GetVersion") => version(parameters),
+            (SYSTEMD, _) => {
+                systemd_service::answer(&self.authority, subject, mode, method, parameters)
+                    .await
+                    .map(Answer::Once)
+            }
             (INTERFACE, name) => {
                 let caller = Caller {
                     subject,
@@ -87,16 +91,6 @@ impl Front {
                 match self.judged(caller, name, mode, parameters).await {
                     None => Err(Fault::MethodNotFound(method)),
                     Some(answer) => answer,
-                }
-            }
-            (SYSTEMD, name) => {
-                let caller = Caller {
-                    subject,
-                    interactive: parameters.flag(INTERACTIVE)? && mode != Mode::Oneway,
-                };
-                match systemd_service::answer(&self.authority, &caller, name, parameters).await {
-                    None => Err(Fault::MethodNotFound(method)),
-                    Some(answer) => answer.map(Answer::Once),
                 }
             }
             (SERVICE, _) => Err(Fault::MethodNotFound(method)),
@@ -141,14 +135,11 @@ impl Front {
         caller: &Caller,
         request: Result<Request, Fault>,
     ) -> Result<Answer, Fault> {
-        let request = request?;
-        let snapshot = self.handle.snapshot();
-        let Snapshot { state, site, .. } = &*snapshot;
+        let Snapshot { state, site, .. } = &*self.handle.snapshot();
         let request = self
             .authority
-            .authorize(caller, request.clone(), state, site)
-            .await
-            .inspect_err(|denied| log::denial(&snapshot, &caller.subject, &request, denied))?;
+            .authorize(caller, request?, state, site)
+            .await?;
         let outcome = self.handle.submit(request).await?;
         once(&Changed::new(&self.handle.snapshot(), outcome))
     }
@@ -227,10 +218,7 @@ impl Front {
         parameters.end()?;
         let floating = floating("address", address)?;
         let limit = decode::limit("limit", limit)?;
-        self.authority
-            .may(caller, Verb::History)
-            .await
-            .inspect_err(|denied| log::denied(&caller.subject, Verb::History, denied))?;
+        self.authority.may(caller, Verb::History).await?;
 
         let snapshot = self.handle.snapshot();
         let floating = floating.map(|address| decode::subject_of_history(&snapshot, address));

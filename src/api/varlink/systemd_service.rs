@@ -4,9 +4,11 @@
 use serde_json::{Value, json};
 
 use super::fault::Fault;
+use super::front::INTERACTIVE;
+use super::message::Mode;
 use super::parameters::Parameters;
 use crate::api::log;
-use crate::authority::{Authority, Caller};
+use crate::authority::{Authority, Caller, Subject, Verb};
 use crate::logging::{self, Level};
 
 /// The interface.
@@ -16,46 +18,60 @@ pub(super) const SYSTEMD: &str = "io.systemd.service";
 pub(super) const SYSTEMD_DESCRIPTION: &str =
     include_str!("../../../interfaces/io.systemd.service.varlink");
 
-/// Answers a call, when there is such a method.
+/// Answers a call of the method with this full name.
 pub(super) async fn answer(
     authority: &Authority,
-    caller: &Caller,
-    method: &str,
+    subject: Subject,
+    mode: Mode,
+    method: String,
     parameters: Parameters,
-) -> Option<Result<Value, Fault>> {
-    Some(match method {
-        "Ping" => parameters.end().map(|()| json!({})),
-        "SetLogLevel" => set_log_level(authority, caller, parameters).await,
-        "GetEnvironment" => environment(authority, caller, parameters).await,
-        _ => return None,
-    })
+) -> Result<Value, Fault> {
+    match method.strip_prefix("io.systemd.service.") {
+        Some("Ping") => ping(parameters),
+        Some("SetLogLevel") => set_log_level(authority, subject, mode, method, parameters).await,
+        Some("GetEnvironment") => environment(authority, &subject, parameters),
+        Some(_) | None => Err(Fault::MethodNotFound(method)),
+    }
+}
+
+fn ping(parameters: Parameters) -> Result<Value, Fault> {
+    parameters.end()?;
+    Ok(json!({}))
 }
 
 async fn set_log_level(
     authority: &Authority,
-    caller: &Caller,
+    subject: Subject,
+    mode: Mode,
+    method: String,
     mut parameters: Parameters,
 ) -> Result<Value, Fault> {
     let wrong = || Fault::InvalidParameter("level".to_owned());
     let number = parameters.optional_int("level")?.ok_or_else(wrong)?;
+    let interactive = parameters.flag(INTERACTIVE)? && mode != Mode::Oneway;
     parameters.end()?;
     let level = Level::from_number(number).ok_or_else(wrong)?;
-    log::may_set(authority, caller).await?;
-    let logging = logging::logging()
-        .ok_or_else(|| Fault::MethodNotImplemented(format!("{SYSTEMD}.SetLogLevel")))?;
+    let caller = Caller {
+        subject,
+        interactive,
+    };
+    authority.may(&caller, Verb::SetLogLevel).await?;
+    let logging = logging::logging().ok_or(Fault::MethodNotImplemented(method))?;
     log::set_level(logging, &caller.subject, level);
     Ok(json!({}))
 }
 
 /// The variables as they are now: the process may have other ones than it was
 /// started with.
-async fn environment(
+fn environment(
     authority: &Authority,
-    caller: &Caller,
+    subject: &Subject,
     parameters: Parameters,
 ) -> Result<Value, Fault> {
     parameters.end()?;
-    log::may_set(authority, caller).await?;
+    if !log::may_read_environment(authority, subject) {
+        return Err(Fault::PermissionDenied);
+    }
     let variables: Option<Vec<String>> = std::env::vars_os()
         .map(|(name, value)| {
             let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
