@@ -1,11 +1,8 @@
 //! What the other tests take for granted of a box.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use super::machine::{As, Machine, Suite};
+use super::machine::{self, As, Machine, Suite};
 
 fn users_and_terminals(suite: Suite) {
     let machine = Machine::boot(suite);
@@ -37,37 +34,25 @@ fn trixie_has_sessions_and_asks_for_passwords() {
     users_and_terminals(Suite::Trixie);
 }
 
-/// Not a test: what [`a_killed_test_leaves_no_box`] kills.
-#[test]
-#[ignore = "boots a box and waits to be killed; another test runs it"]
-fn boots_a_box_and_waits() {
-    let machine = Machine::boot(Suite::Trixie);
-    println!("\nbooted {}", machine.place());
-    std::thread::sleep(Duration::from_secs(600));
-}
-
+/// A box is held by a pipe, of which the kernel closes the end of a process that
+/// dies.
 #[test]
 fn a_killed_test_leaves_no_box() {
-    let mut test = Command::new(std::env::current_exe().expect("we are running"))
-        .args("--exact --ignored --nocapture harness::boots_a_box_and_waits".split(' '))
-        .stdout(Stdio::piped())
+    let (held, holder) = std::io::pipe().expect("a pipe can be made");
+    let mut test = Command::new("sleep")
+        .arg("600")
+        .stdout(holder)
         .spawn()
-        .expect("it is this very program");
-    let output = BufReader::new(test.stdout.take().expect("it is piped"));
-    let cgroup = output
-        .lines()
-        .find_map(|line| line.ok()?.strip_prefix("booted ").map(PathBuf::from))
-        .expect("it boots");
-    let files = std::env::temp_dir().join(cgroup.file_name().expect("it has a name"));
-    assert!(cgroup.exists() && files.exists());
+        .expect("sleep is installed");
+    let mut supervisor = machine::boot(Suite::Trixie, held);
+    let [cgroup, console] = supervisor.paths();
+    machine::eventually("it boots", || {
+        cgroup.join("payload/init.scope").exists() && console.exists()
+    });
 
     test.kill().expect("it is ours");
     test.wait().expect("it was started");
 
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let is_there = |path: &Path| path.exists();
-    while is_there(&cgroup) || is_there(&files) {
-        assert!(Instant::now() < deadline, "{}", cgroup.display());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    machine::eventually("nothing is left", || !cgroup.exists() && !console.exists());
+    assert!(supervisor.0.wait().is_ok_and(|status| status.success()));
 }

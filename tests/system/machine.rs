@@ -64,24 +64,13 @@ pub(super) struct Machine {
 impl Machine {
     /// Boots one that has nothing of ours.
     pub(super) fn boot(suite: Suite) -> Self {
-        let rootfs = suite.rootfs();
-        let mut supervisor = script("boot.sh")
-            .arg(rootfs)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("bash is installed");
-        let output = supervisor.stdout.take().expect("it is piped");
-        let mut lines = BufReader::new(output).lines();
-        let mut path = || {
-            let line = lines.next().expect("the box begins").expect("it is text");
-            PathBuf::from(line)
-        };
+        let mut supervisor = boot(suite, Stdio::piped());
+        let [cgroup, console] = supervisor.paths();
         let machine = Machine {
             suite,
-            cgroup: path(),
-            console: path(),
-            supervisor,
+            cgroup,
+            console,
+            supervisor: supervisor.0,
         };
         machine.wait_until_up();
         machine
@@ -90,11 +79,6 @@ impl Machine {
     /// Which Debian it is.
     pub(super) fn suite(&self) -> Suite {
         self.suite
-    }
-
-    /// Its cgroup, which is there as long as it is.
-    pub(super) fn place(&self) -> std::path::Display<'_> {
-        self.cgroup.display()
     }
 
     /// Has root run a shell script, and returns what it said. It must succeed.
@@ -182,11 +166,7 @@ impl Machine {
     pub(super) fn reboot(&self) {
         let before = self.leader().expect("it is up");
         self.attempt("systemctl reboot");
-        let deadline = Instant::now() + PATIENCE;
-        while self.leader() == Some(before) {
-            assert!(Instant::now() < deadline, "{}", self.console());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        eventually("it goes down", || self.leader() != Some(before));
         self.wait_until_up();
     }
 
@@ -283,6 +263,42 @@ impl Drop for Machine {
         if !std::thread::panicking() {
             assert!(ended.is_ok_and(|status| status.success()), "a box remains");
         }
+    }
+}
+
+/// What holds a box.
+#[derive(Debug)]
+pub(super) struct Supervisor(pub(super) Child);
+
+impl Supervisor {
+    /// The cgroup directory of the box, and the file of what its console said.
+    pub(super) fn paths(&mut self) -> [PathBuf; 2] {
+        let output = self.0.stdout.take().expect("it is piped, and read once");
+        let mut lines = BufReader::new(output).lines();
+        [(); 2].map(|()| {
+            let line = lines.next().expect("bash says why not");
+            line.expect("it is text").into()
+        })
+    }
+}
+
+/// Begins to boot a box, which lasts as long as the other end of its input.
+pub(super) fn boot(suite: Suite, input: impl Into<Stdio>) -> Supervisor {
+    let supervisor = script("boot.sh")
+        .arg(suite.rootfs())
+        .stdin(input)
+        .stdout(Stdio::piped())
+        .spawn();
+    Supervisor(supervisor.expect("bash is installed"))
+}
+
+/// Waits until something holds.
+#[track_caller]
+pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
