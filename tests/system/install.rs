@@ -7,7 +7,7 @@ const MANAGER: &str = "org.ipfloater /org/ipfloater org.ipfloater.Manager";
 
 /// What is ours in the kernel, and what would be seen of it.
 const IN_THE_KERNEL: &str = "nft list tables | grep ipfloater; \
-     ip -4 route show table local proto 245; ip -6 address show proto 245; \
+     ip -4 route show table local proto 245; ip -6 -o address show | grep -F 2001:db8::2; \
      conntrack --dump 2>/dev/null | grep -E '203\\.0\\.113\\.2|2001:db8::2'; true";
 
 /// All files, and what is in those that are read at start. Left out is what
@@ -76,11 +76,7 @@ fn runs(suite: Suite) {
         "{reply}"
     );
     router.run("ip netns exec client ping -c 1 -W 2 203.0.113.20");
-    assert_eq!(
-        router.run("ps -o user= -C ipfloaterd"),
-        "ipfloat+\n",
-        "ps(1) cuts names to 8"
-    );
+    assert_eq!(router.run("ps -o user:20= -C ipfloaterd"), "ipfloater\n");
 
     router.reboot();
     surround(&router);
