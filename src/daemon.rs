@@ -4,11 +4,14 @@
 //! capabilities, locks. Then the store is loaded, the kernel made to agree, and
 //! only then does anybody get an answer. Stopping leaves the traffic alone.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use crate::api;
+use crate::api::{self, Service};
+use crate::audit::Who;
 use crate::authority::{Authority, Polkit};
 use crate::config::{Misfit, Settings, check_against};
 use crate::control::{Controller, Handle, Message, Parts, StartError};
@@ -16,7 +19,9 @@ use crate::kernel::{
     self, Announcer, ConntrackFlows, FakeKernel, Flows, Hidden, Kernel, KernelError, KernelWatch,
     LinuxKernel, Neighbours, PacketNeighbours, Watch,
 };
+use crate::model::{Actor, Via};
 use crate::privilege::{self, PrivilegeError};
+use crate::reload::Reloader;
 use crate::store::{SqliteStore, StoreError};
 
 /// How the daemon is to run.
@@ -127,21 +132,28 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         .map_err(DaemonError::Thread)?;
     watch_kernel((ground.watch)()?, handle.clone()).map_err(DaemonError::Thread)?;
 
-    serve(&socket, &handle, options.dbus)?;
+    let service = Service {
+        handle: handle.clone(),
+        authority: Authority::new(Polkit::on(None)),
+        reloader: Reloader::new(handle.clone(), options.config.clone(), options.simulate),
+    };
+    serve(&socket, &service, options.dbus)?;
 
     handle.tell(Message::Stop);
     controller.join().map_err(|_| DaemonError::Died)
 }
 
 /// Serves both buses until a signal asks to stop or the controller dies.
-fn serve(socket: &api::varlink::Socket, handle: &Handle, dbus: bool) -> Result<(), DaemonError> {
+fn serve(socket: &api::varlink::Socket, service: &Service, dbus: bool) -> Result<(), DaemonError> {
+    let Service {
+        handle, reloader, ..
+    } = service;
     // The fronts wait for others nearly all the time; two threads are plenty.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(DaemonError::Thread)?;
-    let authority = Authority::new(Polkit::on(None));
     runtime.block_on(async {
         let listener = socket.listener().map_err(DaemonError::Thread)?;
         let (stop, stopped) = oneshot::channel::<()>();
@@ -149,20 +161,17 @@ fn serve(socket: &api::varlink::Socket, handle: &Handle, dbus: bool) -> Result<(
             // The sender is used or dropped; either way it is over.
             let _ = stopped.await;
         };
-        let varlink = tokio::spawn(api::varlink::serve(
-            listener,
-            handle.clone(),
-            authority.clone(),
-            stopped,
-        ));
-        let bus = dbus.then(|| tokio::spawn(on_the_bus(handle.clone(), authority)));
+        let varlink = tokio::spawn(api::varlink::serve(listener, service.clone(), stopped));
+        let bus = dbus.then(|| tokio::spawn(on_the_bus(service.clone())));
         let signals = asked_to_stop().map_err(DaemonError::Thread)?;
+        let hangups = signal(SignalKind::hangup()).map_err(DaemonError::Thread)?;
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         tracing::info!("ready");
         let outcome = tokio::select! {
             () = signals => Ok(()),
             () = handle.closed() => Err(DaemonError::Died),
+            never = reload_when_asked(hangups, reloader) => match never {},
         };
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         tracing::info!("stopping; traffic goes on");
@@ -176,9 +185,9 @@ fn serve(socket: &api::varlink::Socket, handle: &Handle, dbus: bool) -> Result<(
 }
 
 /// Serves the system bus, and has the status say when it cannot be reached.
-async fn on_the_bus(handle: Handle, authority: Authority) {
+async fn on_the_bus(service: Service) {
     let (problem, mut problems) = watch::channel(None);
-    let reporter = handle.clone();
+    let reporter = service.handle.clone();
     let report = async move {
         while problems.changed().await.is_ok() {
             let text = problems.borrow_and_update().clone();
@@ -190,14 +199,29 @@ async fn on_the_bus(handle: Handle, authority: Authority) {
         }
     };
     tokio::select! {
-        never = api::dbus::serve(api::dbus::Bus::System, handle, authority, problem) => match never {},
+        never = api::dbus::serve(api::dbus::Bus::System, service, problem) => match never {},
         () = report => (),
     }
 }
 
+/// Reads the configuration again at each SIGHUP.
+async fn reload_when_asked(mut hangups: Signal, reloader: &Reloader) -> Infallible {
+    let own = Who {
+        actor: Actor {
+            uid: nix::unistd::getuid().as_raw(),
+            via: Via::Daemon,
+        },
+        caller: "SIGHUP".into(),
+    };
+    while hangups.recv().await.is_some() {
+        // What came of it is in the log.
+        let _ = reloader.reload(&own).await;
+    }
+    std::future::pending().await
+}
+
 /// Waits for SIGTERM or SIGINT.
 fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {

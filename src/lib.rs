@@ -29,6 +29,7 @@ pub mod memory;
 pub mod model;
 pub mod plan;
 pub mod privilege;
+pub mod reload;
 pub mod request;
 pub mod store;
 pub mod text;

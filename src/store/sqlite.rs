@@ -300,7 +300,7 @@ fn log(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
             floating: _,
             reason,
         } => text = Some(reason.to_string()),
-        EventKind::Repaired { what } => text = Some(what.clone()),
+        EventKind::Reloaded { what } | EventKind::Repaired { what } => text = Some(what.clone()),
     }
     transaction
         .prepare_cached(

@@ -58,20 +58,12 @@ impl Lab {
     pub(super) fn try_start(&self, start: Start) -> Result<Daemon, String> {
         let directory =
             TempDir::with_prefix("ipfloater-").expect("there is a directory for temporary files");
-        let configuration = format!(
-            "[IPFLOATER]\n\
-             IP_POOL = 198.51.100.10-198.51.100.29, 2001:db8::10-2001:db8::29\n\
-             PRIVATE_IP_RANGES = 10.0.1.0/24, 10.0.2.0/24, fd00:1::/64, fd00:2::/64\n\
-             {}\n",
-            start.configuration
-        );
-        let file = directory.path().join("ipfloaterd.conf");
-        std::fs::write(file, configuration).expect("a file can be written");
         let mut daemon = Daemon {
             child: None,
             directory,
             start,
         };
+        daemon.configure(daemon.start.configuration);
         daemon.try_start(&self.router)?;
         Ok(daemon)
     }
@@ -83,6 +75,27 @@ impl Daemon {
     pub(super) fn start(&mut self, router: &Host) {
         let started = self.try_start(router);
         started.unwrap_or_else(|error| panic!("ipfloaterd does not start: {error}"));
+    }
+
+    /// Writes its configuration, with further lines, which a daemon that runs
+    /// does not look at until it is told to.
+    pub(super) fn configure(&mut self, further: &'static str) {
+        self.start.configuration = further;
+        let configuration = format!(
+            "[IPFLOATER]\n\
+             IP_POOL = 198.51.100.10-198.51.100.29, 2001:db8::10-2001:db8::29\n\
+             PRIVATE_IP_RANGES = 10.0.1.0/24, 10.0.2.0/24, fd00:1::/64, fd00:2::/64\n\
+             {further}\n"
+        );
+        let file = self.directory().join("ipfloaterd.conf");
+        std::fs::write(file, configuration).expect("a file can be written");
+    }
+
+    /// Sends it SIGHUP.
+    pub(super) fn hang_up(&self) {
+        let child = self.child.as_ref().expect("it is running");
+        let pid = i32::try_from(child.id()).expect("a pid is positive");
+        kill(Pid::from_raw(pid), Signal::SIGHUP).expect("our child can be signalled");
     }
 
     fn try_start(&mut self, router: &Host) -> Result<(), String> {

@@ -62,5 +62,6 @@ mod neighbours;
 mod processes;
 mod reach;
 mod refusals;
+mod reload;
 mod repair;
 mod restart;

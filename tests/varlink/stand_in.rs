@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use ipfloater::api::Service;
 use ipfloater::api::varlink::{bind, serve};
 use ipfloater::authority::{Authority, Authorized};
 use ipfloater::control::{
@@ -17,6 +18,7 @@ use ipfloater::model::{
     Actor, AddressRange, Change, Event, EventKind, FixedIp, FloatingIp, Pool, PoolName, Revision,
     Sequence, Site, State, Timestamp, Via,
 };
+use ipfloater::reload::Reloader;
 use ipfloater::request::{Outcome, Refusal, Request};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -64,7 +66,12 @@ impl Daemon {
                     let _ = stopped.await;
                 };
                 let authority = Authority::new(Defaults::default());
-                serve(socket.listener().unwrap(), handle, authority, stopped).await;
+                let service = Service {
+                    reloader: Reloader::new(handle.clone(), None, true),
+                    handle,
+                    authority,
+                };
+                serve(socket.listener().unwrap(), service, stopped).await;
             });
         });
         Self {
@@ -224,7 +231,9 @@ fn control(inbox: Inbox) {
                 let events = log.iter().rev().filter(wanted).take(limit).cloned();
                 let _ = reply.send(Ok(events.collect()));
             }
-            Message::Noticed(_)
+            // Dropped without an answer: there is no configuration.
+            Message::Reload { .. }
+            | Message::Noticed(_)
             | Message::Watching
             | Message::Cut { .. }
             | Message::Problem { .. } => {}
