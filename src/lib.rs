@@ -23,6 +23,7 @@ pub mod control;
 pub mod daemon;
 pub mod dataplane;
 pub mod kernel;
+pub mod lock;
 pub mod logging;
 pub mod memory;
 pub mod model;
@@ -30,6 +31,8 @@ pub mod plan;
 pub mod privilege;
 pub mod request;
 pub mod store;
+pub mod supervisor;
+pub mod teardown;
 pub mod wire;
 
 /// An error with everything that caused it, in one line.

@@ -14,5 +14,5 @@ mod reconcile;
 mod snapshot;
 
 pub use controller::{Controller, Parts, StartError};
-pub use handle::{Handle, Inbox, Message, Published, Rejection, Reply};
+pub use handle::{Handle, Inbox, Message, Published, QUEUE, Rejection, Reply};
 pub use snapshot::{AddressState, Health, Snapshot};

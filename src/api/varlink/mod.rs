@@ -31,7 +31,7 @@ mod service;
 mod socket;
 mod stream;
 
-pub use socket::{BindError, Socket, bind};
+pub use socket::{BindError, Claim, Socket, claim, lock_of, owns};
 
 use admission::{Admission, Place};
 use connection::Connection;
