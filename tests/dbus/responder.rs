@@ -96,7 +96,10 @@ impl Responder {
                     let _ = reply.send(Ok(self.history(floating, before, limit)));
                 }
                 Message::Noticed(_) => self.repair(),
-                Message::Watching | Message::Cut { .. } | Message::Problem { .. } => {}
+                Message::Watching
+                | Message::Cut { .. }
+                | Message::Problem { .. }
+                | Message::Ping { .. } => {}
                 Message::Stop => return,
             }
         }
