@@ -1,14 +1,19 @@
 //! Start and stop, in order.
 //!
 //! Everything that can refuse comes first and touches nothing: configuration,
-//! capabilities, locks. Then the store is loaded, the kernel made to agree, and
-//! only then does anybody get an answer. Stopping leaves the traffic alone.
+//! user, capabilities, locks. Then privileges are given up: what is opened or
+//! made after that is the unprivileged user's. The store is loaded, the kernel
+//! made to agree, and only then does anybody get an answer. Stopping leaves the
+//! traffic alone.
 
 use std::convert::Infallible;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 use crate::api::{self, Service};
 use crate::audit::Who;
@@ -20,9 +25,11 @@ use crate::kernel::{
     LinuxKernel, Neighbours, PacketNeighbours, Watch,
 };
 use crate::model::{Actor, Via};
-use crate::privilege::{self, PrivilegeError};
+use crate::privilege::files::{self, FilesError};
+use crate::privilege::{self, PrivilegeError, User};
 use crate::reload::Reloader;
-use crate::store::{SqliteStore, StoreError};
+use crate::store::{SqliteStore, StateDirectory, StoreError};
+use crate::supervisor;
 
 /// How the daemon is to run.
 #[derive(Clone, Debug)]
@@ -33,6 +40,9 @@ pub struct Options {
     pub state_directory: PathBuf,
     /// Where the varlink socket is.
     pub runtime_directory: PathBuf,
+    /// Whom to run as; `None` for the user of the package when root starts it,
+    /// else for who starts it.
+    pub user: Option<String>,
     /// Whether to serve on the system bus.
     pub dbus: bool,
     /// Whether to run on a kernel in memory.
@@ -51,14 +61,9 @@ pub enum DaemonError {
     /// The privileges are not as they should be.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
-    /// A directory cannot be made.
-    #[error("cannot make the directory {}", .path.display())]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// A directory cannot be made, or not be the user's.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// The varlink socket cannot be had.
     #[error(transparent)]
     Bind(#[from] api::varlink::BindError),
@@ -93,27 +98,37 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    if !options.simulate {
-        privilege::require()?;
-    }
-    make_directory(&options.state_directory, 0o700)?;
-    make_directory(&options.runtime_directory, 0o755)?;
-    let socket = api::varlink::bind(&options.runtime_directory)?;
-    let store = SqliteStore::open(&options.state_directory)?;
-    let mut ground = if options.simulate {
-        simulated()
-    } else {
-        real(&settings)?
+    supervisor::raise_descriptors();
+    let user = match options.user.as_deref() {
+        // A kernel in memory can be anybody's.
+        None if options.simulate => User::oneself(),
+        named => User::wanted(named).map_err(PrivilegeError::from)?,
     };
-
+    let (needed, kept) = match options.simulate {
+        true => (&[][..], &[][..]),
+        false => (&privilege::NEEDED[..], &privilege::KEPT[..]),
+    };
+    privilege::require(needed)?;
+    let (state_directory, claim) = settle_in(options, &user)?;
+    let neighbours: Option<PacketNeighbours> = match options.simulate {
+        true => None,
+        false => Some(PacketNeighbours::open()?),
+    };
+    let left = privilege::give_up(&user, kept)?;
+    files::reach(&options.state_directory, &user)?;
+    let socket = claim.listen()?;
+    let store = SqliteStore::open_in(state_directory)?;
+    let mut ground = match neighbours {
+        None => simulated(),
+        Some(neighbours) => real(&settings, neighbours)?,
+    };
     if !options.simulate {
         let misfits = check_against(&settings.site, &ground.kernel.observe_links()?);
         if !misfits.is_empty() {
             return Err(DaemonError::Misfit(misfits));
         }
-        let kept = privilege::drop_all_but_net_admin()?;
-        tracing::info!("running with {kept}");
     }
+    tracing::info!("running as {left}");
 
     // From here on there are threads.
     crate::logging::keep_flushing().map_err(DaemonError::Thread)?;
@@ -143,6 +158,32 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     controller.join().map_err(|_| DaemonError::Died)
 }
 
+/// Makes the directories, locks them, and hands them over to the user. The
+/// locks are taken first: what another daemon uses is not touched.
+fn settle_in(
+    options: &Options,
+    user: &User,
+) -> Result<(StateDirectory, api::varlink::Claim), DaemonError> {
+    // Both may be one directory.
+    let is_ours = |name: &OsStr| StateDirectory::owns(name) || api::varlink::owns(name);
+    let (state, runtime) = (&options.state_directory, &options.runtime_directory);
+    // Only root can hand over. Others find out whether they can write there.
+    let from_root = User::oneself().is_root();
+    for (path, mode) in [(state, 0o700), (runtime, 0o755)] {
+        files::make(path, mode)?;
+        if from_root {
+            files::check(path, user, is_ours)?;
+        }
+    }
+    let claim = api::varlink::claim(runtime)?;
+    let directory = StateDirectory::lock(state)?;
+    if from_root {
+        files::hand_over(state, user, is_ours)?;
+        files::hand_over(runtime, user, is_ours)?;
+    }
+    Ok((directory, claim))
+}
+
 /// Serves both buses until a signal asks to stop or the controller dies.
 fn serve(socket: &api::varlink::Socket, service: &Service, dbus: bool) -> Result<(), DaemonError> {
     let Service {
@@ -162,18 +203,21 @@ fn serve(socket: &api::varlink::Socket, service: &Service, dbus: bool) -> Result
             let _ = stopped.await;
         };
         let varlink = tokio::spawn(api::varlink::serve(listener, service.clone(), stopped));
-        let bus = dbus.then(|| tokio::spawn(on_the_bus(service.clone())));
+        let (arrived, arrival) = oneshot::channel();
+        let bus = dbus.then(|| tokio::spawn(on_the_bus(service.clone(), arrived)));
         let signals = asked_to_stop().map_err(DaemonError::Thread)?;
         let hangups = signal(SignalKind::hangup()).map_err(DaemonError::Thread)?;
-        // Without a service manager there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        if dbus {
+            wait_for_the_bus(arrival).await;
+        }
+        supervisor::ready(handle);
         tracing::info!("ready");
         let outcome = tokio::select! {
             () = signals => Ok(()),
             () = handle.closed() => Err(DaemonError::Died),
             never = reload_when_asked(hangups, reloader) => match never {},
         };
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        supervisor::stopping();
         tracing::info!("stopping; traffic goes on");
         let _ = stop.send(());
         if let Some(bus) = bus {
@@ -184,12 +228,30 @@ fn serve(socket: &api::varlink::Socket, service: &Service, dbus: bool) -> Result
     })
 }
 
+/// How long a bus that does not answer may delay the start. One that is alive
+/// answers within milliseconds; systemd waits 90 s for us (DefaultTimeoutStartSec).
+const BUS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Waits until we have our name on the bus, or know that we do not get it now:
+/// who waited for the start can call at once.
+async fn wait_for_the_bus(arrival: oneshot::Receiver<()>) {
+    if timeout(BUS_PATIENCE, arrival).await.is_err() {
+        let waited = BUS_PATIENCE.as_secs();
+        tracing::warn!("the system bus has not answered for {waited} s; starting without it");
+    }
+}
+
 /// Serves the system bus, and has the status say when it cannot be reached.
-async fn on_the_bus(service: Service) {
+/// `arrived` is used when it is known for the first time whether it can.
+async fn on_the_bus(service: Service, arrived: oneshot::Sender<()>) {
     let (problem, mut problems) = watch::channel(None);
     let reporter = service.handle.clone();
     let report = async move {
+        let mut arrived = Some(arrived);
         while problems.changed().await.is_ok() {
+            if let Some(arrived) = arrived.take() {
+                let _ = arrived.send(());
+            }
             let text = problems.borrow_and_update().clone();
             let handle = reporter.clone();
             let tell = move || handle.tell(Message::Problem { part: "dbus", text });
@@ -272,7 +334,7 @@ fn lines(misfits: &[Misfit]) -> String {
         .join("; ")
 }
 
-fn real(settings: &Settings) -> Result<Ground, DaemonError> {
+fn real(settings: &Settings, neighbours: PacketNeighbours) -> Result<Ground, DaemonError> {
     let hidden = Hidden::from_environment();
     let kernel = LinuxKernel::open(hidden)?;
     let ports = kernel.ports();
@@ -288,7 +350,7 @@ fn real(settings: &Settings) -> Result<Ground, DaemonError> {
             pools,
             !kernel.features().conntrack_filter,
         )?),
-        neighbours: Box::new(PacketNeighbours::open()?),
+        neighbours: Box::new(neighbours),
         watch: Box::new(move || Ok(Box::new(KernelWatch::open(ports)?))),
         kernel: Box::new(kernel),
     })
@@ -305,16 +367,4 @@ fn simulated() -> Ground {
         },
         kernel: Box::new(kernel),
     }
-}
-
-fn make_directory(path: &Path, mode: u32) -> Result<(), DaemonError> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path);
-    made.map_err(|source| DaemonError::Directory {
-        path: path.to_owned(),
-        source,
-    })
 }

@@ -24,6 +24,7 @@ pub mod control;
 pub mod daemon;
 pub mod dataplane;
 pub mod kernel;
+pub mod lock;
 pub mod logging;
 pub mod memory;
 pub mod model;
@@ -32,6 +33,8 @@ pub mod privilege;
 pub mod reload;
 pub mod request;
 pub mod store;
+pub mod supervisor;
+pub mod teardown;
 pub mod text;
 pub mod wire;
 

@@ -7,7 +7,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use sd_notify::NotifyState;
 use tokio::sync::Mutex;
 
 use crate::audit::{self, Who};
@@ -15,6 +14,7 @@ use crate::chain;
 use crate::config::{Settings, check_against};
 use crate::control::{Handle, Rejection, Reloaded};
 use crate::kernel;
+use crate::supervisor;
 
 /// Reads the configuration again.
 #[derive(Clone, Debug)]
@@ -56,11 +56,9 @@ impl Reloader {
     /// what came of it.
     pub async fn reload(&self, who: &Who) -> Result<Reread, Rejection> {
         let _turn = self.turn.lock().await;
-        let now = NotifyState::monotonic_usec_now();
-        // systemd waits for the end of a reload that it is told of (sd_notify(3)).
-        let _ = now.and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now]));
+        supervisor::reloading();
         let reread = self.reread(who).await;
-        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        supervisor::reloaded();
         let uid = who.actor.uid;
         let (outcome, sentence) = match &reread {
             Ok(Reread { reloaded, .. }) if reloaded.news.is_empty() => (

@@ -223,6 +223,9 @@ impl Controller {
                 }
             }
             Message::Problem { part, text } => self.report(part, text),
+            Message::Ping { reply } => {
+                let _ = reply.send(());
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use crate::request::{Outcome, Refusal, Request};
 use super::{AddressState, Snapshot};
 
 /// How many requests may wait for the controller; one more is told `Busy`.
-const QUEUE: usize = 4_096;
+pub const QUEUE: usize = 4_096;
 
 /// How many events a subscriber may be behind before it is told that it lost
 /// some.
@@ -69,6 +69,11 @@ pub enum Message {
         part: &'static str,
         /// What is wrong, and the remedy.
         text: Option<String>,
+    },
+    /// Is the controller at work? The answer is the reply.
+    Ping {
+        /// Where the answer goes.
+        reply: oneshot::Sender<()>,
     },
     /// Stop, leaving traffic alone.
     Stop,
@@ -209,6 +214,13 @@ impl Handle {
             reply,
         })?;
         answer.await.map_err(|_| Rejection::Stopping)?
+    }
+
+    /// Waits until the controller has come to this question.
+    pub async fn ping(&self) -> Result<(), Rejection> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Ping { reply })?;
+        answer.await.map_err(|_| Rejection::Stopping)
     }
 
     /// What is true now.

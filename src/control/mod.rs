@@ -15,5 +15,5 @@ mod reload;
 mod snapshot;
 
 pub use controller::{Controller, Parts, StartError};
-pub use handle::{Handle, Inbox, Message, Published, Rejection, Reloaded, Reply};
+pub use handle::{Handle, Inbox, Message, Published, QUEUE, Rejection, Reloaded, Reply};
 pub use snapshot::{AddressState, Health, Snapshot};

@@ -101,7 +101,10 @@ impl Responder {
                     let _ = reply.send(Reloaded { news, sequence });
                 }
                 Message::Noticed(_) => self.repair(),
-                Message::Watching | Message::Cut { .. } | Message::Problem { .. } => {}
+                Message::Watching
+                | Message::Cut { .. }
+                | Message::Problem { .. }
+                | Message::Ping { .. } => {}
                 Message::Stop => return,
             }
         }

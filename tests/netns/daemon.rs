@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::lab::{Host, Lab};
 use super::namespace::eventually;
+use super::nobody::{NOBODY, give_to_nobody, open_to_nobody};
 
 /// What a daemon is started with, besides its directories.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub(super) struct Start {
     pub(super) hidden: Option<&'static str>,
     /// A program that runs it, with arguments; `{}` is the daemon's directory.
     pub(super) under: &'static str,
+    /// Its `--user`.
+    pub(super) user: &'static str,
 }
 
 impl Start {
@@ -30,6 +33,16 @@ impl Start {
         configuration: "",
         hidden: None,
         under: "",
+        user: NOBODY,
+    };
+
+    /// As systemd does with `User=`, `AmbientCapabilities=`,
+    /// `CapabilityBoundingSet=` and `NoNewPrivileges=`.
+    pub(super) const BY_SYSTEMD: Start = Start {
+        under: "setpriv --reuid 65530 --regid 65530 --clear-groups --no-new-privs \
+                --inh-caps -all,+net_admin,+net_raw --ambient-caps -all,+net_admin,+net_raw \
+                --bounding-set -all,+net_admin,+net_raw --pdeathsig KILL",
+        ..Start::PLAIN
     };
 }
 
@@ -58,6 +71,15 @@ impl Lab {
     pub(super) fn try_start(&self, start: Start) -> Result<Daemon, String> {
         let directory =
             TempDir::with_prefix("ipfloater-").expect("there is a directory for temporary files");
+        open_to_nobody(directory.path());
+        if start.under == Start::BY_SYSTEMD.under {
+            // StateDirectory= and RuntimeDirectory=
+            for name in ["state", "run"] {
+                let path = directory.path().join(name);
+                std::fs::create_dir(&path).expect("the directory is ours");
+                give_to_nobody(&path);
+            }
+        }
         let mut daemon = Daemon {
             child: None,
             directory,
@@ -98,6 +120,12 @@ impl Daemon {
         kill(Pid::from_raw(pid), Signal::SIGHUP).expect("our child can be signalled");
     }
 
+    /// Starts it in another way than before.
+    pub(super) fn start_as(&mut self, router: &Host, start: Start) {
+        self.start = start;
+        self.start(router);
+    }
+
     fn try_start(&mut self, router: &Host) -> Result<(), String> {
         let directory = self.directory();
         let log = File::options()
@@ -121,6 +149,7 @@ impl Daemon {
             .arg(directory.join("state"))
             .arg("--runtime-directory")
             .arg(directory.join("run"))
+            .args(["--user", self.start.user])
             .arg("--no-dbus")
             .stdout(log.try_clone().expect("a descriptor can be copied"))
             .stderr(log);
@@ -142,6 +171,26 @@ impl Daemon {
                 Err(self.log())
             }
         }
+    }
+
+    /// Its process, or that of strace(1) if it runs under that.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it is running").id()
+    }
+
+    /// `ipfloaterd --teardown` with its directories.
+    pub(super) fn tear_down(&self, router: &Host) -> Output {
+        let directory = self.directory();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ipfloaterd"));
+        command.arg("--teardown");
+        for (option, name) in [
+            ("--config", "ipfloaterd.conf"),
+            ("--state-directory", "state"),
+            ("--runtime-directory", "run"),
+        ] {
+            command.arg(option).arg(directory.join(name));
+        }
+        router.run(|| command.output().expect("the daemon was built"))
     }
 
     /// Where its files are.

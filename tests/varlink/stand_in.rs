@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use ipfloater::api::Service;
-use ipfloater::api::varlink::{bind, serve};
+use ipfloater::api::varlink::{claim, serve};
 use ipfloater::authority::{Authority, Authorized};
 use ipfloater::control::{
     AddressState, Handle, Health, Inbox, Message, Published, Rejection, Snapshot,
@@ -53,7 +53,7 @@ impl Daemon {
         let (handle, inbox) = Handle::new(snapshot(state));
         let events = inbox.events.clone();
         thread::spawn(|| control(inbox));
-        let socket = bind(directory.path()).unwrap();
+        let socket = claim(directory.path()).unwrap().listen().unwrap();
         let (stop, stopped) = oneshot::channel();
         let server = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -236,7 +236,8 @@ fn control(inbox: Inbox) {
             | Message::Noticed(_)
             | Message::Watching
             | Message::Cut { .. }
-            | Message::Problem { .. } => {}
+            | Message::Problem { .. }
+            | Message::Ping { .. } => {}
             Message::Stop => return,
         }
     }

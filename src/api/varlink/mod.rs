@@ -33,7 +33,7 @@ mod socket;
 mod stream;
 mod systemd_service;
 
-pub use socket::{BindError, Socket, bind};
+pub use socket::{BindError, Claim, Socket, claim, lock_of, owns};
 
 use admission::{Admission, Place};
 use connection::Connection;
