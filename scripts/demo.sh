@@ -9,12 +9,16 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 require_root "the demo makes network namespaces and a router in one of them"
 scripts/install-needs.sh build demo
 
+# Whom the daemon runs as here: nobody, in no list of users. Debian Policy 9.2.2
+# reserves the numbers 65000 to 65533, and systemd's own users end at 65519.
+readonly USER_ID=65530
 readonly CLIENT_IP=203.0.113.9
 readonly FLOATING=203.0.113.227
 readonly WEB_IP=192.168.1.40
 readonly FRONT_IP=192.168.1.32
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/ipfloater-demo-XXXXXX")
+chmod 755 "$work" # for that user to go through
 lab=ipfloater-${work##*-}
 declare -a places=(client router switch web front)
 daemon='' # its process id
@@ -202,7 +206,7 @@ END
 
 start_daemon() {
     local -a command=(ipfloaterd --config ipfloaterd.conf --state-directory state
-        --runtime-directory run --no-dbus)
+        --runtime-directory run --no-dbus --user $USER_ID)
     printf '  router# %s &\n' "$(words "${command[@]}")"
     ip netns exec "$lab-router" "${command[@]}" >>"$work/log" 2>&1 &
     daemon=$!

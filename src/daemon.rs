@@ -1,14 +1,22 @@
 //! Start and stop, in order.
 //!
 //! Everything that can refuse comes first and touches nothing: configuration,
-//! capabilities, locks. Then the store is loaded, the kernel made to agree, and
-//! only then does anybody get an answer. Stopping leaves the traffic alone.
+//! user, capabilities, locks. Then privileges are given up: what is opened or
+//! made after that is the unprivileged user's. The store is loaded, the kernel
+//! made to agree, and only then does anybody get an answer. Stopping leaves the
+//! traffic alone.
 
+use std::convert::Infallible;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
-use crate::api;
+use crate::api::{self, Service};
+use crate::audit::Who;
 use crate::authority::{Authority, Polkit};
 use crate::config::{Misfit, Settings, check_against};
 use crate::control::{Controller, Handle, Message, Parts, StartError};
@@ -16,8 +24,12 @@ use crate::kernel::{
     self, Announcer, ConntrackFlows, FakeKernel, Flows, Hidden, Kernel, KernelError, KernelWatch,
     LinuxKernel, Neighbours, PacketNeighbours, Watch,
 };
-use crate::privilege::{self, PrivilegeError};
-use crate::store::{SqliteStore, StoreError};
+use crate::model::{Actor, Via};
+use crate::privilege::files::{self, FilesError};
+use crate::privilege::{self, PrivilegeError, User};
+use crate::reload::Reloader;
+use crate::store::{SqliteStore, StateDirectory, StoreError};
+use crate::supervisor;
 
 /// How the daemon is to run.
 #[derive(Clone, Debug)]
@@ -28,6 +40,9 @@ pub struct Options {
     pub state_directory: PathBuf,
     /// Where the varlink socket is.
     pub runtime_directory: PathBuf,
+    /// Whom to run as; `None` for the user of the package when root starts it,
+    /// else for who starts it.
+    pub user: Option<String>,
     /// Whether to serve on the system bus.
     pub dbus: bool,
     /// Whether to run on a kernel in memory.
@@ -46,14 +61,9 @@ pub enum DaemonError {
     /// The privileges are not as they should be.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
-    /// A directory cannot be made.
-    #[error("cannot make the directory {}", .path.display())]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// A directory cannot be made, or not be the user's.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// The varlink socket cannot be had.
     #[error(transparent)]
     Bind(#[from] api::varlink::BindError),
@@ -88,27 +98,37 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    if !options.simulate {
-        privilege::require()?;
-    }
-    make_directory(&options.state_directory, 0o700)?;
-    make_directory(&options.runtime_directory, 0o755)?;
-    let socket = api::varlink::bind(&options.runtime_directory)?;
-    let store = SqliteStore::open(&options.state_directory)?;
-    let mut ground = if options.simulate {
-        simulated()
-    } else {
-        real(&settings)?
+    supervisor::raise_descriptors();
+    let user = match options.user.as_deref() {
+        // A kernel in memory can be anybody's.
+        None if options.simulate => User::oneself(),
+        named => User::wanted(named).map_err(PrivilegeError::from)?,
     };
-
+    let (needed, kept) = match options.simulate {
+        true => (&[][..], &[][..]),
+        false => (&privilege::NEEDED[..], &privilege::KEPT[..]),
+    };
+    privilege::require(needed)?;
+    let (state_directory, claim) = settle_in(options, &user)?;
+    let neighbours: Option<PacketNeighbours> = match options.simulate {
+        true => None,
+        false => Some(PacketNeighbours::open()?),
+    };
+    let left = privilege::give_up(&user, kept)?;
+    files::reach(&options.state_directory, &user)?;
+    let socket = claim.listen()?;
+    let store = SqliteStore::open_in(state_directory)?;
+    let mut ground = match neighbours {
+        None => simulated(),
+        Some(neighbours) => real(&settings, neighbours)?,
+    };
     if !options.simulate {
         let misfits = check_against(&settings.site, &ground.kernel.observe_links()?);
         if !misfits.is_empty() {
             return Err(DaemonError::Misfit(misfits));
         }
-        let kept = privilege::drop_all_but_net_admin()?;
-        tracing::info!("running with {kept}");
     }
+    tracing::info!("running as {left}");
 
     // From here on there are threads.
     crate::logging::keep_flushing().map_err(DaemonError::Thread)?;
@@ -127,21 +147,54 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         .map_err(DaemonError::Thread)?;
     watch_kernel((ground.watch)()?, handle.clone()).map_err(DaemonError::Thread)?;
 
-    serve(&socket, &handle, options.dbus)?;
+    let service = Service {
+        handle: handle.clone(),
+        authority: Authority::new(Polkit::on(None)),
+        reloader: Reloader::new(handle.clone(), options.config.clone(), options.simulate),
+    };
+    serve(&socket, &service, options.dbus)?;
 
     handle.tell(Message::Stop);
     controller.join().map_err(|_| DaemonError::Died)
 }
 
+/// Makes the directories, locks them, and hands them over to the user. The
+/// locks are taken first: what another daemon uses is not touched.
+fn settle_in(
+    options: &Options,
+    user: &User,
+) -> Result<(StateDirectory, api::varlink::Claim), DaemonError> {
+    // Both may be one directory.
+    let is_ours = |name: &OsStr| StateDirectory::owns(name) || api::varlink::owns(name);
+    let (state, runtime) = (&options.state_directory, &options.runtime_directory);
+    // Only root can hand over. Others find out whether they can write there.
+    let from_root = User::oneself().is_root();
+    for (path, mode) in [(state, 0o700), (runtime, 0o755)] {
+        files::make(path, mode)?;
+        if from_root {
+            files::check(path, user, is_ours)?;
+        }
+    }
+    let claim = api::varlink::claim(runtime)?;
+    let directory = StateDirectory::lock(state)?;
+    if from_root {
+        files::hand_over(state, user, is_ours)?;
+        files::hand_over(runtime, user, is_ours)?;
+    }
+    Ok((directory, claim))
+}
+
 /// Serves both buses until a signal asks to stop or the controller dies.
-fn serve(socket: &api::varlink::Socket, handle: &Handle, dbus: bool) -> Result<(), DaemonError> {
+fn serve(socket: &api::varlink::Socket, service: &Service, dbus: bool) -> Result<(), DaemonError> {
+    let Service {
+        handle, reloader, ..
+    } = service;
     // The fronts wait for others nearly all the time; two threads are plenty.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(DaemonError::Thread)?;
-    let authority = Authority::new(Polkit::on(None));
     runtime.block_on(async {
         let listener = socket.listener().map_err(DaemonError::Thread)?;
         let (stop, stopped) = oneshot::channel::<()>();
@@ -149,22 +202,22 @@ fn serve(socket: &api::varlink::Socket, handle: &Handle, dbus: bool) -> Result<(
             // The sender is used or dropped; either way it is over.
             let _ = stopped.await;
         };
-        let varlink = tokio::spawn(api::varlink::serve(
-            listener,
-            handle.clone(),
-            authority.clone(),
-            stopped,
-        ));
-        let bus = dbus.then(|| tokio::spawn(on_the_bus(handle.clone(), authority)));
+        let varlink = tokio::spawn(api::varlink::serve(listener, service.clone(), stopped));
+        let (arrived, arrival) = oneshot::channel();
+        let bus = dbus.then(|| tokio::spawn(on_the_bus(service.clone(), arrived)));
         let signals = asked_to_stop().map_err(DaemonError::Thread)?;
-        // Without a service manager there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let hangups = signal(SignalKind::hangup()).map_err(DaemonError::Thread)?;
+        if dbus {
+            wait_for_the_bus(arrival).await;
+        }
+        supervisor::ready(handle);
         tracing::info!("ready");
         let outcome = tokio::select! {
             () = signals => Ok(()),
             () = handle.closed() => Err(DaemonError::Died),
+            never = reload_when_asked(hangups, reloader) => match never {},
         };
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        supervisor::stopping();
         tracing::info!("stopping; traffic goes on");
         let _ = stop.send(());
         if let Some(bus) = bus {
@@ -175,12 +228,30 @@ fn serve(socket: &api::varlink::Socket, handle: &Handle, dbus: bool) -> Result<(
     })
 }
 
+/// How long a bus that does not answer may delay the start. One that is alive
+/// answers within milliseconds; systemd waits 90 s for us (DefaultTimeoutStartSec).
+const BUS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Waits until we have our name on the bus, or know that we do not get it now:
+/// who waited for the start can call at once.
+async fn wait_for_the_bus(arrival: oneshot::Receiver<()>) {
+    if timeout(BUS_PATIENCE, arrival).await.is_err() {
+        let waited = BUS_PATIENCE.as_secs();
+        tracing::warn!("the system bus has not answered for {waited} s; starting without it");
+    }
+}
+
 /// Serves the system bus, and has the status say when it cannot be reached.
-async fn on_the_bus(handle: Handle, authority: Authority) {
+/// `arrived` is used when it is known for the first time whether it can.
+async fn on_the_bus(service: Service, arrived: oneshot::Sender<()>) {
     let (problem, mut problems) = watch::channel(None);
-    let reporter = handle.clone();
+    let reporter = service.handle.clone();
     let report = async move {
+        let mut arrived = Some(arrived);
         while problems.changed().await.is_ok() {
+            if let Some(arrived) = arrived.take() {
+                let _ = arrived.send(());
+            }
             let text = problems.borrow_and_update().clone();
             let handle = reporter.clone();
             let tell = move || handle.tell(Message::Problem { part: "dbus", text });
@@ -190,14 +261,29 @@ async fn on_the_bus(handle: Handle, authority: Authority) {
         }
     };
     tokio::select! {
-        never = api::dbus::serve(api::dbus::Bus::System, handle, authority, problem) => match never {},
+        never = api::dbus::serve(api::dbus::Bus::System, service, problem) => match never {},
         () = report => (),
     }
 }
 
+/// Reads the configuration again at each SIGHUP.
+async fn reload_when_asked(mut hangups: Signal, reloader: &Reloader) -> Infallible {
+    let own = Who {
+        actor: Actor {
+            uid: nix::unistd::getuid().as_raw(),
+            via: Via::Daemon,
+        },
+        caller: "SIGHUP".into(),
+    };
+    while hangups.recv().await.is_some() {
+        // What came of it is in the log.
+        let _ = reloader.reload(&own).await;
+    }
+    std::future::pending().await
+}
+
 /// Waits for SIGTERM or SIGINT.
 fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
@@ -248,7 +334,7 @@ fn lines(misfits: &[Misfit]) -> String {
         .join("; ")
 }
 
-fn real(settings: &Settings) -> Result<Ground, DaemonError> {
+fn real(settings: &Settings, neighbours: PacketNeighbours) -> Result<Ground, DaemonError> {
     let hidden = Hidden::from_environment();
     let kernel = LinuxKernel::open(hidden)?;
     let ports = kernel.ports();
@@ -264,7 +350,7 @@ fn real(settings: &Settings) -> Result<Ground, DaemonError> {
             pools,
             !kernel.features().conntrack_filter,
         )?),
-        neighbours: Box::new(PacketNeighbours::open()?),
+        neighbours: Box::new(neighbours),
         watch: Box::new(move || Ok(Box::new(KernelWatch::open(ports)?))),
         kernel: Box::new(kernel),
     })
@@ -281,16 +367,4 @@ fn simulated() -> Ground {
         },
         kernel: Box::new(kernel),
     }
-}
-
-fn make_directory(path: &Path, mode: u32) -> Result<(), DaemonError> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path);
-    made.map_err(|source| DaemonError::Directory {
-        path: path.to_owned(),
-        source,
-    })
 }

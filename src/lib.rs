@@ -24,13 +24,17 @@ pub mod control;
 pub mod daemon;
 pub mod dataplane;
 pub mod kernel;
+pub mod lock;
 pub mod logging;
 pub mod memory;
 pub mod model;
 pub mod plan;
 pub mod privilege;
+pub mod reload;
 pub mod request;
 pub mod store;
+pub mod supervisor;
+pub mod teardown;
 pub mod text;
 pub mod wire;
 

@@ -13,7 +13,7 @@
 //! Medians of alternating rounds.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -150,7 +150,7 @@ fn start(presence: bool) {
 /// A daemon in a router's namespace; it goes with the value.
 struct Daemon {
     child: Child,
-    socket: std::path::PathBuf,
+    socket: PathBuf,
 }
 
 impl Daemon {
@@ -167,10 +167,11 @@ impl Daemon {
         let runtime = directory.path().join("run");
         let child = lab.in_router(|| {
             Command::new(env!("CARGO_BIN_EXE_ipfloaterd"))
-                .args(["--no-dbus", "--config"])
+                // Nobody else may get to where the build is.
+                .args(["--user", "root", "--no-dbus", "--config"])
                 .arg(&config)
                 .arg("--state-directory")
-                .arg(directory.path())
+                .arg(directory.state())
                 .arg("--runtime-directory")
                 .arg(&runtime)
                 .env("IPFLOATER_LOG", "error")
@@ -247,9 +248,15 @@ impl Directory {
         self.0.path()
     }
 
+    /// The daemon's own one in it.
+    fn state(&self) -> PathBuf {
+        self.path().join("state")
+    }
+
     /// Puts associations into the store.
     fn seed(&self, addresses: u32) {
-        let mut store = SqliteStore::open(self.path()).expect("the disk takes a store");
+        std::fs::create_dir(self.state()).expect("the directory is ours");
+        let mut store = SqliteStore::open(&self.state()).expect("the disk takes a store");
         let mut events = Vec::new();
         for host in 0..addresses {
             let (floating, fixed) = (floating(host), fixed(host));

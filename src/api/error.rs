@@ -14,7 +14,10 @@ use crate::request::Refusal;
 pub fn parameters(rejection: &Rejection) -> Map<String, Value> {
     let mut parameters = match rejection {
         Rejection::Refused(refusal) => about(refusal),
-        Rejection::Busy | Rejection::StoreFailed(_) | Rejection::Stopping => json!({}),
+        Rejection::Busy
+        | Rejection::StoreFailed(_)
+        | Rejection::ConfigurationInvalid(_)
+        | Rejection::Stopping => json!({}),
     };
     parameters["message"] = rejection.to_string().into();
     match parameters {
@@ -108,6 +111,7 @@ mod tests {
         let others = [
             Rejection::Busy,
             Rejection::StoreFailed("no space".to_owned()),
+            Rejection::ConfigurationInvalid("line 1".to_owned()),
             Rejection::Stopping,
         ];
         refused.chain(others).collect()

@@ -12,3 +12,18 @@ pub mod error;
 pub mod log;
 pub mod permissions;
 pub mod varlink;
+
+use crate::authority::Authority;
+use crate::control::Handle;
+use crate::reload::Reloader;
+
+/// What a front works with. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// The controller.
+    pub handle: Handle,
+    /// Who decides who may.
+    pub authority: Authority,
+    /// Who reads the configuration again.
+    pub reloader: Reloader,
+}

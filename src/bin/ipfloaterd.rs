@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ipfloater::daemon::{self, Options};
+use ipfloater::teardown;
 
 /// Floating IP addresses for a plain Linux router
 ///
@@ -35,6 +36,10 @@ struct Arguments {
     )]
     runtime_directory: PathBuf,
 
+    /// Whom to run as, when root starts it: a name, UID or UID:GID [default: ipfloater]
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+
     /// Do not serve on the system bus ($DBUS_SYSTEM_BUS_ADDRESS)
     #[arg(long)]
     no_dbus: bool,
@@ -44,8 +49,12 @@ struct Arguments {
     simulate: bool,
 
     /// Say what the configuration means, or what is wrong with it, and exit
-    #[arg(long)]
+    #[arg(long, conflicts_with = "teardown")]
     check_config: bool,
+
+    /// Remove everything of ours from the kernel, and exit; no daemon may run
+    #[arg(long)]
+    teardown: bool,
 }
 
 fn main() -> ExitCode {
@@ -53,11 +62,15 @@ fn main() -> ExitCode {
     if arguments.check_config {
         return check_config(&arguments);
     }
+    if arguments.teardown {
+        return tear_down(arguments);
+    }
     ipfloater::logging::start();
     let options = Options {
         config: arguments.config,
         state_directory: arguments.state_directory,
         runtime_directory: arguments.runtime_directory,
+        user: arguments.user,
         dbus: !arguments.no_dbus,
         simulate: arguments.simulate,
     };
@@ -80,6 +93,31 @@ fn check_config(arguments: &Arguments) -> ExitCode {
                 eprintln!("ipfloaterd: {problem}");
             }
             if problems.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Err(error) => {
+            eprintln!("ipfloaterd: {}", ipfloater::chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn tear_down(arguments: Arguments) -> ExitCode {
+    let options = teardown::Options {
+        config: arguments.config,
+        state_directory: arguments.state_directory,
+        runtime_directory: arguments.runtime_directory,
+    };
+    match teardown::run(&options) {
+        Ok(report) => {
+            print!("{report}");
+            for failure in &report.failures {
+                eprintln!("ipfloaterd: could not be done: {failure}");
+            }
+            if report.failures.is_empty() {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::FAILURE

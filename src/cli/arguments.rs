@@ -141,6 +141,8 @@ pub enum Verb {
         /// The floating IP, or the fixed address that has one
         address: String,
     },
+    /// Have the daemon read its configuration again
+    Reload,
     /// Tell what is so, and then everything that happens
     Monitor,
     /// Tell what happened, latest first

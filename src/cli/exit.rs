@@ -65,7 +65,9 @@ impl From<&Refused> for Exit {
 
 fn by_name(error: &str) -> Exit {
     match error {
-        "InvalidAddress" | "InvalidArgument" | "InvalidParameter" => Exit::Usage,
+        "InvalidAddress" | "InvalidArgument" | "InvalidParameter" | "ConfigurationInvalid" => {
+            Exit::Usage
+        }
         "PermissionDenied"
         | "InteractiveAuthenticationRequired"
         | "CallerUnidentified"

@@ -112,6 +112,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             verbs::list(connect()?, &mut output, filter)
         }
         Verb::Show { address } => verbs::show(connect()?, &mut output, &address),
+        Verb::Reload => verbs::reload(connect()?, &mut output),
         Verb::Monitor => monitor::monitor(connect()?, &mut output),
         Verb::History { address, lines } => verbs::history(connect()?, &mut output, address, lines),
         Verb::Completion { shell } => Ok(output.script(&completion(shell))?),

@@ -6,7 +6,7 @@ use super::Failure;
 use super::output::{Output, or_dash, state};
 use super::text::{moment, user};
 use crate::client::{Answer, Client};
-use crate::wire::{Address, Changed, Described, EventInfo, Events, Listed};
+use crate::wire::{Address, Changed, Described, EventInfo, Events, Listed, Reloaded};
 
 /// How long one page of a list may take.
 const PAGE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -176,6 +176,29 @@ pub(super) fn show(
         if let Some(value) = value {
             output.line(&format!("{name:>13}: {value}"))?;
         }
+    }
+    Ok(())
+}
+
+pub(super) fn reload(mut client: Client, output: &mut Output<'_>) -> Result<(), Failure> {
+    let answer: Answer<Reloaded> = client.call("Reload", Value::Null)?;
+    if output.json {
+        return Ok(output.json(&answer.json)?);
+    }
+    let Reloaded {
+        changed,
+        news,
+        warnings,
+        ..
+    } = answer.message;
+    if !changed {
+        output.line("The configuration says what it said before")?;
+    }
+    for line in news {
+        output.line(&line)?;
+    }
+    for warning in warnings {
+        output.remark(&format!("warning: {warning}"))?;
     }
     Ok(())
 }

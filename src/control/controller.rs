@@ -71,7 +71,7 @@ pub struct Controller {
     pub(super) problems: BTreeMap<&'static str, String>,
     pub(super) repairs: u64,
     store: Box<dyn Store>,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
     simulated: bool,
     inbox: Inbox,
     /// Answers that wait until flows have ended, by ticket.
@@ -195,6 +195,15 @@ impl Controller {
                 let events = self.store.history(floating, before, limit);
                 let _ = reply.send(events.map_err(|error| Rejection::StoreFailed(chain(&error))));
             }
+            Message::Reload {
+                site,
+                warnings,
+                actor,
+                reply,
+            } => {
+                // Who hung up meanwhile can read the log.
+                let _ = reply.send(self.reload(*site, warnings, actor));
+            }
             Message::Noticed(Noticed::Links) => self.agenda.noticed(Look::Links, now),
             Message::Noticed(Noticed::Carrier(index)) => {
                 self.risen.insert(index);
@@ -214,6 +223,9 @@ impl Controller {
                 }
             }
             Message::Problem { part, text } => self.report(part, text),
+            Message::Ping { reply } => {
+                let _ = reply.send(());
+            }
         }
     }
 
@@ -327,13 +339,18 @@ impl Controller {
 
     /// Records what follows no commit, and tells subscribers.
     pub(super) fn record(&mut self, kinds: Vec<EventKind>) {
-        if kinds.is_empty() {
-            return;
-        }
-        let actor = Actor {
+        let own = Actor {
             uid: nix::unistd::getuid().as_raw(),
             via: Via::Daemon,
         };
+        self.record_of(own, kinds);
+    }
+
+    /// The same for what somebody asked for.
+    pub(super) fn record_of(&mut self, actor: Actor, kinds: Vec<EventKind>) {
+        if kinds.is_empty() {
+            return;
+        }
         let mut state = self.state.clone();
         let mut events = Vec::new();
         for kind in kinds {
@@ -372,6 +389,7 @@ impl Controller {
                 EventKind::Changed(_)
                 | EventKind::Activated { .. }
                 | EventKind::Deferred { .. }
+                | EventKind::Reloaded { .. }
                 | EventKind::Repaired { .. } => [&snapshot.state, before],
             };
             let mut allocations = states
@@ -464,7 +482,7 @@ pub enum StartError {
 
 /// How many addresses of a family can be associated: those of the pools, and
 /// those that came from pools that are gone.
-fn capacity(site: &Site, state: &State, family: Family) -> u64 {
+pub(super) fn capacity(site: &Site, state: &State, family: Family) -> u64 {
     let orphans = state
         .allocations()
         .filter(|(floating, _)| floating.family() == family && site.pool_of(*floating).is_none())

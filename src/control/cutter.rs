@@ -5,8 +5,11 @@ use std::collections::HashSet;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use ipnet::IpNet;
+
 use crate::dataplane::{Associations, Cut};
 use crate::kernel::{Flows, KernelError};
+use crate::model::AddressRange;
 
 use super::{Handle, Message};
 
@@ -16,6 +19,8 @@ enum Job {
     Cut { ticket: u64, cuts: Vec<Cut> },
     /// End the flows that disagree with the associations.
     Settle(Associations),
+    /// From now on these are the private prefixes and the pools.
+    Know(Vec<IpNet>, Vec<AddressRange>),
 }
 
 /// The controller's end of the thread that ends flows.
@@ -49,6 +54,13 @@ impl Cutter {
             .expect("the cutter ends only after the controller let go of it");
     }
 
+    /// From now on these are the private prefixes and the pools.
+    pub(super) fn know(&self, private: Vec<IpNet>, pools: Vec<AddressRange>) {
+        self.jobs
+            .send(Job::Know(private, pools))
+            .expect("the cutter ends only after the controller let go of it");
+    }
+
     /// Waits until all that was asked for is done.
     pub(super) fn finish(self) {
         drop(self.jobs);
@@ -72,6 +84,7 @@ fn run(mut flows: Box<dyn Flows>, queue: &Receiver<Job>, handle: &Handle) {
                     all.extend(cuts);
                 }
                 Job::Settle(associations) => settle(flows.as_mut(), &associations),
+                Job::Know(private, pools) => flows.know(private, pools),
             }
         }
         let failure = cut(flows.as_mut(), &latest(&all))

@@ -7,13 +7,13 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::authority::Authorized;
 use crate::kernel::Noticed;
-use crate::model::{Event, FloatingIp, Sequence, Uid};
+use crate::model::{Actor, Event, FloatingIp, Sequence, Site, Uid};
 use crate::request::{Outcome, Refusal, Request};
 
 use super::{AddressState, Snapshot};
 
 /// How many requests may wait for the controller; one more is told `Busy`.
-const QUEUE: usize = 4_096;
+pub const QUEUE: usize = 4_096;
 
 /// How many events a subscriber may be behind before it is told that it lost
 /// some.
@@ -41,6 +41,17 @@ pub enum Message {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Vec<Event>, Rejection>>,
     },
+    /// The configuration was read again.
+    Reload {
+        /// What it says.
+        site: Box<Site>,
+        /// What its reader wants the administrator to know.
+        warnings: Vec<String>,
+        /// Who asked for it.
+        actor: Actor,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Reloaded>,
+    },
     /// Somebody else altered something in the kernel.
     Noticed(Noticed),
     /// From now on a [`Message::Noticed`] follows whatever somebody else does.
@@ -59,6 +70,11 @@ pub enum Message {
         /// What is wrong, and the remedy.
         text: Option<String>,
     },
+    /// Is the controller at work? The answer is the reply.
+    Ping {
+        /// Where the answer goes.
+        reply: oneshot::Sender<()>,
+    },
     /// Stop, leaving traffic alone.
     Stop,
 }
@@ -75,6 +91,9 @@ pub enum Rejection {
     /// The store could not make it durable; nothing was altered.
     #[error("nothing was changed: {0}")]
     StoreFailed(String),
+    /// The configuration that was to be read again is wrong; nothing was altered.
+    #[error("{0}")]
+    ConfigurationInvalid(String),
     /// The daemon is stopping.
     #[error("the daemon is stopping")]
     Stopping,
@@ -88,9 +107,19 @@ impl Rejection {
             Rejection::Refused(refusal) => refusal.name(),
             Rejection::Busy => "Busy",
             Rejection::StoreFailed(_) => "StoreFailed",
+            Rejection::ConfigurationInvalid(_) => "ConfigurationInvalid",
             Rejection::Stopping => "Stopping",
         }
     }
+}
+
+/// What a configuration that was read again altered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// What is new, in words for a person; empty when it says the same.
+    pub news: Vec<String>,
+    /// The event of it, or the current one when nothing is new.
+    pub sequence: Sequence,
 }
 
 /// An event, and what is true of its address since.
@@ -152,6 +181,24 @@ impl Handle {
         answer.await.map_err(|_| Rejection::Stopping)?
     }
 
+    /// Takes a configuration that was read again, and waits until the kernel
+    /// agrees with it or is known not to.
+    pub async fn reload(
+        &self,
+        site: Site,
+        warnings: Vec<String>,
+        actor: Actor,
+    ) -> Result<Reloaded, Rejection> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Reload {
+            site: Box::new(site),
+            warnings,
+            actor,
+            reply,
+        })?;
+        answer.await.map_err(|_| Rejection::Stopping)
+    }
+
     /// Reads the event log, latest first.
     pub async fn history(
         &self,
@@ -167,6 +214,13 @@ impl Handle {
             reply,
         })?;
         answer.await.map_err(|_| Rejection::Stopping)?
+    }
+
+    /// Waits until the controller has come to this question.
+    pub async fn ping(&self) -> Result<(), Rejection> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Ping { reply })?;
+        answer.await.map_err(|_| Rejection::Stopping)
     }
 
     /// What is true now.

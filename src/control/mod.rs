@@ -11,8 +11,9 @@ mod controller;
 mod cutter;
 mod handle;
 mod reconcile;
+mod reload;
 mod snapshot;
 
 pub use controller::{Controller, Parts, StartError};
-pub use handle::{Handle, Inbox, Message, Published, Rejection, Reply};
+pub use handle::{Handle, Inbox, Message, Published, QUEUE, Rejection, Reloaded, Reply};
 pub use snapshot::{AddressState, Health, Snapshot};

@@ -129,6 +129,16 @@ impl Controller {
         self.record(kinds);
     }
 
+    /// Makes the kernel follow a configuration that is new. What is put right on
+    /// the way is nobody's doing but ours.
+    pub(super) fn follow(&mut self) {
+        let before = self.pending.clone();
+        self.look_and_apply(Look::Everything);
+        let kinds = self.transitions(&before);
+        self.show();
+        self.record(kinds);
+    }
+
     /// Observes, diffs and applies. `None` means that the kernel refused;
     /// `Some(Some(text))` that something which had been right was put right.
     fn look_and_apply(&mut self, look: Look) -> Option<Option<String>> {

@@ -77,6 +77,11 @@ struct Entry {
     name: Vec<u8>,
 }
 
+/// What is not outside.
+fn places(private: Vec<IpNet>, pools: Vec<AddressRange>) -> Associations {
+    Associations::new([], AddressRange::merge(pools), private)
+}
+
 /// The flows that conntrack keeps.
 pub struct ConntrackFlows {
     socket: Socket,
@@ -96,7 +101,7 @@ impl ConntrackFlows {
     ) -> Result<Self, KernelError> {
         Ok(Self {
             socket: Socket::open(NlFamily::Netfilter, "conntrack")?,
-            places: Associations::new([], AddressRange::merge(pools), private),
+            places: places(private, pools),
             deletes_by_filter: !hide_filter,
         })
     }
@@ -242,6 +247,10 @@ impl ConntrackFlows {
 }
 
 impl Flows for ConntrackFlows {
+    fn know(&mut self, private: Vec<IpNet>, pools: Vec<AddressRange>) {
+        self.places = places(private, pools);
+    }
+
     fn cut(&mut self, cuts: &[Cut]) -> Result<usize, KernelError> {
         let by_kernel = |cut: &Cut| ipv4_of(cut).filter(|_| cuts.len() <= FEW);
         let mut ended = 0;

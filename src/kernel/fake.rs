@@ -10,12 +10,13 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use ipnet::IpNet;
 use nix::libc;
 
 use crate::dataplane::{
     Associations, Cut, Element, IfIndex, Link, Observed, Ruleset, Transaction, ruleset::DataType,
 };
-use crate::model::{Family, FloatingIp, InterfaceName, RouterAddress, Surroundings};
+use crate::model::{AddressRange, Family, FloatingIp, InterfaceName, RouterAddress, Surroundings};
 
 use super::{Features, Flows, Kernel, KernelError, Neighbours, Noticed, Operation, Watch};
 
@@ -353,6 +354,8 @@ fn is_overfull(table: &Ruleset, held: &Observed) -> bool {
 }
 
 impl Flows for FakeFlows {
+    fn know(&mut self, _: Vec<IpNet>, _: Vec<AddressRange>) {}
+
     fn cut(&mut self, cuts: &[Cut]) -> Result<usize, KernelError> {
         self.0.lock().cuts.extend(cuts);
         Ok(0)

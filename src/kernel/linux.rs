@@ -88,13 +88,32 @@ impl LinuxKernel {
             return Ok(());
         };
         let object = batch.object(refusal.sequence, refusal.offset);
-        let is_owned = refusal.errno == Errno::EPERM as i32;
-        let mut error = refusal.of(Operation::Transact(object));
-        if is_owned {
-            // The kernel has no words for a table of another socket.
-            error.message.get_or_insert_with(|| OWNED.into());
+        Err(explain_owned(refusal.of(Operation::Transact(object))))
+    }
+
+    /// Whether our table is there, and could be removed. Alters nothing.
+    pub fn may_remove_table(&mut self) -> Result<bool, KernelError> {
+        self.removal(false)
+    }
+
+    /// Removes our table, with all that is in it. Says whether it was there.
+    pub fn remove_table(&mut self) -> Result<bool, KernelError> {
+        self.removal(true)
+    }
+
+    fn removal(&mut self, carry_out: bool) -> Result<bool, KernelError> {
+        let batch = Batch::removal(self.nft.next_sequence(), self.dialect, carry_out);
+        self.nft.skip_to(batch.next_sequence());
+        let operation = || Operation::Transact("removing it".into());
+        let answers = self
+            .nft
+            .exchange(batch.bytes(), |_| {})
+            .map_err(|error| KernelError::new(operation(), error))?;
+        match answers.refusals.into_iter().next() {
+            None => Ok(true),
+            Some(refusal) if refusal.errno == Errno::ENOENT as i32 => Ok(false),
+            Some(refusal) => Err(explain_owned(refusal.of(operation()))),
         }
-        Err(error)
     }
 
     /// Looks at the table. One that cannot be made ours as it is, because
@@ -161,6 +180,14 @@ impl LinuxKernel {
             |elements: &mut Elements, message| elements.take(&message),
         )
     }
+}
+
+/// The kernel has no words for a table of another socket.
+fn explain_owned(mut error: KernelError) -> KernelError {
+    if error.errno() == Some(Errno::EPERM as i32) {
+        error.message.get_or_insert_with(|| OWNED.into());
+    }
+    error
 }
 
 fn is_einval(error: &KernelError) -> bool {

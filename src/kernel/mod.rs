@@ -18,8 +18,10 @@ mod watch;
 use std::fmt;
 use std::io;
 
+use ipnet::IpNet;
+
 use crate::dataplane::{Associations, Cut, IfIndex, Link, Observed, Transaction};
-use crate::model::FloatingIp;
+use crate::model::{AddressRange, FloatingIp};
 
 pub use announce::{Announcer, PacketNeighbours};
 pub use conntrack::ConntrackFlows;
@@ -106,6 +108,10 @@ pub fn observe_links() -> Result<Observed, KernelError> {
 
 /// The flows that conntrack keeps.
 pub trait Flows: Send {
+    /// From now on this is what is not outside: the private prefixes, and the
+    /// pools.
+    fn know(&mut self, private: Vec<IpNet>, pools: Vec<AddressRange>);
+
     /// Ends these flows, and says how many entries that were.
     fn cut(&mut self, cuts: &[Cut]) -> Result<usize, KernelError>;
 

@@ -109,6 +109,11 @@ pub enum EventKind {
         /// What it waits for.
         reason: PendingReason,
     },
+    /// The configuration was read again and is another.
+    Reloaded {
+        /// What is new, in words for a person.
+        what: String,
+    },
     /// Somebody else altered what is ours in the kernel, and it was put right.
     Repaired {
         /// What was found and done, in words for a person.
@@ -127,6 +132,7 @@ impl EventKind {
             EventKind::Changed(Change::Release { .. }) => "release",
             EventKind::Activated { .. } => "activate",
             EventKind::Deferred { .. } => "defer",
+            EventKind::Reloaded { .. } => "reload",
             EventKind::Repaired { .. } => "repair",
         }
     }
@@ -139,7 +145,7 @@ impl EventKind {
             EventKind::Activated { floating } | EventKind::Deferred { floating, .. } => {
                 Some(*floating)
             }
-            EventKind::Repaired { .. } => None,
+            EventKind::Reloaded { .. } | EventKind::Repaired { .. } => None,
         }
     }
 }

@@ -11,7 +11,7 @@ mod migrate;
 mod schema;
 mod sqlite;
 
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteStore, StateDirectory};
 
 /// How many events are kept; older ones are forgotten.
 pub const EVENTS_KEPT: u64 = 100_000;

@@ -6,13 +6,18 @@
 //! not grow with the number of addresses.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions, Permissions};
+use std::ffi::OsStr;
+use std::fs::{OpenOptions, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, named_params, params};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, named_params, params,
+};
 
+use crate::lock::Lock;
 use crate::model::{Change, Event, EventKind, FloatingIp, Revision, Sequence, State, Timestamp};
 
 use super::{EVENTS_KEPT, Store, StoreError, migrate};
@@ -24,20 +29,61 @@ use row::{allocation, event, named, reading};
 const DATABASE: &str = "ipfloater.db";
 const LOCK: &str = "ipfloater.lock";
 
+/// A state directory that no other daemon uses as long as this lives.
+#[derive(Debug)]
+pub struct StateDirectory {
+    path: PathBuf,
+    _lock: Lock,
+}
+
+impl StateDirectory {
+    /// Takes its lock, or says that another daemon has it.
+    pub fn lock(path: &Path) -> Result<Self, StoreError> {
+        let lock = Self::lock_of(path);
+        match Lock::take(&lock) {
+            Ok(lock) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                Err(StoreError::InUse { path: lock })
+            }
+            Err(source) => Err(StoreError::File { path: lock, source }),
+        }
+    }
+
+    /// The locked file that says whether a daemon uses a state directory.
+    #[must_use]
+    pub fn lock_of(path: &Path) -> PathBuf {
+        path.join(LOCK)
+    }
+
+    /// Whether a file of this name in a state directory is ours: the database,
+    /// what SQLite puts beside it, copies of older versions, the lock.
+    #[must_use]
+    pub fn owns(name: &OsStr) -> bool {
+        name == LOCK || name.as_bytes().starts_with(DATABASE.as_bytes())
+    }
+}
+
 /// The store in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
     connection: Connection,
     /// Held for as long as the store is.
-    _lock: Flock<File>,
+    _directory: StateDirectory,
 }
 
 impl SqliteStore {
     /// Opens the store of a state directory, or makes an empty one. An older
     /// version is brought up to date, a newer one or a foreign file refused.
     pub fn open(state_directory: &Path) -> Result<Self, StoreError> {
-        let lock = lock(&state_directory.join(LOCK))?;
-        let path = state_directory.join(DATABASE);
+        Self::open_in(StateDirectory::lock(state_directory)?)
+    }
+
+    /// The same of a directory that is locked already.
+    pub fn open_in(directory: StateDirectory) -> Result<Self, StoreError> {
+        let path = directory.path.join(DATABASE);
         let fail = |source| StoreError::Open {
             path: path.clone(),
             source,
@@ -60,8 +106,43 @@ impl SqliteStore {
             .map_err(fail)?;
         Ok(Self {
             connection,
-            _lock: lock,
+            _directory: directory,
         })
+    }
+
+    /// Reads the store of a state directory, and alters nothing; `None` when
+    /// there is none.
+    pub fn look(state_directory: &Path) -> Result<Option<State>, StoreError> {
+        let path = state_directory.join(DATABASE);
+        match std::fs::metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StoreError::File { path, source }),
+            Ok(_) => {}
+        }
+        let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+            .map_err(|source| StoreError::Open { path, source })?;
+        Self::read_state(&connection).map(Some)
+    }
+
+    fn read_state(connection: &Connection) -> Result<State, StoreError> {
+        let fail = |source| StoreError::Access {
+            doing: "read",
+            source,
+        };
+        let (revision, sequence) = Self::read_counters(connection)?;
+        let mut statement = connection
+            .prepare(
+                "SELECT address, pool, owner, allocated_at, fixed, associated_at FROM floating_ip",
+            )
+            .map_err(fail)?;
+        let mut rows = statement.query([]).map_err(fail)?;
+        let mut pools = HashMap::new();
+        let mut allocations = Vec::new();
+        while let Some(row) = rows.next().map_err(fail)? {
+            let read = allocation(row, &mut pools);
+            allocations.push(read.map_err(|error| reading(named("floating_ip", row), error))?);
+        }
+        Ok(State::load(revision, sequence, allocations))
     }
 
     fn read_counters(connection: &Connection) -> Result<(Revision, Sequence), StoreError> {
@@ -73,27 +154,6 @@ impl SqliteStore {
             .prepare_cached("SELECT revision, sequence FROM counter")?
             .query_row([], |row| Ok((Revision(row.get(0)?), Sequence(row.get(1)?))))
     }
-}
-
-/// Takes the lock, or says who has it.
-fn lock(path: &Path) -> Result<Flock<File>, StoreError> {
-    let fail = |source| StoreError::File {
-        path: path.to_owned(),
-        source,
-    };
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(fail)?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => StoreError::InUse {
-            path: path.to_owned(),
-        },
-        errno => fail(errno.into()),
-    })
 }
 
 /// Makes the file before SQLite does, so that nobody else can read it; the
@@ -137,25 +197,7 @@ fn inspect(connection: &Connection, path: &Path) -> Result<(), StoreError> {
 
 impl Store for SqliteStore {
     fn load(&mut self) -> Result<State, StoreError> {
-        let fail = |source| StoreError::Access {
-            doing: "read",
-            source,
-        };
-        let (revision, sequence) = Self::read_counters(&self.connection)?;
-        let mut statement = self
-            .connection
-            .prepare(
-                "SELECT address, pool, owner, allocated_at, fixed, associated_at FROM floating_ip",
-            )
-            .map_err(fail)?;
-        let mut rows = statement.query([]).map_err(fail)?;
-        let mut pools = HashMap::new();
-        let mut allocations = Vec::new();
-        while let Some(row) = rows.next().map_err(fail)? {
-            let read = allocation(row, &mut pools);
-            allocations.push(read.map_err(|error| reading(named("floating_ip", row), error))?);
-        }
-        Ok(State::load(revision, sequence, allocations))
+        Self::read_state(&self.connection)
     }
 
     fn commit(&mut self, expected: Revision, events: &[Event]) -> Result<(), StoreError> {
@@ -300,7 +342,7 @@ fn log(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
             floating: _,
             reason,
         } => text = Some(reason.to_string()),
-        EventKind::Repaired { what } => text = Some(what.clone()),
+        EventKind::Reloaded { what } | EventKind::Repaired { what } => text = Some(what.clone()),
     }
     transaction
         .prepare_cached(

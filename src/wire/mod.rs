@@ -10,8 +10,9 @@ mod varlink;
 
 pub use varlink::{Described, Details, Events, Listed, Monitored, Notice, Pools, Version};
 
-use crate::control::{AddressState, Snapshot};
+use crate::control::{self, AddressState, Snapshot};
 use crate::model::{Allocation, Event, EventKind, FixedIp, FloatingIp, Pool, PoolName};
+use crate::reload::Reread;
 use crate::request::Outcome;
 
 /// The version of the interfaces. It grows when something is added; nothing is
@@ -316,6 +317,41 @@ impl Status {
     }
 }
 
+/// What a configuration that was read again came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Whether anything is new; false when it says what it said before.
+    pub changed: bool,
+    /// What is new, a line each.
+    pub news: Vec<String>,
+    /// The files that were read, in the order of their precedence.
+    pub files: Vec<String>,
+    /// What the administrator should know although it is no error.
+    pub warnings: Vec<String>,
+    /// The event of it, or the current one when nothing is new.
+    pub sequence: u64,
+}
+
+impl From<Reread> for Reloaded {
+    fn from(reread: Reread) -> Self {
+        let Reread {
+            reloaded: control::Reloaded { news, sequence },
+            files,
+            warnings,
+        } = reread;
+        Reloaded {
+            changed: !news.is_empty(),
+            news,
+            files: files
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect(),
+            warnings,
+            sequence: sequence.0,
+        }
+    }
+}
+
 /// What a user may do with one verb.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Permission {
@@ -360,7 +396,7 @@ pub struct EventInfo {
     /// By which way: `dbus`, `varlink` or `daemon`.
     pub via: String,
     /// What: `allocate`, `associate`, `disassociate`, `release`, `activate`,
-    /// `defer` or `repair`.
+    /// `defer`, `reload` or `repair`.
     pub verb: String,
     /// The address it is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -371,7 +407,8 @@ pub struct EventInfo {
     /// The host that had it before.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub previous_fixed_address: Option<FixedIp>,
-    /// What an association waits for, or what was repaired.
+    /// What an association waits for, what was repaired, or what is new in the
+    /// configuration.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
 }
@@ -398,7 +435,9 @@ impl From<&Event> for EventInfo {
             }
             EventKind::Changed(Change::Release { previous, .. }) => (None, *previous, None),
             EventKind::Deferred { reason, .. } => (None, None, Some(reason.to_string())),
-            EventKind::Repaired { what } => (None, None, Some(what.clone())),
+            EventKind::Reloaded { what } | EventKind::Repaired { what } => {
+                (None, None, Some(what.clone()))
+            }
         };
         EventInfo {
             sequence: sequence.0,

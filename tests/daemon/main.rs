@@ -7,8 +7,12 @@
 
 #[path = "../dbus/bus.rs"]
 mod bus;
+#[path = "../common/nobody.rs"]
+mod nobody;
+mod notify;
 mod parity;
 mod starts;
+mod users;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

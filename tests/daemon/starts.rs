@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::{CONFIGURATION, Daemon, command, command_in};
 
 /// The one line with which a start failed.
-fn complaint(command: &mut Command) -> String {
+pub(crate) fn complaint(command: &mut Command) -> String {
     let output = command
         .args(["--no-dbus"])
         .output()
@@ -91,7 +91,7 @@ fn a_missing_capability_is_named() {
 }
 
 /// The same command as the user nobody, who has no capability. Needs root.
-fn as_nobody(command: &Command) -> Command {
+pub(crate) fn as_nobody(command: &Command) -> Command {
     assert!(
         nix::unistd::getuid().is_root(),
         "this test needs root to become somebody else"

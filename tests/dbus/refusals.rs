@@ -252,6 +252,7 @@ fn rejections() -> Vec<Rejection> {
     rejections.extend([
         Rejection::Busy,
         Rejection::StoreFailed("the disk is full".to_owned()),
+        Rejection::ConfigurationInvalid("line 3: there is no key POOL".to_owned()),
         Rejection::Stopping,
     ]);
     for rejection in &rejections {
@@ -259,6 +260,7 @@ fn rejections() -> Vec<Rejection> {
             Rejection::Refused(_)
             | Rejection::Busy
             | Rejection::StoreFailed(_)
+            | Rejection::ConfigurationInvalid(_)
             | Rejection::Stopping => {}
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use ipfloater::authority::Authorized;
 use ipfloater::control::{AddressState, Handle, Health, Inbox, Message, Published};
-use ipfloater::control::{Rejection, Snapshot};
+use ipfloater::control::{Rejection, Reloaded, Snapshot};
 use ipfloater::kernel::Features;
 use ipfloater::model::{Actor, AddressRange, Change, Event, EventKind, FixedIp, FloatingIp};
 use ipfloater::model::{Pool, PoolName, Sequence, Site, State, Timestamp, Via};
@@ -95,8 +95,16 @@ impl Responder {
                 } => {
                     let _ = reply.send(Ok(self.history(floating, before, limit)));
                 }
+                Message::Reload { reply, .. } => {
+                    let sequence = self.inbox.snapshots.borrow().state.sequence();
+                    let news = Vec::new();
+                    let _ = reply.send(Reloaded { news, sequence });
+                }
                 Message::Noticed(_) => self.repair(),
-                Message::Watching | Message::Cut { .. } | Message::Problem { .. } => {}
+                Message::Watching
+                | Message::Cut { .. }
+                | Message::Problem { .. }
+                | Message::Ping { .. } => {}
                 Message::Stop => return,
             }
         }

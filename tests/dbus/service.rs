@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipfloater::api::dbus::{BUS_NAME, Bus, INTERFACE, OBJECT_PATH, serve};
 use ipfloater::authority::Authority;
 use ipfloater::control::Handle;
+use ipfloater::reload::Reloader;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -47,9 +48,13 @@ impl Service {
         let (tell, problem) = watch::channel(Some("not started".to_owned()));
         let address = Bus::At(bus.address());
         let authority = Authority::new(Defaults::default());
-        let served = handle.clone();
+        let service = ipfloater::api::Service {
+            handle: handle.clone(),
+            authority,
+            reloader: Reloader::new(handle.clone(), None, true),
+        };
         let task = tokio::spawn(async move {
-            serve(address, served, authority, tell).await;
+            serve(address, service, tell).await;
         });
         Service {
             bus,

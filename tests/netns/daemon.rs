@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::lab::{Host, Lab};
 use super::namespace::eventually;
+use super::nobody::{NOBODY, give_to_nobody, open_to_nobody};
 
 /// What a daemon is started with, besides its directories.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub(super) struct Start {
     pub(super) hidden: Option<&'static str>,
     /// A program that runs it, with arguments; `{}` is the daemon's directory.
     pub(super) under: &'static str,
+    /// Its `--user`.
+    pub(super) user: &'static str,
 }
 
 impl Start {
@@ -30,6 +33,16 @@ impl Start {
         configuration: "",
         hidden: None,
         under: "",
+        user: NOBODY,
+    };
+
+    /// As systemd does with `User=`, `AmbientCapabilities=`,
+    /// `CapabilityBoundingSet=` and `NoNewPrivileges=`.
+    pub(super) const BY_SYSTEMD: Start = Start {
+        under: "setpriv --reuid 65530 --regid 65530 --clear-groups --no-new-privs \
+                --inh-caps -all,+net_admin,+net_raw --ambient-caps -all,+net_admin,+net_raw \
+                --bounding-set -all,+net_admin,+net_raw --pdeathsig KILL",
+        ..Start::PLAIN
     };
 }
 
@@ -58,20 +71,21 @@ impl Lab {
     pub(super) fn try_start(&self, start: Start) -> Result<Daemon, String> {
         let directory =
             TempDir::with_prefix("ipfloater-").expect("there is a directory for temporary files");
-        let configuration = format!(
-            "[IPFLOATER]\n\
-             IP_POOL = 198.51.100.10-198.51.100.29, 2001:db8::10-2001:db8::29\n\
-             PRIVATE_IP_RANGES = 10.0.1.0/24, 10.0.2.0/24, fd00:1::/64, fd00:2::/64\n\
-             {}\n",
-            start.configuration
-        );
-        let file = directory.path().join("ipfloaterd.conf");
-        std::fs::write(file, configuration).expect("a file can be written");
+        open_to_nobody(directory.path());
+        if start.under == Start::BY_SYSTEMD.under {
+            // StateDirectory= and RuntimeDirectory=
+            for name in ["state", "run"] {
+                let path = directory.path().join(name);
+                std::fs::create_dir(&path).expect("the directory is ours");
+                give_to_nobody(&path);
+            }
+        }
         let mut daemon = Daemon {
             child: None,
             directory,
             start,
         };
+        daemon.configure(daemon.start.configuration);
         daemon.try_start(&self.router)?;
         Ok(daemon)
     }
@@ -83,6 +97,33 @@ impl Daemon {
     pub(super) fn start(&mut self, router: &Host) {
         let started = self.try_start(router);
         started.unwrap_or_else(|error| panic!("ipfloaterd does not start: {error}"));
+    }
+
+    /// Writes its configuration, with further lines, which a daemon that runs
+    /// does not look at until it is told to.
+    pub(super) fn configure(&mut self, further: &'static str) {
+        self.start.configuration = further;
+        let configuration = format!(
+            "[IPFLOATER]\n\
+             IP_POOL = 198.51.100.10-198.51.100.29, 2001:db8::10-2001:db8::29\n\
+             PRIVATE_IP_RANGES = 10.0.1.0/24, 10.0.2.0/24, fd00:1::/64, fd00:2::/64\n\
+             {further}\n"
+        );
+        let file = self.directory().join("ipfloaterd.conf");
+        std::fs::write(file, configuration).expect("a file can be written");
+    }
+
+    /// Sends it SIGHUP.
+    pub(super) fn hang_up(&self) {
+        let child = self.child.as_ref().expect("it is running");
+        let pid = i32::try_from(child.id()).expect("a pid is positive");
+        kill(Pid::from_raw(pid), Signal::SIGHUP).expect("our child can be signalled");
+    }
+
+    /// Starts it in another way than before.
+    pub(super) fn start_as(&mut self, router: &Host, start: Start) {
+        self.start = start;
+        self.start(router);
     }
 
     fn try_start(&mut self, router: &Host) -> Result<(), String> {
@@ -108,6 +149,7 @@ impl Daemon {
             .arg(directory.join("state"))
             .arg("--runtime-directory")
             .arg(directory.join("run"))
+            .args(["--user", self.start.user])
             .arg("--no-dbus")
             .stdout(log.try_clone().expect("a descriptor can be copied"))
             .stderr(log);
@@ -129,6 +171,26 @@ impl Daemon {
                 Err(self.log())
             }
         }
+    }
+
+    /// Its process, or that of strace(1) if it runs under that.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it is running").id()
+    }
+
+    /// `ipfloaterd --teardown` with its directories.
+    pub(super) fn tear_down(&self, router: &Host) -> Output {
+        let directory = self.directory();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ipfloaterd"));
+        command.arg("--teardown");
+        for (option, name) in [
+            ("--config", "ipfloaterd.conf"),
+            ("--state-directory", "state"),
+            ("--runtime-directory", "run"),
+        ] {
+            command.arg(option).arg(directory.join(name));
+        }
+        router.run(|| command.output().expect("the daemon was built"))
     }
 
     /// Where its files are.

@@ -7,12 +7,12 @@ use super::lab::{Host, Lab, floating};
 use super::talk::{Flow, Tcp, Transport, Udp, saw};
 
 /// Flows that are under way, each with the answer that it has to get.
-struct Traffic(Vec<(String, Flow, Result<String, std::io::ErrorKind>)>);
+pub(super) struct Traffic(Vec<(String, Flow, Result<String, std::io::ErrorKind>)>);
 
 impl Traffic {
     /// Begins flows inbound, outbound and inside, of both families, over UDP
     /// and TCP. host_a must have the tenth address.
-    fn begin(lab: &Lab) -> Self {
+    pub(super) fn begin(lab: &Lab) -> Self {
         let mut flows = Vec::new();
         for family in Family::BOTH {
             let floating = floating(family, 10);
@@ -42,21 +42,21 @@ impl Traffic {
     }
 
     /// Waits until every flow has gone on for a while.
-    fn goes_on(&self) {
+    pub(super) fn goes_on(&self) {
         for (_, flow, _) in &self.0 {
             flow.wait_for_more(20);
         }
     }
 
     /// Ends them and asserts that not one packet was lost or went astray.
-    fn assert_whole(self) {
+    pub(super) fn assert_whole(self) {
         for (what, flow, answer) in self.0 {
             flow.end().assert_whole(&answer, &what);
         }
     }
 }
 
-fn associate_both(lab: &Lab, daemon: &Daemon) {
+pub(super) fn associate_both(lab: &Lab, daemon: &Daemon) {
     for family in Family::BOTH {
         daemon.associate(floating(family, 10), &lab.host_a);
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use ipfloater::api::varlink::{bind, serve};
+use ipfloater::api::Service;
+use ipfloater::api::varlink::{claim, serve};
 use ipfloater::authority::{Authority, Authorized};
 use ipfloater::control::{
     AddressState, Handle, Health, Inbox, Message, Published, Rejection, Snapshot,
@@ -17,6 +18,7 @@ use ipfloater::model::{
     Actor, AddressRange, Change, Event, EventKind, FixedIp, FloatingIp, Pool, PoolName, Revision,
     Sequence, Site, State, Timestamp, Via,
 };
+use ipfloater::reload::Reloader;
 use ipfloater::request::{Outcome, Refusal, Request};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -51,7 +53,7 @@ impl Daemon {
         let (handle, inbox) = Handle::new(snapshot(state));
         let events = inbox.events.clone();
         thread::spawn(|| control(inbox));
-        let socket = bind(directory.path()).unwrap();
+        let socket = claim(directory.path()).unwrap().listen().unwrap();
         let (stop, stopped) = oneshot::channel();
         let server = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -64,7 +66,12 @@ impl Daemon {
                     let _ = stopped.await;
                 };
                 let authority = Authority::new(Defaults::default());
-                serve(socket.listener().unwrap(), handle, authority, stopped).await;
+                let service = Service {
+                    reloader: Reloader::new(handle.clone(), None, true),
+                    handle,
+                    authority,
+                };
+                serve(socket.listener().unwrap(), service, stopped).await;
             });
         });
         Self {
@@ -224,10 +231,13 @@ fn control(inbox: Inbox) {
                 let events = log.iter().rev().filter(wanted).take(limit).cloned();
                 let _ = reply.send(Ok(events.collect()));
             }
-            Message::Noticed(_)
+            // Dropped without an answer: there is no configuration.
+            Message::Reload { .. }
+            | Message::Noticed(_)
             | Message::Watching
             | Message::Cut { .. }
-            | Message::Problem { .. } => {}
+            | Message::Problem { .. }
+            | Message::Ping { .. } => {}
             Message::Stop => return,
         }
     }

@@ -11,7 +11,7 @@ use zbus::fdo::{DBusProxy, RequestNameFlags};
 use zbus::names::BusName;
 use zbus::{Connection, fdo};
 
-use crate::authority::Authority;
+use crate::api::Service;
 use crate::control::Handle;
 use crate::logging::logging;
 
@@ -68,18 +68,17 @@ enum Absence {
 /// are not concerned. Dropping the future leaves the bus.
 pub async fn serve(
     bus: Bus,
-    handle: Handle,
-    authority: Authority,
+    service: Service,
     problem: watch::Sender<Option<String>>,
 ) -> Infallible {
     let mut wait = FIRST_WAIT;
     loop {
-        let absence = match enter(&bus, &handle, &authority).await {
+        let absence = match enter(&bus, &service).await {
             Ok(connection) => {
                 info!(name = BUS_NAME, "on the system bus");
                 problem.send_replace(None);
                 wait = FIRST_WAIT;
-                stay(&connection, &handle).await
+                stay(&connection, &service.handle).await
             }
             Err(absence) => absence,
         };
@@ -106,18 +105,18 @@ fn tell(problem: &watch::Sender<Option<String>>, absence: &Absence, wait: Durati
 
 /// Connects, then puts up the object, and only then takes the name: nobody who
 /// waited for the name finds it without its object.
-async fn enter(bus: &Bus, handle: &Handle, authority: &Authority) -> Result<Connection, Absence> {
+async fn enter(bus: &Bus, service: &Service) -> Result<Connection, Absence> {
     let builder = match bus {
         Bus::System => Builder::system(),
         Bus::At(address) => Builder::address(address.as_str()),
     };
     let builder = builder
         .method_timeout(PATIENCE)
-        .serve_at(OBJECT_PATH, Manager::new(handle.clone(), authority.clone()));
+        .serve_at(OBJECT_PATH, Manager::new(service.clone()));
     let builder = match logging() {
         Some(logging) => builder.serve_at(
             log_control::PATH,
-            LogControl::new(logging, authority.clone()),
+            LogControl::new(logging, service.authority.clone()),
         ),
         None => builder,
     };

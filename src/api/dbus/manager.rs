@@ -11,13 +11,15 @@ use zbus::message::{Flags, Header};
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedVariant, interface};
 
+use crate::api::Service;
 use crate::api::decode;
 use crate::api::permissions::permissions;
 use crate::authority::{Authority, Caller, Origin, Sight, Subject, Verb};
 use crate::control::{Handle, Snapshot};
 use crate::model::{FloatingIp, PoolName, Sequence, Uid};
+use crate::reload::Reloader;
 use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request};
-use crate::wire::{API_VERSION, Changed, EventInfo, PoolInfo, Status};
+use crate::wire::{API_VERSION, Changed, EventInfo, PoolInfo, Reloaded, Status};
 
 use super::admission::{Admission, Admitted};
 use super::error::ErrorReply;
@@ -35,15 +37,22 @@ type Given = BTreeMap<String, OwnedVariant>;
 pub(super) struct Manager {
     handle: Handle,
     authority: Authority,
+    reloader: Reloader,
     admission: Admission,
 }
 
 impl Manager {
     /// An object that speaks for this controller.
-    pub(super) fn new(handle: Handle, authority: Authority) -> Self {
+    pub(super) fn new(service: Service) -> Self {
+        let Service {
+            handle,
+            authority,
+            reloader,
+        } = service;
         Self {
             handle,
             authority,
+            reloader,
             admission: Admission::default(),
         }
     }
@@ -235,6 +244,20 @@ impl Manager {
         let before = before.map(Sequence);
         let events = self.handle.history(about, before, limit).await?;
         Ok(rows(events.iter().map(EventInfo::from)))
+    }
+
+    #[zbus(out_args("result"))]
+    async fn reload(
+        &self,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+        options: Given,
+    ) -> Result<Row> {
+        let (caller, _admitted) = self.admit(bus, &call).await?;
+        Options::new(options).finish()?;
+        self.authority.may(&caller, Verb::Reload).await?;
+        let reread = self.reloader.reload(&caller.subject.who()).await?;
+        Ok(Reloaded::from(reread).into())
     }
 
     #[zbus(out_args("permissions", "limits"))]

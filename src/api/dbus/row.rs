@@ -147,6 +147,24 @@ impl From<wire::Status> for Row {
     }
 }
 
+impl From<wire::Reloaded> for Row {
+    fn from(reloaded: wire::Reloaded) -> Self {
+        let wire::Reloaded {
+            changed,
+            news,
+            files,
+            warnings,
+            sequence,
+        } = reloaded;
+        Row::default()
+            .put("changed", changed)
+            .put("news", news)
+            .put("files", files)
+            .put("warnings", warnings)
+            .put("sequence", sequence)
+    }
+}
+
 impl From<wire::EventInfo> for Row {
     fn from(event: wire::EventInfo) -> Self {
         let wire::EventInfo {

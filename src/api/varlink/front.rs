@@ -10,14 +10,17 @@ use super::parameters::Parameters;
 use super::service::{self, SERVICE};
 use super::stream::{Monitor, Pages, Stream};
 use super::systemd_service::{self, SYSTEMD};
+use crate::api::Service;
 use crate::api::decode::{self, Page};
 use crate::api::permissions::permissions;
 use crate::authority::{Authority, Caller, Subject, Verb};
 use crate::control::{Handle, Snapshot};
 use crate::model::{FloatingIp, PoolName, Sequence};
+use crate::reload::Reloader;
 use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request};
 use crate::wire::{
-    API_VERSION, Changed, Described, EventInfo, Events, Listed, PoolInfo, Pools, Status, Version,
+    API_VERSION, Changed, Described, EventInfo, Events, Listed, PoolInfo, Pools, Reloaded, Status,
+    Version,
 };
 
 /// The parameter by which a call says that it waits while somebody
@@ -29,6 +32,7 @@ pub(super) const INTERACTIVE: &str = "allowInteractiveAuthentication";
 pub(super) struct Front {
     handle: Handle,
     authority: Authority,
+    reloader: Reloader,
 }
 
 /// How a call is answered.
@@ -54,8 +58,17 @@ pub(super) struct Call {
 }
 
 impl Front {
-    pub(super) fn new(handle: Handle, authority: Authority) -> Self {
-        Self { handle, authority }
+    pub(super) fn new(service: Service) -> Self {
+        let Service {
+            handle,
+            authority,
+            reloader,
+        } = service;
+        Self {
+            handle,
+            authority,
+            reloader,
+        }
     }
 
     /// Answers a call.
@@ -124,6 +137,7 @@ impl Front {
             "ListPools" => self.pools(&caller, parameters).await,
             "GetStatus" => self.status(&caller, parameters).await,
             "GetPermissions" => self.permissions(&caller, parameters).await,
+            "Reload" => self.reload(&caller, parameters).await,
             "History" => self.history(&caller, parameters).await,
             "Monitor" => self.monitor(&caller, parameters, mode).await,
             _ => return None,
@@ -209,6 +223,13 @@ impl Front {
         let snapshot = self.handle.snapshot();
         let answer = permissions(&self.authority, &caller.subject, &snapshot, address).await?;
         once(&answer)
+    }
+
+    async fn reload(&self, caller: &Caller, parameters: Parameters) -> Result<Answer, Fault> {
+        parameters.end()?;
+        self.authority.may(caller, Verb::Reload).await?;
+        let reread = self.reloader.reload(&caller.subject.who()).await?;
+        once(&Reloaded::from(reread))
     }
 
     async fn history(&self, caller: &Caller, mut parameters: Parameters) -> Result<Answer, Fault> {

@@ -19,8 +19,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{error, info, warn};
 
-use crate::authority::{Authority, Origin, Subject};
-use crate::control::Handle;
+use crate::api::Service;
+use crate::authority::{Origin, Subject};
 
 mod admission;
 mod connection;
@@ -33,7 +33,7 @@ mod socket;
 mod stream;
 mod systemd_service;
 
-pub use socket::{BindError, Socket, bind};
+pub use socket::{BindError, Claim, Socket, claim, lock_of, owns};
 
 use admission::{Admission, Place};
 use connection::Connection;
@@ -74,13 +74,8 @@ const PARTING: Duration = Duration::from_secs(3);
 
 /// Serves everybody who connects until `stop` is ready, then answers the calls
 /// that are being worked on and closes.
-pub async fn serve(
-    listener: UnixListener,
-    handle: Handle,
-    authority: Authority,
-    stop: impl Future<Output = ()>,
-) {
-    let front = Arc::new(Front::new(handle, authority));
+pub async fn serve(listener: UnixListener, service: Service, stop: impl Future<Output = ()>) {
+    let front = Arc::new(Front::new(service));
     let admission = Admission::new();
     let (closing, closed) = watch::channel(false);
     let mut connections = JoinSet::new();

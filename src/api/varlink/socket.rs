@@ -5,18 +5,19 @@
 //! process, however that ends, so a socket without a lock is a leftover and is
 //! replaced.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use nix::libc::O_NOFOLLOW;
-
 use super::INTERFACE;
+use crate::lock::Lock;
+
+/// The locked file beside the socket.
+const LOCK: &str = "org.ipfloater.lock";
 
 /// There is no socket to listen on.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,16 @@ pub enum BindError {
     Given(#[source] io::Error),
 }
 
+/// The right to listen: a socket that was given, or the lock of one that is to
+/// be made.
+#[derive(Debug)]
+pub enum Claim {
+    /// The service manager gave it.
+    Given(UnixListener),
+    /// It is to be made here, and no other daemon has it.
+    Ours(PathBuf, Lock),
+}
+
 /// A listening socket. One that we made is removed when this is dropped.
 #[derive(Debug)]
 pub struct Socket {
@@ -63,7 +74,7 @@ pub struct Socket {
 #[derive(Debug)]
 struct Made {
     path: PathBuf,
-    _lock: Flock<File>,
+    _lock: Lock,
 }
 
 impl Socket {
@@ -91,20 +102,53 @@ impl Drop for Socket {
     }
 }
 
-/// The socket that the service manager gave, or else `org.ipfloater` in the
-/// runtime directory. To be called before there are threads.
-pub fn bind(runtime_directory: &Path) -> Result<Socket, BindError> {
+/// The socket that the service manager gave, or else the right to make
+/// `org.ipfloater` in the runtime directory. To be called before there are
+/// threads, and once.
+pub fn claim(runtime_directory: &Path) -> Result<Claim, BindError> {
     match given().map_err(BindError::Given)? {
-        Some(listener) => Ok(Socket {
-            listener,
-            made: None,
-        }),
-        None => make(runtime_directory.join(INTERFACE)),
+        Some(listener) => Ok(Claim::Given(listener)),
+        None => claim_ours(runtime_directory),
     }
 }
 
-fn make(path: PathBuf) -> Result<Socket, BindError> {
-    let lock = lock(&path)?;
+/// The locked file that says whether a daemon has the socket of a runtime
+/// directory.
+#[must_use]
+pub fn lock_of(runtime_directory: &Path) -> PathBuf {
+    runtime_directory.join(LOCK)
+}
+
+/// Whether a file of this name in a runtime directory is ours.
+#[must_use]
+pub fn owns(name: &OsStr) -> bool {
+    name == INTERFACE || name == LOCK
+}
+
+impl Claim {
+    /// Listens. The socket belongs to whom the process belongs to now.
+    pub fn listen(self) -> Result<Socket, BindError> {
+        match self {
+            Claim::Given(listener) => Ok(Socket {
+                listener,
+                made: None,
+            }),
+            Claim::Ours(path, lock) => make(path, lock),
+        }
+    }
+}
+
+fn claim_ours(runtime_directory: &Path) -> Result<Claim, BindError> {
+    let path = runtime_directory.join(INTERFACE);
+    let lock = lock_of(runtime_directory);
+    match Lock::take(&lock) {
+        Ok(lock) => Ok(Claim::Ours(path, lock)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(BindError::Held(path)),
+        Err(source) => Err(BindError::Lock { path: lock, source }),
+    }
+}
+
+fn make(path: PathBuf, lock: Lock) -> Result<Socket, BindError> {
     let listen = |source| BindError::Listen {
         path: path.clone(),
         source,
@@ -122,28 +166,6 @@ fn make(path: PathBuf) -> Result<Socket, BindError> {
     Ok(Socket {
         listener,
         made: Some(Made { path, _lock: lock }),
-    })
-}
-
-fn lock(socket: &Path) -> Result<Flock<File>, BindError> {
-    let path = socket.with_file_name(format!("{INTERFACE}.lock"));
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(O_NOFOLLOW)
-        .open(&path)
-        .map_err(|source| BindError::Lock {
-            path: path.clone(),
-            source,
-        })?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        Errno::EWOULDBLOCK => BindError::Held(socket.to_owned()),
-        errno => BindError::Lock {
-            path,
-            source: errno.into(),
-        },
     })
 }
 
@@ -170,8 +192,8 @@ fn given() -> io::Result<Option<UnixListener>> {
 #[allow(unsafe_code)]
 fn adopt(descriptor: RawFd) -> OwnedFd {
     // SAFETY: LISTEN_PID says that the service manager opened this descriptor
-    // for this very process, and nothing else in the program adopts it: `bind`
-    // is called once.
+    // for this very process, and nothing else in the program adopts it:
+    // `claim` is called once.
     unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 
@@ -179,6 +201,10 @@ fn adopt(descriptor: RawFd) -> OwnedFd {
 mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
+
+    fn bind(runtime_directory: &Path) -> Result<Socket, BindError> {
+        claim_ours(runtime_directory)?.listen()
+    }
 
     #[test]
     fn a_socket_that_a_live_daemon_holds_is_left_alone() {

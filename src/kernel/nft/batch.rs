@@ -89,6 +89,18 @@ impl Batch {
         batch
     }
 
+    /// A batch that deletes our table, with all that is in it. Unless `carry_out`
+    /// it is never ended: the kernel says whether it would, and forgets it.
+    #[must_use]
+    pub fn removal(first: u32, dialect: Dialect, carry_out: bool) -> Self {
+        let mut batch = Self::begin(first, dialect);
+        batch.table(NftMsg::DelTable, None);
+        if carry_out {
+            batch.message(NftMsg::BatchEnd, NlmF::ACK, Nfgenmsg::BATCH, |_| {});
+        }
+        batch
+    }
+
     /// A batch that makes a table of that name and is never ended, so that the
     /// kernel checks and forgets it: whether it knows the flags.
     #[must_use]

@@ -1,0 +1,97 @@
+//! Taking a configuration that was read again.
+//!
+//! It is a start without a stop: the new site takes the place of the old one,
+//! and the same look at the kernel puts right what differs, in one transaction.
+//! Addresses that are in no pool any more go on working.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::dataplane::Ruleset;
+use crate::model::{Actor, EventKind, Pool, PoolName, Site};
+
+use super::controller::capacity;
+use super::{Controller, Reloaded};
+
+impl Controller {
+    /// Takes the configuration, and makes the kernel agree or tries again later.
+    pub(super) fn reload(&mut self, site: Site, warnings: Vec<String>, actor: Actor) -> Reloaded {
+        let news = news(&self.site, &site);
+        self.warnings = warnings;
+        if news.is_empty() {
+            self.show();
+            return Reloaded {
+                news,
+                sequence: self.state.sequence(),
+            };
+        }
+        let pools = site.pools.iter();
+        let ranges = pools.flat_map(|pool| pool.ranges.iter().copied()).collect();
+        self.cutter.know(site.private.clone(), ranges);
+        // The maps may become larger, which makes the table anew, and stay as
+        // large as they were.
+        let ruleset = Ruleset::new(&site, |family| {
+            let wanted = Ruleset::size_for(capacity(&site, &self.state, family));
+            wanted.max(self.ruleset.size(family))
+        });
+        self.site = Arc::new(site);
+        self.ruleset = ruleset;
+        self.follow();
+        let what = news.join("; ");
+        self.record_of(actor, vec![EventKind::Reloaded { what }]);
+        Reloaded {
+            news,
+            sequence: self.state.sequence(),
+        }
+    }
+}
+
+/// What the new configuration says otherwise than the old one, a line each.
+fn news(old: &Site, new: &Site) -> Vec<String> {
+    let Site {
+        pools,
+        private,
+        guard,
+        block_free,
+        limits,
+    } = new;
+    let by_name = |pools: &[Pool]| -> BTreeMap<PoolName, Pool> {
+        let named = pools.iter().map(|pool| (pool.name.clone(), pool.clone()));
+        named.collect()
+    };
+    let (before, after) = (by_name(&old.pools), by_name(pools));
+    let mut news = Vec::new();
+    for (name, pool) in &after {
+        match before.get(name) {
+            None => news.push(format!("pool {name} is new")),
+            Some(old) if old != pool => news.push(format!("pool {name} is another")),
+            Some(_) => {}
+        }
+    }
+    for name in before.keys() {
+        if !after.contains_key(name) {
+            news.push(format!(
+                "pool {name} is gone; its addresses go on until they are released"
+            ));
+        }
+    }
+    let order = |site: &Site| -> Vec<PoolName> {
+        site.pools.iter().map(|pool| pool.name.clone()).collect()
+    };
+    if news.is_empty() && order(old) != order(new) {
+        news.push("the pools are in another order".to_owned());
+    }
+    let mut differs = |is: bool, what: &str| {
+        if is {
+            news.push(what.to_owned());
+        }
+    };
+    differs(*private != old.private, "the private ranges are others");
+    differs(*guard != old.guard, "GUARD_FORWARD is another");
+    differs(*block_free != old.block_free, "BLOCK_PUBLIC_IPS is another");
+    differs(
+        *limits != old.limits,
+        "quotas or permitted ranges are others",
+    );
+    news
+}

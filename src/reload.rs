@@ -1,0 +1,128 @@
+//! Reading the configuration again while the daemon runs: all of it or nothing.
+//!
+//! The files are read and held against the router beside the controller, which
+//! then takes the result in one step. A file that is wrong alters nothing, and
+//! what is wrong with it is the answer.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use crate::audit::{self, Who};
+use crate::chain;
+use crate::config::{Settings, check_against};
+use crate::control::{Handle, Rejection, Reloaded};
+use crate::kernel;
+use crate::supervisor;
+
+/// Reads the configuration again.
+#[derive(Clone, Debug)]
+pub struct Reloader {
+    handle: Handle,
+    /// Which file; `None` for the usual places.
+    config: Option<PathBuf>,
+    /// Whether there is a router to hold it against.
+    simulated: bool,
+    /// One at a time, so that the last who asked gets what was there last.
+    turn: Arc<Mutex<()>>,
+}
+
+/// What a configuration that was read again came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reread {
+    /// What the controller did.
+    pub reloaded: Reloaded,
+    /// The files that were read, in the order of their precedence.
+    pub files: Vec<PathBuf>,
+    /// What the administrator should know although it is no error.
+    pub warnings: Vec<String>,
+}
+
+impl Reloader {
+    /// For the controller of this handle, from the file that it was started
+    /// with.
+    #[must_use]
+    pub fn new(handle: Handle, config: Option<PathBuf>, simulated: bool) -> Self {
+        Self {
+            handle,
+            config,
+            simulated,
+            turn: Arc::default(),
+        }
+    }
+
+    /// Reads the configuration again, for whoever may ask for it, and records
+    /// what came of it.
+    pub async fn reload(&self, who: &Who) -> Result<Reread, Rejection> {
+        let _turn = self.turn.lock().await;
+        supervisor::reloading();
+        let reread = self.reread(who).await;
+        supervisor::reloaded();
+        let uid = who.actor.uid;
+        let (outcome, sentence) = match &reread {
+            Ok(Reread { reloaded, .. }) if reloaded.news.is_empty() => (
+                audit::UNCHANGED,
+                format!("the configuration, read again by uid {uid}, says what it said before"),
+            ),
+            Ok(Reread { reloaded, .. }) => (
+                audit::GRANTED,
+                format!(
+                    "the configuration was read again by uid {uid}: {}",
+                    reloaded.news.join("; ")
+                ),
+            ),
+            Err(rejection) => (
+                rejection.name(),
+                format!("the configuration stays as it was, asked by uid {uid}: {rejection}"),
+            ),
+        };
+        audit::Entry {
+            sequence: reread.as_ref().ok().map(|reread| reread.reloaded.sequence),
+            ..audit::Entry::new("reload", who, outcome, sentence)
+        }
+        .write();
+        reread
+    }
+
+    async fn reread(&self, who: &Who) -> Result<Reread, Rejection> {
+        let Self {
+            config, simulated, ..
+        } = self.clone();
+        let read = tokio::task::spawn_blocking(move || read(config, simulated));
+        let settings = read
+            .await
+            .unwrap_or_else(|_| Err("the reader died; see the journal".to_owned()))
+            .map_err(Rejection::ConfigurationInvalid)?;
+        let Settings {
+            site,
+            warnings,
+            files,
+        } = settings;
+        let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+        let reloaded = self
+            .handle
+            .reload(site, warnings.clone(), who.actor)
+            .await?;
+        Ok(Reread {
+            reloaded,
+            files,
+            warnings,
+        })
+    }
+}
+
+fn read(config: Option<PathBuf>, simulated: bool) -> Result<Settings, String> {
+    let settings = Settings::load(config.as_deref()).map_err(|error| chain(&error))?;
+    if !simulated {
+        let router = kernel::observe_links().map_err(|error| chain(&error))?;
+        let misfits: Vec<_> = check_against(&settings.site, &router)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        if !misfits.is_empty() {
+            return Err(misfits.join("; "));
+        }
+    }
+    Ok(settings)
+}
