@@ -39,7 +39,7 @@ END
         systemd-networkd-wait-online.service; do
         ln -sf /dev/null "$root/etc/systemd/system/$unit"
     done
-    rm -f "$root"/etc/systemd/system/*.wants/getty@* "$root/usr/sbin/policy-rc.d"
+    rm -rf "$root/etc/systemd/system/getty.target.wants" "$root/usr/sbin/policy-rc.d"
 }
 
 mirror() {
