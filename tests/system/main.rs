@@ -22,6 +22,9 @@ mod machine;
 mod package;
 
 mod authorization;
+mod buses;
 mod harness;
 mod install;
 mod matrix;
+mod sandbox;
+mod traffic;
