@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::machine::{As, Machine, Suite};
-use super::package::{Router, bring_package, configure, install, package, surround};
+use super::package::{Router, bring_package, configure, install, surround};
 
 const MANAGER: &str = "org.ipfloater /org/ipfloater org.ipfloater.Manager";
 
@@ -152,10 +152,7 @@ fn on_bookworm_a_purge_leaves_nothing() {
 fn lintian_has_no_objection() {
     for suite in [Suite::Trixie, Suite::Bookworm] {
         let machine = Machine::boot(suite);
-        machine.write(
-            "/srv/ipfloater.deb",
-            std::fs::read(package()).expect("it was built"),
-        );
+        bring_package(&machine);
         machine.run("chmod a+r /srv/ipfloater.deb");
         let said = machine.run_as(
             As::User("bob"),

@@ -26,5 +26,6 @@ mod buses;
 mod harness;
 mod install;
 mod matrix;
+mod reload;
 mod sandbox;
 mod traffic;
