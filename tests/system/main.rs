@@ -25,3 +25,4 @@ mod authorization;
 mod harness;
 mod install;
 mod matrix;
+mod privileges;
