@@ -44,7 +44,8 @@ printf 'Source: ipfloater\n\nPackage: ipfloater\nArchitecture: any\n' >"$work/de
 depends=$(cd "$work" && dpkg-shlibdeps -O root/usr/sbin/ipfloaterd root/usr/bin/ipfloater |
     sed -n 's/^shlibs:Depends=//p')
 
-sed -e "s|@VERSION@|$version|" -e "s|@DEPENDS@|$depends|" \
+maintainer=$(dpkg-parsechangelog -l packaging/debian/changelog -S Maintainer)
+sed -e "s|@VERSION@|$version|" -e "s|@MAINTAINER@|$maintainer|" -e "s|@DEPENDS@|$depends|" \
     -e "s|@ARCHITECTURE@|$(dpkg --print-architecture)|" \
     -e "s|@SIZE@|$(du -k -s --exclude=DEBIAN "$root" | cut -f 1)|" \
     packaging/debian/control.in >"$root/DEBIAN/control"

@@ -20,7 +20,7 @@ python_with_varlink() {
 }
 
 require_root "the tests make network namespaces, and an ipfloaterd in each"
-scripts/install-needs.sh build test
+scripts/install-needs.sh build test system
 IPFLOATER_TEST_PYTHON=$(python_with_varlink)
 export IPFLOATER_TEST_PYTHON
 

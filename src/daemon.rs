@@ -254,14 +254,15 @@ async fn on_the_bus(service: Service, arrived: oneshot::Sender<()>) {
     let report = async move {
         let mut arrived = Some(arrived);
         while problems.changed().await.is_ok() {
-            if let Some(arrived) = arrived.take() {
-                let _ = arrived.send(());
-            }
             let text = problems.borrow_and_update().clone();
             let handle = reporter.clone();
             let tell = move || handle.tell(Message::Problem { part: "dbus", text });
             if tokio::task::spawn_blocking(tell).await.is_err() {
                 return;
+            }
+            // Who asks for the status once we are ready reads what is wrong.
+            if let Some(arrived) = arrived.take() {
+                let _ = arrived.send(());
             }
         }
     };

@@ -1,6 +1,8 @@
 //! What the other tests take for granted of a box.
 
-use super::machine::{As, Machine, Suite};
+use std::process::Command;
+
+use super::machine::{self, As, Machine, Suite};
 
 fn users_and_terminals(suite: Suite) {
     let machine = Machine::boot(suite);
@@ -30,4 +32,27 @@ fn bookworm_has_sessions_and_asks_for_passwords() {
 #[test]
 fn trixie_has_sessions_and_asks_for_passwords() {
     users_and_terminals(Suite::Trixie);
+}
+
+/// A box is held by a pipe, of which the kernel closes the end of a process that
+/// dies.
+#[test]
+fn a_killed_test_leaves_no_box() {
+    let (held, holder) = std::io::pipe().expect("a pipe can be made");
+    let mut test = Command::new("sleep")
+        .arg("600")
+        .stdout(holder)
+        .spawn()
+        .expect("sleep is installed");
+    let mut supervisor = machine::boot(Suite::Trixie, held);
+    let [cgroup, console] = supervisor.paths();
+    machine::eventually("it boots", || {
+        cgroup.join("payload/init.scope").exists() && console.exists()
+    });
+
+    test.kill().expect("it is ours");
+    test.wait().expect("it was started");
+
+    machine::eventually("nothing is left", || !cgroup.exists() && !console.exists());
+    assert!(supervisor.0.wait().is_ok_and(|status| status.success()));
 }

@@ -1,22 +1,171 @@
-//! Installing, starting, and the first call.
+//! Installing, with and without a configuration; after a reboot; removing.
 
-use super::machine::Suite;
-use super::package::Router;
+use super::machine::{As, Machine, Suite};
+use super::package::{Router, bring_package, configure, install, package, surround};
 
-fn starts(suite: Suite) {
-    let router = Router::new(suite);
-    let reply = router.run(
-        "busctl call org.ipfloater /org/ipfloater org.ipfloater.Manager Associate 'ssa{sv}' '' 10.66.0.11 0",
+const MANAGER: &str = "org.ipfloater /org/ipfloater org.ipfloater.Manager";
+
+/// What is ours in the kernel, and what would be seen of it.
+const IN_THE_KERNEL: &str = "nft list tables | grep ipfloater; \
+     ip -4 route show table local proto 245; ip -6 -o address show | grep -F 2001:db8::2; \
+     conntrack --dump 2>/dev/null | grep -E '203\\.0\\.113\\.2|2001:db8::2'; true";
+
+/// All files, and what is in those that are read at start. Left out is what
+/// changes by itself: logs, caches, transient units, the lists of dpkg but for
+/// what they say of us, and the copies that useradd(8) keeps of its last files.
+const FILES: &str = "find / /run -xdev \\
+     \\( -path /proc -o -path /sys -o -path /tmp -o -path /var/tmp -o -path /var/log \\
+        -o -path /var/cache -o -path /run/systemd -o -path /run/user -o -path /var/lib/systemd/timers \\
+        -o -path '/var/lib/dpkg/*-old' -o -path /var/lib/apt \\) -prune -o -print | sort; \\
+     find /etc -type f ! -name '*-' | sort | xargs md5sum; \\
+     getent passwd; getent group; systemctl list-unit-files --no-legend | sort; dpkg --list | sort";
+
+/// Whoever installs first and configures then sees no failed unit, and is told.
+fn waits_for_its_configuration(suite: Suite) {
+    let machine = Machine::boot(suite);
+    surround(&machine);
+    bring_package(&machine);
+    let said = install(&machine);
+    assert!(
+        said.contains("/etc/default/ipfloaterd.conf") && said.contains("IP_POOL"),
+        "{said}"
     );
-    println!("{reply}{}", router.run("ipfloater status; journalctl --no-pager -u ipfloaterd; cat /proc/$(pidof ipfloaterd)/status | grep -i -E 'cap|uid'"));
+    assert_eq!(machine.run("systemctl is-system-running"), "running\n");
+    let status = machine.attempt("systemctl status ipfloaterd.service");
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    for told in [
+        "inactive (dead)",
+        "ConditionPathExists",
+        "/etc/ipfloaterd.conf",
+    ] {
+        assert!(status.contains(told), "{status}");
+    }
+    machine.reboot();
+    assert_eq!(
+        machine.run("systemctl is-enabled ipfloaterd.service ipfloaterd.socket"),
+        "enabled\nenabled\n"
+    );
+    surround(&machine);
+
+    machine.run("cp /etc/default/ipfloaterd.conf /etc/ipfloaterd.conf");
+    configure(&machine);
+    machine.run("systemctl start ipfloaterd");
+    machine.run("ipfloater getip 10.66.0.11");
 }
 
 #[test]
-fn installed_on_trixie_it_is_called_over_the_bus() {
-    starts(Suite::Trixie);
+fn on_trixie_it_waits_for_its_configuration() {
+    waits_for_its_configuration(Suite::Trixie);
 }
 
 #[test]
-fn installed_on_bookworm_it_is_called_over_the_bus() {
-    starts(Suite::Bookworm);
+fn on_bookworm_it_waits_for_its_configuration() {
+    waits_for_its_configuration(Suite::Bookworm);
+}
+
+/// Installed with a configuration it runs, is called over the bus, runs again
+/// after a boot and remembers.
+fn runs(suite: Suite) {
+    let router = Router::new(suite);
+    let reply = router.run(&format!(
+        "busctl call {MANAGER} Associate 'ssa{{sv}}' '' 10.66.0.11 0"
+    ));
+    assert!(
+        reply.contains("\"floating_ip\" s \"203.0.113.20\"")
+            && reply.contains("\"state\" s \"active\""),
+        "{reply}"
+    );
+    router.run("ip netns exec client ping -c 1 -W 2 203.0.113.20");
+    assert_eq!(router.run("ps -o user:20= -C ipfloaterd"), "ipfloater\n");
+
+    router.reboot();
+    surround(&router);
+    router.eventually(
+        "it is active again",
+        "ipfloater show 203.0.113.20 | grep -q active",
+    );
+    router.run("ip netns exec client ping -c 1 -W 2 203.0.113.20");
+}
+
+#[test]
+fn on_trixie_it_is_called_over_the_bus_and_comes_back_after_a_boot() {
+    runs(Suite::Trixie);
+}
+
+#[test]
+fn on_bookworm_it_is_called_over_the_bus_and_comes_back_after_a_boot() {
+    runs(Suite::Bookworm);
+}
+
+/// Removing ends floating IPs and keeps what is known; installing again brings
+/// them back; purging leaves nothing.
+fn goes(suite: Suite) {
+    let machine = Machine::boot(suite);
+    surround(&machine);
+    bring_package(&machine);
+    let (files, kernel) = (machine.run(FILES), machine.run(IN_THE_KERNEL));
+    assert_eq!(kernel, "");
+
+    configure(&machine);
+    install(&machine);
+    let used = "ip netns exec client ping -c 1 -W 2 203.0.113.20 && \
+                ip netns exec client ping -c 1 -W 2 2001:db8::20";
+    machine.run("ipfloater getip 10.66.0.11 && ipfloater getip fd66::11");
+    machine.run(used);
+
+    machine.run("apt-get -qq remove ipfloater");
+    assert_eq!(machine.run(IN_THE_KERNEL), "");
+    assert!(!machine.attempt(used).status.success());
+    machine.run("test -e /var/lib/ipfloater/ipfloater.db -a -e /etc/ipfloaterd.conf");
+
+    install(&machine);
+    machine.run(used);
+    machine.write(
+        "/etc/ipfloaterd.conf.d/guard.conf",
+        "[IPFLOATER]\nGUARD_FORWARD = no\n",
+    );
+    machine.run("systemctl restart ipfloaterd && systemctl disable ipfloaterd.socket");
+
+    machine.run("apt-get -qq purge ipfloater");
+    assert_eq!(machine.run(IN_THE_KERNEL), "");
+    let left = machine.run(FILES);
+    let changed: Vec<_> = left
+        .lines()
+        .filter(|line| !files.lines().any(|before| before == *line))
+        .chain(
+            files
+                .lines()
+                .filter(|line| !left.lines().any(|after| after == *line)),
+        )
+        .collect();
+    assert!(changed.is_empty(), "{changed:#?}");
+    assert_eq!(machine.run("systemctl is-system-running"), "running\n");
+}
+
+#[test]
+fn on_trixie_a_purge_leaves_nothing() {
+    goes(Suite::Trixie);
+}
+
+#[test]
+fn on_bookworm_a_purge_leaves_nothing() {
+    goes(Suite::Bookworm);
+}
+
+/// The lintian of each release, in the release.
+#[test]
+fn lintian_has_no_objection() {
+    for suite in [Suite::Trixie, Suite::Bookworm] {
+        let machine = Machine::boot(suite);
+        machine.write(
+            "/srv/ipfloater.deb",
+            std::fs::read(package()).expect("it was built"),
+        );
+        machine.run("chmod a+r /srv/ipfloater.deb");
+        let said = machine.run_as(
+            As::User("bob"),
+            "lintian --fail-on error,warning --info /srv/ipfloater.deb",
+        );
+        assert_eq!(said, "", "{suite:?}");
+    }
 }

@@ -11,8 +11,6 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 use super::conversation::Conversation;
 
 /// How long anything may take that a test waits for. A boot takes a second; on a
@@ -59,37 +57,20 @@ pub(super) enum As<'a> {
 pub(super) struct Machine {
     suite: Suite,
     cgroup: PathBuf,
+    console: PathBuf,
     supervisor: Child,
-    directory: TempDir,
 }
 
 impl Machine {
     /// Boots one that has nothing of ours.
     pub(super) fn boot(suite: Suite) -> Self {
-        let rootfs = suite.rootfs();
-        let directory = tempfile::Builder::new()
-            .prefix("ipfloater-box-")
-            .tempdir()
-            .expect("a temporary directory");
-        let name = directory.path().file_name().expect("it has a name");
-        let mut supervisor = script("boot.sh")
-            .arg(name)
-            .arg(rootfs)
-            .arg(directory.path().join("console"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("bash is installed");
-        let mut cgroup = String::new();
-        let output = supervisor.stdout.take().expect("it is piped");
-        BufReader::new(output)
-            .read_line(&mut cgroup)
-            .expect("it is text");
+        let mut supervisor = boot(suite, Stdio::piped());
+        let [cgroup, console] = supervisor.paths();
         let machine = Machine {
             suite,
-            cgroup: cgroup.trim_end().into(),
-            supervisor,
-            directory,
+            cgroup,
+            console,
+            supervisor: supervisor.0,
         };
         machine.wait_until_up();
         machine
@@ -185,11 +166,7 @@ impl Machine {
     pub(super) fn reboot(&self) {
         let before = self.leader().expect("it is up");
         self.attempt("systemctl reboot");
-        let deadline = Instant::now() + PATIENCE;
-        while self.leader() == Some(before) {
-            assert!(Instant::now() < deadline, "{}", self.console());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        eventually("it goes down", || self.leader() != Some(before));
         self.wait_until_up();
     }
 
@@ -275,7 +252,7 @@ impl Machine {
     }
 
     fn console(&self) -> String {
-        fs::read_to_string(self.directory.path().join("console")).unwrap_or_default()
+        fs::read_to_string(&self.console).unwrap_or_default()
     }
 }
 
@@ -286,6 +263,42 @@ impl Drop for Machine {
         if !std::thread::panicking() {
             assert!(ended.is_ok_and(|status| status.success()), "a box remains");
         }
+    }
+}
+
+/// What holds a box.
+#[derive(Debug)]
+pub(super) struct Supervisor(pub(super) Child);
+
+impl Supervisor {
+    /// The cgroup directory of the box, and the file of what its console said.
+    pub(super) fn paths(&mut self) -> [PathBuf; 2] {
+        let output = self.0.stdout.take().expect("it is piped, and read once");
+        let mut lines = BufReader::new(output).lines();
+        [(); 2].map(|()| {
+            let line = lines.next().expect("bash says why not");
+            line.expect("it is text").into()
+        })
+    }
+}
+
+/// Begins to boot a box, which lasts as long as the other end of its input.
+pub(super) fn boot(suite: Suite, input: impl Into<Stdio>) -> Supervisor {
+    let supervisor = script("boot.sh")
+        .arg(suite.rootfs())
+        .stdin(input)
+        .stdout(Stdio::piped())
+        .spawn();
+    Supervisor(supervisor.expect("bash is installed"))
+}
+
+/// Waits until something holds.
+#[track_caller]
+pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

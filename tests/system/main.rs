@@ -22,7 +22,10 @@ mod machine;
 mod package;
 
 mod authorization;
+mod buses;
 mod harness;
 mod install;
 mod matrix;
 mod privileges;
+mod sandbox;
+mod traffic;

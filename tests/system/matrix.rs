@@ -21,9 +21,11 @@ enum Outcome {
     Granted,
     /// Somebody would have to authenticate.
     Authenticate,
+    /// It is refused, and no password helps.
+    Denied,
 }
 
-use Outcome::{Authenticate, Granted};
+use Outcome::{Authenticate, Denied, Granted};
 
 /// Those who call, as the columns of the table: nobody in particular; alice, who
 /// owns 203.0.113.20; bob, who owns another address; carol, whose group may help
@@ -41,6 +43,9 @@ const ROOT: [Outcome; 5] = [
     Authenticate,
     Granted,
 ];
+
+/// Only root may, whatever the rules are.
+const NOBODY_ELSE: [Outcome; 5] = [Denied, Denied, Denied, Denied, Granted];
 
 /// The owner may, and root.
 const OWNER: [Outcome; 5] = [Authenticate, Granted, Authenticate, Authenticate, Granted];
@@ -139,7 +144,7 @@ const ROWS: [Row; 19] = [
     only_varlink("Monitor", "{}", ALL),
     only_varlink("Ping", "{}", ALL),
     only_varlink("SetLogLevel", r#"{"level":6}"#, ROOT),
-    only_varlink("GetEnvironment", "{}", ROOT),
+    only_varlink("GetEnvironment", "{}", NOBODY_ELSE),
     property("LogLevel", "s info", ROOT),
     property("LogTarget", "s journal", ROOT),
     // What a group's own address is decided by.
@@ -231,6 +236,7 @@ fn outcome(machine: &Machine, caller: &str, command: &str) -> Outcome {
         true => Granted,
         false if said.contains("takes authentication by the polkit action") => Authenticate,
         false if said.contains("InteractiveAuthenticationRequired") => Authenticate,
+        false if said.contains("org.varlink.service.PermissionDenied") => Denied,
         false => panic!("{caller}: {command}: {said}"),
     }
 }

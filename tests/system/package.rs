@@ -29,7 +29,7 @@ pub(super) fn package() -> &'static Path {
 /// Where the package lies in a box.
 pub(super) const DEB: &str = "/srv/ipfloater.deb";
 
-/// Two pools of one address range each, in the network of the outside link.
+/// A range of each family in the network of the outside link.
 const CONFIGURATION: &str = "[IPFLOATER]\n\
      IP_POOL = 203.0.113.20-203.0.113.29, 2001:db8::20-2001:db8::29\n\
      PRIVATE_IP_RANGES = 10.66.0.0/24, fd66::/64\n\
@@ -86,9 +86,9 @@ impl Router {
     pub(super) fn new(suite: Suite) -> Self {
         let machine = Machine::boot(suite);
         machine.run(LAB);
-        machine.write("/etc/ipfloaterd.conf", CONFIGURATION);
+        configure(&machine);
         bring_package(&machine);
-        machine.run(&format!("apt-get -qq install {DEB}"));
+        install(&machine);
         machine.run("systemctl is-active ipfloaterd.service ipfloaterd.socket");
         Router(machine)
     }
@@ -97,6 +97,12 @@ impl Router {
 /// Copies the package into a box.
 pub(super) fn bring_package(machine: &Machine) {
     machine.write(DEB, std::fs::read(package()).expect("it was built"));
+}
+
+/// Installs the package that was brought, and returns what apt and the package
+/// said.
+pub(super) fn install(machine: &Machine) -> String {
+    machine.run(&format!("apt-get -qq install {DEB} 2>&1"))
 }
 
 /// Builds the links and hosts around a machine.

@@ -1,0 +1,73 @@
+//! What the unit leaves the daemon, as systemd measures it and as it is felt.
+
+use super::machine::Suite;
+use super::package::Router;
+
+/// By both systemds: 1.4 is half of what systemd-networkd has.
+#[test]
+fn the_exposure_of_the_service_is_low() {
+    for suite in [Suite::Trixie, Suite::Bookworm] {
+        let router = Router::new(suite);
+        let verified = router.run(
+            "systemd-analyze verify ipfloaterd.service ipfloaterd.socket 2>&1 | grep -i ipfloat; true",
+        );
+        assert_eq!(verified, "", "{suite:?}");
+        let output = router.attempt("systemd-analyze security --threshold=14 ipfloaterd.service");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let faults: Vec<_> = said.lines().filter(|line| !line.contains('✓')).collect();
+        assert!(output.status.success(), "{suite:?}: {faults:#?}");
+    }
+}
+
+/// The filter of system calls refuses with EPERM, which the daemon might take for
+/// an answer. Here it kills instead, and whatever users do is done.
+fn no_system_call_is_missed(suite: Suite) {
+    let router = Router::new(suite);
+    router.write(
+        "/etc/systemd/system/ipfloaterd.service.d/kill.conf",
+        "[Service]\nSystemCallErrorNumber=kill\nRestart=no\n",
+    );
+    router.run("systemctl daemon-reload && systemctl restart ipfloaterd");
+    let daemon = router.run("pidof ipfloaterd");
+    router.run(
+        "set -e
+         ipfloater getip 10.66.0.11
+         ipfloater getip fd66::11
+         ipfloater allocate
+         ipfloater associate 203.0.113.21 10.66.0.11 --reassociate
+         ipfloater show 203.0.113.21
+         ip netns exec client ping -c 1 203.0.113.21
+         ipfloater disassociate 203.0.113.21
+         ipfloater release 203.0.113.21
+         ipfloater history
+         ipfloater status
+         busctl introspect org.ipfloater /org/ipfloater
+         ip link set wan0 down; ip link set wan0 up
+         ip link add other0 type bridge; ip link set other0 up; ip link del other0
+         systemctl restart dbus; sleep 1",
+    );
+    router.eventually(
+        "it is on the bus again",
+        "busctl call org.ipfloater /org/ipfloater org.ipfloater.Manager GetStatus 'a{sv}' 0",
+    );
+    assert_eq!(router.run("pidof ipfloaterd"), daemon);
+    let log = router.run("journalctl --no-pager -o cat -u ipfloaterd");
+    for bad in ["SYS", "ermission denied", "not permitted"] {
+        assert!(!log.contains(bad), "{log}");
+    }
+    router.run("systemctl stop ipfloaterd.socket ipfloaterd.service");
+    assert_eq!(
+        router.run("systemctl show --value -p Result ipfloaterd.service"),
+        "success\n"
+    );
+}
+
+#[test]
+fn no_system_call_is_missed_on_trixie() {
+    no_system_call_is_missed(Suite::Trixie);
+}
+
+#[test]
+fn no_system_call_is_missed_on_bookworm() {
+    no_system_call_is_missed(Suite::Bookworm);
+}
