@@ -26,5 +26,6 @@ mod buses;
 mod harness;
 mod install;
 mod matrix;
+mod privileges;
 mod sandbox;
 mod traffic;
