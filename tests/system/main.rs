@@ -25,6 +25,7 @@ mod authorization;
 mod buses;
 mod harness;
 mod install;
+mod journal;
 mod matrix;
 mod privileges;
 mod sandbox;
