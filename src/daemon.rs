@@ -8,6 +8,7 @@
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
+use std::future::pending;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -225,15 +226,19 @@ fn serve(socket: &api::varlink::Socket, service: &Service, dbus: bool) -> Result
         let bus = dbus.then(|| tokio::spawn(on_the_bus(service.clone(), arrived)));
         let signals = asked_to_stop().map_err(DaemonError::Thread)?;
         let hangups = signal(SignalKind::hangup()).map_err(DaemonError::Thread)?;
-        if dbus {
-            wait_for_the_bus(arrival).await;
-        }
-        supervisor::ready(handle);
-        tracing::info!("ready");
+        let ready = async {
+            if dbus {
+                wait_for_the_bus(arrival).await;
+            }
+            supervisor::ready(handle);
+            tracing::info!("ready");
+            pending::<Infallible>().await
+        };
         let outcome = tokio::select! {
             () = signals => Ok(()),
             () = handle.closed() => Err(DaemonError::Died),
             never = reload_when_asked(hangups, reloader) => match never {},
+            never = ready => match never {},
         };
         supervisor::stopping();
         tracing::info!("stopping; traffic goes on");
@@ -298,7 +303,7 @@ async fn reload_when_asked(mut hangups: Signal, reloader: &Reloader) -> Infallib
         // What came of it is in the log.
         let _ = reloader.reload(&own).await;
     }
-    std::future::pending().await
+    pending().await
 }
 
 /// Waits for SIGTERM or SIGINT.
