@@ -28,5 +28,6 @@ mod install;
 mod journal;
 mod matrix;
 mod privileges;
+mod reload;
 mod sandbox;
 mod traffic;

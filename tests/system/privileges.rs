@@ -25,7 +25,7 @@ fn holds(suite: Suite) {
     let expected = format!(
         "Uid: {id} {id} {id} {id} Gid: {id} {id} {id} {id} Groups: {id} \
          CapInh: 0000000000000000 CapPrm: 0000000000001000 CapEff: 0000000000001000 \
-         CapBnd: 0000000000003000 CapAmb: 0000000000000000 NoNewPrivs: 1\n"
+         CapBnd: 0000000000001000 CapAmb: 0000000000000000 NoNewPrivs: 1\n"
     );
     assert_eq!(rights, expected);
     let threads = router.run("ls /proc/$(pidof ipfloaterd)/task | wc -l");

@@ -53,7 +53,7 @@ impl Daemon {
         let (handle, inbox) = Handle::new(snapshot(state));
         let events = inbox.events.clone();
         thread::spawn(|| control(inbox));
-        let socket = claim(directory.path()).unwrap().listen().unwrap();
+        let socket = claim(directory.path(), None).unwrap().listen().unwrap();
         let (stop, stopped) = oneshot::channel();
         let server = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
