@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 use zbus::proxy::MethodFlags;
 use zbus::wire::DynamicDeserialize;
-use zbus::{Connection, OwnedVariant, Proxy, Variant};
+use zbus::{Connection, DBusError, OwnedVariant, Proxy, Variant};
 
 use super::{ClientError, PATIENCE, Refused};
 
@@ -37,6 +37,11 @@ pub(super) fn call(
             Ok(Err(zbus::Error::MethodError(name, text, _))) => Err(ClientError::Refused(refused(
                 name.as_str(),
                 text.unwrap_or_default(),
+            ))),
+            // Errors that every service may give have a type of their own.
+            Ok(Err(zbus::Error::FDO(error))) => Err(ClientError::Refused(refused(
+                error.name().as_str(),
+                error.description().unwrap_or_default().to_owned(),
             ))),
             Ok(Err(error)) => Err(ClientError::Bus(Box::new(error))),
         }
