@@ -77,6 +77,9 @@ impl Conversation {
 
     /// Types a line.
     pub(super) fn type_line(&mut self, line: &str) {
+        // As slowly as a person: who asks for a password turns the echo off after
+        // asking, and forgets what was typed before (TCSAFLUSH).
+        std::thread::sleep(Duration::from_millis(500));
         let stdin = self.stdin.as_mut().expect("it listens until `end`");
         writeln!(stdin, "{line}").expect("it listens");
     }
