@@ -57,16 +57,6 @@ impl Conversation {
         }
     }
 
-    /// Waits for a question and answers it. Not at once: what is typed before the
-    /// terminal is told not to echo is thrown away, and that comes just after the
-    /// question.
-    #[track_caller]
-    pub(super) fn answer(&mut self, question: &str, line: &str) {
-        self.hear(question);
-        std::thread::sleep(Duration::from_millis(500));
-        self.type_line(line);
-    }
-
     /// The same of what it says from now on: what was heard is forgotten.
     #[track_caller]
     pub(super) fn hear_next(&mut self, text: &str) {
