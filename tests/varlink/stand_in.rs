@@ -420,6 +420,7 @@ pub(crate) fn full(count: u32) -> State {
             owner: 1000,
             allocated: Timestamp(1_700_000_000),
             association,
+            forwards: Default::default(),
         };
         (floating(&format!("198.{b}.{c}.{d}")), allocation)
     });
