@@ -279,6 +279,7 @@ mod tests {
                 fixed: host.parse().unwrap(),
                 since: Timestamp(2),
             }),
+            forwards: Default::default(),
         };
         let allocations = [
             ("198.51.100.1", None),

@@ -68,6 +68,7 @@ fn state() -> State {
             fixed: host.parse().unwrap(),
             since: Timestamp(2),
         }),
+        forwards: Default::default(),
     };
     let allocations = [
         ("203.0.113.1", allocation(ALICE, Some("10.0.0.1"))),
