@@ -206,7 +206,7 @@ END
 
 start_daemon() {
     local -a command=(ipfloaterd --config ipfloaterd.conf --state-directory state
-        --runtime-directory run --no-dbus --user $USER_ID)
+        --runtime-directory run --no-dbus --user "$USER_ID")
     printf '  router# %s &\n' "$(words "${command[@]}")"
     ip netns exec "$lab-router" "${command[@]}" >>"$work/log" 2>&1 &
     daemon=$!

@@ -8,6 +8,8 @@
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
+use std::future::pending;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use crate::audit::Who;
 use crate::authority::{Authority, Polkit};
 use crate::config::{Misfit, Settings, check_against};
 use crate::control::{Controller, Handle, Message, Parts, StartError};
+use crate::given::{self, Given};
 use crate::kernel::{
     self, Announcer, ConntrackFlows, FakeKernel, Flows, Hidden, Kernel, KernelError, KernelWatch,
     LinuxKernel, Neighbours, PacketNeighbours, Watch,
@@ -64,6 +67,12 @@ pub enum DaemonError {
     /// A directory cannot be made, or not be the user's.
     #[error(transparent)]
     Files(#[from] FilesError),
+    /// What the service manager gave cannot be taken.
+    #[error("cannot take what the service manager gave (LISTEN_FDS)")]
+    Given(#[source] std::io::Error),
+    /// The service manager does not keep the packet socket.
+    #[error("cannot have the packet socket kept")]
+    Keep(#[source] std::io::Error),
     /// The varlink socket cannot be had.
     #[error(transparent)]
     Bind(#[from] api::varlink::BindError),
@@ -104,15 +113,18 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         None if options.simulate => User::oneself(),
         named => User::wanted(named).map_err(PrivilegeError::from)?,
     };
-    let (needed, kept) = match options.simulate {
-        true => (&[][..], &[][..]),
-        false => (&privilege::NEEDED[..], &privilege::KEPT[..]),
+    let Given { varlink, packet } = given::take().map_err(DaemonError::Given)?;
+    let (needed, kept) = match (options.simulate, &packet) {
+        (true, _) => (&[][..], &[][..]),
+        (false, Some(_)) => (&privilege::KEPT[..], &privilege::KEPT[..]),
+        (false, None) => (&privilege::NEEDED[..], &privilege::KEPT[..]),
     };
     privilege::require(needed)?;
-    let (state_directory, claim) = settle_in(options, &user)?;
-    let neighbours: Option<PacketNeighbours> = match options.simulate {
-        true => None,
-        false => Some(PacketNeighbours::open()?),
+    let (state_directory, claim) = settle_in(options, &user, varlink)?;
+    let neighbours = match (options.simulate, packet) {
+        (true, _) => None,
+        (false, Some(given)) => Some(PacketNeighbours::with(given)),
+        (false, None) => Some(PacketNeighbours::open()?),
     };
     let left = privilege::give_up(&user, kept)?;
     files::reach(&options.state_directory, &user)?;
@@ -158,11 +170,18 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     controller.join().map_err(|_| DaemonError::Died)
 }
 
+/// Opens the packet socket for a daemon that may not, and has it kept.
+pub fn store_packet_socket() -> Result<(), DaemonError> {
+    let neighbours = PacketNeighbours::open()?;
+    supervisor::store_packet_socket(neighbours.as_fd()).map_err(DaemonError::Keep)
+}
+
 /// Makes the directories, locks them, and hands them over to the user. The
 /// locks are taken first: what another daemon uses is not touched.
 fn settle_in(
     options: &Options,
     user: &User,
+    varlink: Option<OwnedFd>,
 ) -> Result<(StateDirectory, api::varlink::Claim), DaemonError> {
     // Both may be one directory.
     let is_ours = |name: &OsStr| StateDirectory::owns(name) || api::varlink::owns(name);
@@ -175,7 +194,7 @@ fn settle_in(
             files::check(path, user, is_ours)?;
         }
     }
-    let claim = api::varlink::claim(runtime)?;
+    let claim = api::varlink::claim(runtime, varlink)?;
     let directory = StateDirectory::lock(state)?;
     if from_root {
         files::hand_over(state, user, is_ours)?;
@@ -207,15 +226,19 @@ fn serve(socket: &api::varlink::Socket, service: &Service, dbus: bool) -> Result
         let bus = dbus.then(|| tokio::spawn(on_the_bus(service.clone(), arrived)));
         let signals = asked_to_stop().map_err(DaemonError::Thread)?;
         let hangups = signal(SignalKind::hangup()).map_err(DaemonError::Thread)?;
-        if dbus {
-            wait_for_the_bus(arrival).await;
-        }
-        supervisor::ready(handle);
-        tracing::info!("ready");
+        let ready = async {
+            if dbus {
+                wait_for_the_bus(arrival).await;
+            }
+            supervisor::ready(handle);
+            tracing::info!("ready");
+            pending::<Infallible>().await
+        };
         let outcome = tokio::select! {
             () = signals => Ok(()),
             () = handle.closed() => Err(DaemonError::Died),
             never = reload_when_asked(hangups, reloader) => match never {},
+            never = ready => match never {},
         };
         supervisor::stopping();
         tracing::info!("stopping; traffic goes on");
@@ -280,7 +303,7 @@ async fn reload_when_asked(mut hangups: Signal, reloader: &Reloader) -> Infallib
         // What came of it is in the log.
         let _ = reloader.reload(&own).await;
     }
-    std::future::pending().await
+    pending().await
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -3,12 +3,15 @@
 //!
 //! Without a service manager nobody is told, and nothing is missing.
 
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 
 use crate::control::{Handle, Rejection, Snapshot};
+use crate::given;
 use crate::model::Family;
 
 /// A file descriptor is a connection. Those of unprivileged users are bounded
@@ -37,6 +40,18 @@ pub fn raise_descriptors() {
         // A sandbox may forbid it; then connections are fewer.
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
+}
+
+/// Has a packet socket kept for the daemon that is about to be started, in place
+/// of one that is kept already. Whoever calls it is the unit's `ExecStartPre=`.
+pub fn store_packet_socket(socket: BorrowedFd<'_>) -> io::Result<()> {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        let why = "there is no service manager to keep it ($NOTIFY_SOCKET)";
+        return Err(io::Error::other(why));
+    }
+    let name = || NotifyState::FdName(given::PACKET);
+    sd_notify::notify(&[NotifyState::FdStoreRemove, name()])?;
+    sd_notify::notify_with_fds(&[NotifyState::FdStore, name()], &[socket])
 }
 
 /// Says that requests are answered, and goes on to say how we are. To be called

@@ -235,7 +235,8 @@ fn a_range_moves_from_host_to_host_and_goes_as_a_whole() {
         let mut kernel = open();
         let mut done = vec![first_build()];
         kernel.transact(&done[0]).unwrap();
-        let steps: [(&[(&str, &str)], &[(&str, &str)]); 4] = [
+        type Forwards = &'static [(&'static str, &'static str)];
+        let steps: [(Forwards, Forwards); 4] = [
             (
                 &[("198.51.100.8", "5000-5200/udp -> 10.0.0.7:5000")],
                 &[("198.51.100.8", "5000-5200/udp -> 10.0.0.9:5000")],

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::authority::{Authority, Denied, Details, Subject, Verb, Verdict};
 use crate::control::Snapshot;
-use crate::model::{FloatingIp, Limit, Permitted};
+use crate::model::{FixedIp, FloatingIp, Limit, Permitted, PoolName, Uid};
 use crate::plan;
 use crate::wire::{Permission, Permissions};
 
@@ -58,9 +58,10 @@ pub async fn permissions(
 
 /// The address that is asked about.
 struct Named {
-    address: IpAddr,
-    owner: Option<u32>,
-    pool: Option<crate::model::PoolName>,
+    floating: Option<IpAddr>,
+    fixed: Option<FixedIp>,
+    owner: Option<Uid>,
+    pool: Option<PoolName>,
 }
 
 impl Named {
@@ -68,8 +69,10 @@ impl Named {
         let floating = plan::resolve(&snapshot.state, &snapshot.site, address).ok();
         let allocation = floating.and_then(|floating| snapshot.state.allocation(floating));
         let pool = |floating: FloatingIp| snapshot.site.pool_of(floating);
+        let is_floating = floating.is_some_and(|floating| floating.ip() == address);
         Self {
-            address,
+            floating: is_floating.then_some(address),
+            fixed: FixedIp::new(address).ok().filter(|_| !is_floating),
             owner: allocation.map(|allocation| allocation.owner),
             pool: floating.and_then(pool).map(|pool| pool.name.clone()),
         }
@@ -81,7 +84,8 @@ impl Named {
 
     fn details(&self, verb: Verb) -> Details {
         Details {
-            floating: Some(self.address),
+            floating: self.floating,
+            fixed: self.fixed,
             owner: self.owner,
             pool: self.pool.clone(),
             ..Details::none(verb)

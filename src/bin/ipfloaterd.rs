@@ -55,6 +55,10 @@ struct Arguments {
     /// Remove everything of ours from the kernel, and exit; no daemon may run
     #[arg(long)]
     teardown: bool,
+
+    /// Have systemd keep a packet socket for the daemon, and exit; for its unit
+    #[arg(long, hide = true)]
+    store_packet_socket: bool,
 }
 
 fn main() -> ExitCode {
@@ -64,6 +68,9 @@ fn main() -> ExitCode {
     }
     if arguments.teardown {
         return tear_down(arguments);
+    }
+    if arguments.store_packet_socket {
+        return store_packet_socket();
     }
     ipfloater::logging::start();
     let options = Options {
@@ -98,6 +105,16 @@ fn check_config(arguments: &Arguments) -> ExitCode {
                 ExitCode::FAILURE
             }
         }
+        Err(error) => {
+            eprintln!("ipfloaterd: {}", ipfloater::chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn store_packet_socket() -> ExitCode {
+    match daemon::store_packet_socket() {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ipfloaterd: {}", ipfloater::chain(&error));
             ExitCode::FAILURE

@@ -36,6 +36,9 @@ pub struct Common {
     /// Print the daemon's answer, or the error, as JSON
     #[arg(long, global = true)]
     pub json: bool,
+    /// Do not ask on the terminal for an administrator's password
+    #[arg(long, global = true)]
+    pub no_ask_password: bool,
     /// Print tables without headings
     #[arg(long, global = true)]
     pub no_legend: bool,
@@ -97,6 +100,9 @@ pub enum Verb {
         /// Of this pool
         #[arg(long)]
         pool: Option<String>,
+        /// For this user, by name or number, instead of the one who asks
+        #[arg(long, value_name = "USER")]
+        owner: Option<String>,
     },
     /// Tie a floating IP to a host
     #[command(override_usage = "ipfloater associate [OPTIONS] [FLOATING] FIXED")]
@@ -107,6 +113,9 @@ pub enum Verb {
         /// Take a free address from this pool
         #[arg(long)]
         pool: Option<String>,
+        /// Whose a free address becomes, by name or number
+        #[arg(long, value_name = "USER")]
+        owner: Option<String>,
         /// Take the address from the host that has it, and displace the host's own
         #[arg(long)]
         reassociate: bool,
@@ -164,6 +173,11 @@ pub enum Verb {
     Show {
         /// The floating IP, or the fixed address that has one
         address: String,
+    },
+    /// Tell what you may do, and which polkit action decides
+    Permissions {
+        /// With this floating IP, or that of the host with this fixed address
+        address: Option<String>,
     },
     /// Have the daemon read its configuration again
     Reload,

@@ -50,6 +50,8 @@ impl From<&ClientError> for Exit {
             ClientError::Unreachable { .. }
             | ClientError::Closed(_)
             | ClientError::Silent(_)
+            | ClientError::Bus(_)
+            | ClientError::BusSilent
             | ClientError::Broken { .. } => Exit::Unreachable,
             ClientError::Misunderstood { .. } | ClientError::Unexpected { .. } => Exit::Failed,
             ClientError::Refused(refused) => refused.into(),

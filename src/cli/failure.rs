@@ -71,7 +71,8 @@ impl Failure {
                     ClientError::Unreachable { .. } => "Unreachable",
                     ClientError::Closed(_) => "Closed",
                     ClientError::Silent(_) => "Silent",
-                    ClientError::Broken { .. } => "Broken",
+                    ClientError::BusSilent => "Silent",
+                    ClientError::Broken { .. } | ClientError::Bus(_) => "Broken",
                     ClientError::Misunderstood { .. } | ClientError::Unexpected { .. } => {
                         "Misunderstood"
                     }

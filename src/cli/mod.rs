@@ -64,6 +64,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
     let Common {
         socket,
         json,
+        no_ask_password,
         no_legend,
         server_ip,
         server_port,
@@ -76,7 +77,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         });
     }
     let mut output = Output::new(out, err, json, !no_legend);
-    let connect = || Client::connect(&socket);
+    let connect = || Client::connect(&socket).map(|client| client.asking(!no_ask_password));
     match verb {
         Verb::Getip { private } => original::getip(connect, &mut output, &private),
         Verb::Redirect {
@@ -88,15 +89,29 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         Verb::Status => original::status(connect, &mut output),
         Verb::Version => original::version(connect, &mut output),
         Verb::Ippool => original::ippool(connect, &mut output),
-        Verb::Allocate { address, pool } => verbs::allocate(connect()?, &mut output, address, pool),
+        Verb::Allocate {
+            address,
+            pool,
+            owner,
+        } => {
+            let owner = owner.map(owner_uid).transpose()?;
+            verbs::allocate(connect()?, &mut output, address, pool, owner)
+        }
         Verb::Associate {
             mut addresses,
             pool,
+            owner,
             reassociate,
         } => {
             let fixed = addresses.pop().unwrap_or_default();
-            let floating = addresses.pop();
-            verbs::associate(connect()?, &mut output, &fixed, floating, pool, reassociate)
+            let parameters = json!({
+                "fixed_address": fixed,
+                "floating_ip": addresses.pop(),
+                "pool": pool,
+                "owner": owner.map(owner_uid).transpose()?,
+                "reassociate": reassociate,
+            });
+            verbs::associate(connect()?, &mut output, parameters)
         }
         Verb::Disassociate { address } => verbs::disassociate(connect()?, &mut output, &address),
         Verb::Forward {
@@ -127,6 +142,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             verbs::list(connect()?, &mut output, filter)
         }
         Verb::Show { address } => verbs::show(connect()?, &mut output, &address),
+        Verb::Permissions { address } => verbs::permissions(connect()?, &mut output, address),
         Verb::Reload => verbs::reload(connect()?, &mut output),
         Verb::Monitor => monitor::monitor(connect()?, &mut output),
         Verb::History { address, lines } => verbs::history(connect()?, &mut output, address, lines),

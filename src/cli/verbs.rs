@@ -7,7 +7,9 @@ use super::forward::words;
 use super::output::{Output, or_dash, state};
 use super::text::{moment, user};
 use crate::client::{Answer, Client};
-use crate::wire::{Address, Changed, Described, EventInfo, Events, Listed, Reloaded};
+use crate::wire::{
+    Address, Changed, Described, EventInfo, Events, Listed, Permission, Permissions, Reloaded,
+};
 
 /// How long one page of a list may take.
 const PAGE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -17,8 +19,9 @@ pub(super) fn allocate(
     output: &mut Output<'_>,
     address: Option<String>,
     pool: Option<String>,
+    owner: Option<u32>,
 ) -> Result<(), Failure> {
-    let parameters = json!({"floating_ip": address, "pool": pool});
+    let parameters = json!({"floating_ip": address, "pool": pool, "owner": owner});
     let answer = client.call("Allocate", parameters)?;
     changed(output, &answer, |Changed { address, .. }| {
         let Address {
@@ -34,17 +37,8 @@ pub(super) fn allocate(
 pub(super) fn associate(
     mut client: Client,
     output: &mut Output<'_>,
-    fixed: &str,
-    floating: Option<String>,
-    pool: Option<String>,
-    reassociate: bool,
+    parameters: Value,
 ) -> Result<(), Failure> {
-    let parameters = json!({
-        "fixed_address": fixed,
-        "floating_ip": floating,
-        "pool": pool,
-        "reassociate": reassociate,
-    });
     let answer = client.call("Associate", parameters)?;
     changed(output, &answer, |message| {
         let Changed {
@@ -180,6 +174,42 @@ pub(super) fn show(
     }
     for forward in &address.forwards {
         output.line(&format!("{:>13}: {}", "Forwards", words(forward)))?;
+    }
+    Ok(())
+}
+
+pub(super) fn permissions(
+    mut client: Client,
+    output: &mut Output<'_>,
+    address: Option<String>,
+) -> Result<(), Failure> {
+    let answer: Answer<Permissions> = client.call("GetPermissions", json!({"address": address}))?;
+    if output.json {
+        return Ok(output.json(&answer.json)?);
+    }
+    let Permissions {
+        permissions,
+        allocated,
+        quota,
+        permitted_ranges,
+    } = answer.message;
+    let rows = permissions.into_iter().map(|permission| {
+        let Permission {
+            verb,
+            scope,
+            action,
+            permission,
+        } = permission;
+        [verb, scope, permission, action]
+    });
+    output.table(["VERB", "SCOPE", "PERMISSION", "DECIDED BY"], 3, rows)?;
+    if !output.legend {
+        return Ok(());
+    }
+    let quota = quota.map_or_else(|| "any number".to_owned(), |quota| quota.to_string());
+    output.line(&format!("You have {allocated} of {quota} addresses."))?;
+    if let Some(ranges) = permitted_ranges {
+        output.line(&format!("For hosts in {}.", ranges.join(", ")))?;
     }
     Ok(())
 }

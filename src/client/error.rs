@@ -54,9 +54,34 @@ pub enum ClientError {
         /// Why.
         source: serde_json::Error,
     },
+    /// The system bus, over which the call had to go, does not carry it.
+    #[error("cannot call org.ipfloater on the system bus: {0}")]
+    Bus(#[source] Box<zbus::Error>),
+    /// The daemon did not answer over the system bus in time.
+    #[error(
+        "org.ipfloater does not answer on the system bus; `ipfloater status` tells later what became of it"
+    )]
+    BusSilent,
     /// The daemon answered by an error.
     #[error(transparent)]
     Refused(Refused),
+}
+
+impl ClientError {
+    /// The name of the error that the daemon answered with, if it answered.
+    pub(super) fn refusal(&self) -> Option<&str> {
+        match self {
+            ClientError::Refused(refused) => Some(&refused.name),
+            ClientError::Unreachable { .. }
+            | ClientError::Closed(_)
+            | ClientError::Silent(_)
+            | ClientError::Broken { .. }
+            | ClientError::Misunderstood { .. }
+            | ClientError::Unexpected { .. }
+            | ClientError::Bus(_)
+            | ClientError::BusSilent => None,
+        }
+    }
 }
 
 /// An error that the daemon answered with.
@@ -91,10 +116,12 @@ impl fmt::Display for Refused {
         }
         match self.name.as_str() {
             "PermissionDenied" => f.write_str(
-                "permission denied: the administrator's rules (polkit) do not let you do that",
+                "permission denied; `ipfloater permissions` tells what you may do and which rule \
+                 of the administrator decides",
             ),
             "InteractiveAuthenticationRequired" => f.write_str(
-                "somebody has to authenticate for that, and there is no way to ask; use sudo",
+                "an administrator has to authenticate for that, and cannot be asked here; call \
+                 from a terminal, or use sudo",
             ),
             "InvalidParameter" => {
                 let parameter = self.parameter("parameter").unwrap_or("a parameter");

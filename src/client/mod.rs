@@ -2,7 +2,9 @@
 //!
 //! Blocking, because a command line waits anyway. The protocol is
 //! `varlink::sansio::Client`; the socket and its timeouts are ours. Replies are
-//! the messages of [`crate::wire`].
+//! the messages of [`crate::wire`]. Where the daemon cannot tell who calls by
+//! varlink, a call goes over the system bus by itself ([`bus`]); where somebody
+//! has to authenticate, and there is a terminal, an [`agent`] asks there.
 
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
@@ -16,6 +18,10 @@ use serde_json::{Map, Value};
 use varlink::sansio::{Client as Protocol, ClientEvent};
 use varlink::{Reply, Request};
 
+use agent::Agent;
+
+mod agent;
+mod bus;
 mod error;
 
 pub use error::{ClientError, Refused};
@@ -27,12 +33,17 @@ pub const DEFAULT_SOCKET: &str = "/run/ipfloater/org.ipfloater";
 /// milliseconds, and the queue before it seconds at worst.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The parameter by which a call waits while somebody authenticates.
+const INTERACTIVE: &str = "allowInteractiveAuthentication";
+
 /// A connection to the daemon.
 #[derive(Debug)]
 pub struct Client {
     stream: UnixStream,
     socket: PathBuf,
     protocol: Protocol,
+    /// Whether somebody may be asked to authenticate.
+    asks: bool,
 }
 
 /// A reply: the message, and the JSON that it came as.
@@ -55,19 +66,69 @@ impl Client {
             stream,
             socket: socket.to_owned(),
             protocol: Protocol::new(),
+            asks: false,
         })
     }
 
+    /// Whether somebody may be asked to authenticate, on the terminal, when a
+    /// call takes that. Nobody is at first.
+    #[must_use]
+    pub fn asking(self, asks: bool) -> Self {
+        Self { asks, ..self }
+    }
+
     /// Calls a method of the interface, and waits for its answer.
+    ///
+    /// The caller stays this process on either way, and is known by it. A call
+    /// that was refused has altered nothing and can be made again: with an agent
+    /// that asks, or over the bus.
     pub fn call<M: DeserializeOwned>(
         &mut self,
         method: &str,
         parameters: Value,
     ) -> Result<Answer<M>, ClientError> {
-        self.send(method, parameters, false)?;
-        self.patience(Some(PATIENCE))?;
+        let parameters = without_null(parameters);
+        let answer = self.once(method, &parameters, false);
+        match answer.as_ref().err().and_then(ClientError::refusal) {
+            Some("InteractiveAuthenticationRequired") => match self.agent() {
+                Some(_agent) => self.once(method, &parameters, true),
+                None => answer,
+            },
+            Some("CallerUnidentified") => self.over_the_bus(method, &parameters),
+            Some(_) | None => answer,
+        }
+    }
+
+    fn once<M: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        parameters: &Map<String, Value>,
+        interactive: bool,
+    ) -> Result<Answer<M>, ClientError> {
+        self.send(method, parameters.clone(), interactive, false)?;
+        self.patience((!interactive).then_some(PATIENCE))?;
         let (reply, _) = self.receive()?;
         self.answer(reply)
+    }
+
+    fn over_the_bus<M: DeserializeOwned>(
+        &self,
+        method: &str,
+        parameters: &Map<String, Value>,
+    ) -> Result<Answer<M>, ClientError> {
+        let answer = bus::call(method, parameters, false);
+        let answer = match answer.as_ref().err().and_then(ClientError::refusal) {
+            Some("InteractiveAuthenticationRequired") => match self.agent() {
+                Some(_agent) => bus::call(method, parameters, true),
+                None => answer,
+            },
+            Some(_) | None => answer,
+        };
+        self.read(answer?)
+    }
+
+    fn agent(&self) -> Option<Agent> {
+        if self.asks { Agent::start() } else { None }
     }
 
     /// Calls a method that answers more than once. `patience` bounds the wait
@@ -78,13 +139,30 @@ impl Client {
         parameters: Value,
         patience: Option<Duration>,
     ) -> Result<Replies<M>, ClientError> {
-        self.send(method, parameters, true)?;
+        let parameters = without_null(parameters);
+        self.send(method, parameters.clone(), false, true)?;
         self.patience(patience)?;
+        let mut first = self.next_answer();
+        let refusal = first.as_ref().err().and_then(ClientError::refusal);
+        if refusal == Some("InteractiveAuthenticationRequired")
+            && let Some(_agent) = self.agent()
+        {
+            self.send(method, parameters, true, true)?;
+            self.patience(None)?;
+            first = self.next_answer();
+            self.patience(patience)?;
+        }
         Ok(Replies {
             client: self,
+            first: Some(first),
             over: false,
             message: PhantomData,
         })
+    }
+
+    fn next_answer<M: DeserializeOwned>(&mut self) -> Result<(Answer<M>, bool), ClientError> {
+        let (reply, continues) = self.receive()?;
+        Ok((self.answer(reply)?, continues))
     }
 
     fn patience(&self, patience: Option<Duration>) -> Result<(), ClientError> {
@@ -93,11 +171,20 @@ impl Client {
             .map_err(|source| self.broken(source))
     }
 
-    fn send(&mut self, method: &str, parameters: Value, more: bool) -> Result<(), ClientError> {
+    fn send(
+        &mut self,
+        method: &str,
+        mut parameters: Map<String, Value>,
+        interactive: bool,
+        more: bool,
+    ) -> Result<(), ClientError> {
         let method = format!("org.ipfloater.{method}");
+        if interactive {
+            parameters.insert(INTERACTIVE.to_owned(), true.into());
+        }
         let request = Request {
             method: Cow::Owned(method.clone()),
-            parameters: without_null(parameters),
+            parameters: (!parameters.is_empty()).then_some(Value::Object(parameters)),
             more: more.then_some(true),
             oneway: None,
             upgrade: None,
@@ -140,6 +227,10 @@ impl Client {
         if let Some(error) = reply.error {
             return Err(ClientError::Refused(Refused::new(&error, json)));
         }
+        self.read(json)
+    }
+
+    fn read<M: DeserializeOwned>(&self, json: Value) -> Result<Answer<M>, ClientError> {
         match M::deserialize(&json) {
             Ok(message) => Ok(Answer { message, json }),
             Err(source) => Err(ClientError::Unexpected {
@@ -174,6 +265,8 @@ impl Client {
 #[derive(Debug)]
 pub struct Replies<M> {
     client: Client,
+    /// The one that came already.
+    first: Option<Result<(Answer<M>, bool), ClientError>>,
     over: bool,
     message: PhantomData<M>,
 }
@@ -185,23 +278,20 @@ impl<M: DeserializeOwned> Iterator for Replies<M> {
         if self.over {
             return None;
         }
-        let answer = self.client.receive().and_then(|(reply, continues)| {
-            self.over = !continues;
-            self.client.answer(reply)
-        });
-        self.over |= answer.is_err();
-        Some(answer)
+        let answer = self.first.take();
+        let answer = answer.unwrap_or_else(|| self.client.next_answer());
+        self.over = !matches!(answer, Ok((_, true)));
+        Some(answer.map(|(answer, _)| answer))
     }
 }
 
 /// Absent is absent: what is null is not sent.
-fn without_null(parameters: Value) -> Option<Value> {
+fn without_null(parameters: Value) -> Map<String, Value> {
     let Value::Object(fields) = parameters else {
-        return None;
+        return Map::new();
     };
-    let given: Map<_, _> = fields
+    fields
         .into_iter()
         .filter(|(_, value)| !value.is_null())
-        .collect();
-    (!given.is_empty()).then_some(Value::Object(given))
+        .collect()
 }

@@ -10,7 +10,8 @@
 //! output ───── nat_output ────┘     └ by_port    by forwards; free: drop
 //! forward ──── guard_forward ─── bypassed      what nat never saw: drop
 //! input ────── guard_local                     never the router's own services
-//! postrouting  nat_postrouting ┬ to_floating   outside: fixed → floating
+//! postrouting  nat_postrouting ┬ to_floating   outside: fixed → floating; what
+//!                              │               comes in with a pool address: drop
 //!                              └ hairpin       inside to floating: floating, or
 //!                                              the router's address
 //! ```
@@ -458,7 +459,7 @@ fn nat_chains(block_free: bool) -> Vec<Chain> {
     to_fixed.extend(
         Family::BOTH.map(|family| in_set(destination(family), gate, family, go("by_port"))),
     );
-    let to_floating = both(|family| {
+    let mut to_floating = both(|family| {
         translate(
             family,
             source(family),
@@ -472,6 +473,13 @@ fn nat_chains(block_free: bool) -> Vec<Chain> {
     .to_vec();
     let mut hairpin = to_floating.clone();
     hairpin.push(vec![Expr::Masquerade]);
+    if block_free {
+        to_floating.extend(both(|family| {
+            let mut rule = came_in();
+            rule.extend(in_set(source(family), names::POOL, family, drop_it()));
+            rule
+        }));
+    }
 
     let mut postrouting = vec![
         on_interface(MetaKey::Oifname, vec![go("to_floating")]),
@@ -626,6 +634,23 @@ fn ct_bits(key: CtKey, bits: u32) -> Rule {
             op: CmpOp::Neq,
             register: R1,
             data: vec![0; 4],
+        },
+    ]
+}
+
+/// `iifname != ""`: what is forwarded. The router itself may have an address of
+/// the pool, and sends from it.
+fn came_in() -> Rule {
+    vec![
+        Expr::Meta {
+            key: MetaKey::Iifname,
+            to: R1,
+        },
+        // IFNAMSIZ (include/uapi/linux/if.h)
+        Expr::Cmp {
+            op: CmpOp::Neq,
+            register: R1,
+            data: vec![0; 16],
         },
     ]
 }

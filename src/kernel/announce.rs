@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,8 +43,8 @@ const ETH_P_IPV6: u16 = 0x86dd;
 const BROADCAST: [u8; 6] = [0xff; 6];
 const ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
-/// Sends announcements from a packet socket. Opened once: the capability that
-/// this takes, CAP_NET_RAW, is then given up.
+/// Sends announcements from a packet socket. Opened once, by us or for us: the
+/// daemon does not keep the capability that this takes, CAP_NET_RAW.
 #[derive(Debug)]
 pub struct PacketNeighbours {
     socket: OwnedFd,
@@ -62,6 +62,18 @@ impl PacketNeighbours {
         );
         let socket = socket.map_err(|errno| KernelError::new(Operation::Open("packet"), errno))?;
         Ok(Self { socket })
+    }
+
+    /// Takes one that [`PacketNeighbours::open`] opened in another process.
+    #[must_use]
+    pub fn with(socket: OwnedFd) -> Self {
+        Self { socket }
+    }
+}
+
+impl AsFd for PacketNeighbours {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

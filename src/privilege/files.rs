@@ -105,7 +105,9 @@ pub fn make(path: &Path, mode: u32) -> Result<(), FilesError> {
     }
     match std::fs::create_dir(path) {
         // Whatever the umask: it is for other users to go through, or not.
-        Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(fail),
+        Ok(()) => open(path)
+            .and_then(|directory| directory.set_permissions(Permissions::from_mode(mode)))
+            .map_err(fail),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(fail(error)),
     }
@@ -148,6 +150,13 @@ pub fn reach(path: &Path, user: &User) -> Result<(), FilesError> {
     })
 }
 
+/// Opens a directory, and follows no link.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+    let mut options = File::options();
+    options.read(true).custom_flags(flags.bits()).open(path)
+}
+
 /// A directory that is to belong to a user.
 struct Place<'a> {
     path: &'a Path,
@@ -163,11 +172,7 @@ impl<'a> Place<'a> {
             path: path.to_owned(),
             source,
         };
-        let directory = File::options()
-            .read(true)
-            .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits())
-            .open(path)
-            .map_err(fail)?;
+        let directory = open(path).map_err(fail)?;
         let found = directory.metadata().map_err(fail)?;
         Ok(Self {
             path,

@@ -181,6 +181,20 @@ fn a_bus_that_does_not_answer_delays_the_start_for_a_while_only() {
         "the bus has 10 s: {waited:?}"
     );
     daemon.associate("10.0.0.5");
+
+    // Who waits can be told to stop.
+    let mut daemon = Supervised::start(&address, None, "root");
+    let socket = daemon.directory.path().join("run/org.ipfloater");
+    while Client::connect(&socket).is_err() {
+        assert!(daemon.started.elapsed() < PATIENCE, "it does not listen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // It listens to signals a moment later.
+    std::thread::sleep(Duration::from_millis(200));
+    daemon.signal(Signal::SIGTERM);
+    assert!(daemon.child.wait().expect("it is our child").success());
+    let waited = daemon.started.elapsed();
+    assert!(waited < Duration::from_secs(4), "{waited:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipfloater::model::Family;
 
-use super::craft::{ACK, FIN, PSH, RST, SYN, TCP, URG, segment};
+use super::craft::{ACK, FIN, PSH, RST, SYN, TCP, UDP, URG, datagram, segment};
 use super::lab::{Host, Lab, floating};
 use super::service::PORT;
 use super::sniffer::{Packet, Sniffer};
@@ -62,6 +62,47 @@ fn bogus_packets_of_a_host_do_not_leave_with_its_private_address() {
             "a bogus packet passes",
             is_tcp_of(lab.host_b.address(family)),
         );
+    }
+}
+
+/// A flow that is valid in every respect but its source.
+#[test]
+fn a_host_cannot_borrow_an_address_of_the_pool() {
+    let lab = Lab::new();
+    let daemon = lab.start();
+    for family in Family::BOTH {
+        daemon.associate(floating(family, 10), &lab.host_a);
+        let outside = lab.outside.address(family);
+        let sniffer = lab.outside.sniff();
+        // Its own, another host's, and one that nobody has.
+        for (sender, number) in [(&lab.host_a, 10), (&lab.host_b, 10), (&lab.host_b, 20)] {
+            let source = floating(family, number);
+            let (from, to) = (
+                SocketAddr::new(source, 41_000),
+                SocketAddr::new(outside, PORT),
+            );
+            sender.send_packet(source, outside, UDP, &datagram(from, to, "borrowed"));
+            sender.send_packet(source, outside, TCP, &segment(from, to, SYN, ""));
+        }
+        settle(&lab.host_b, outside);
+        let borrowed = |packet: &Packet| {
+            packet.incoming
+                && (packet.protocol == TCP || packet.says("borrowed"))
+                && [10, 20]
+                    .map(|number| floating(family, number))
+                    .contains(&packet.source)
+        };
+        assert_eq!(sniffer.packets(borrowed), [], "{family}");
+        // The router may have such an address, and sends from it.
+        let own = floating(family, 21);
+        let length = if family == Family::V4 { 32 } else { 128 };
+        lab.router.ip(&format!("address add {own}/{length} dev lo"));
+        let (from, to) = (SocketAddr::new(own, 41_000), SocketAddr::new(outside, PORT));
+        lab.router
+            .send_packet(own, outside, UDP, &datagram(from, to, "borrowed"));
+        sniffer.wait_for("the router's own", |packet| {
+            packet.source == own && packet.says("borrowed")
+        });
     }
 }
 

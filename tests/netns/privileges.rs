@@ -71,6 +71,21 @@ fn assert_rights(daemon: &Daemon, user: &str, bounding: &str) {
     assert!(line.ends_with(", with CAP_NET_ADMIN"), "{line}");
 }
 
+/// Asserts that connections have the file descriptors that the machine gives.
+fn assert_descriptors(daemon: &Daemon) {
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid()));
+    let limits = limits.expect("it runs");
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let words: Vec<_> = line
+        .expect("the kernel has it")
+        .split_whitespace()
+        .collect();
+    let [soft, hard] = [3, 4].map(|at| words[at].parse::<u64>().expect("a number"));
+    assert_eq!(soft, hard.min(65_536), "{limits}");
+}
+
 /// Asserts that it still does all that it is for.
 fn assert_works(lab: &Lab, daemon: &Daemon) {
     for family in Family::BOTH {
@@ -91,6 +106,7 @@ fn started_by_root_every_thread_is_an_ordinary_user_with_one_capability() {
     assert_rights(&daemon, NOBODY, NONE);
     assert_works(&lab, &daemon);
     assert_rights(&daemon, NOBODY, NONE);
+    assert_descriptors(&daemon);
 }
 
 #[test]

@@ -151,6 +151,24 @@ fn a_teardown_needs_neither_configuration_nor_store_nor_a_newer_kernel() {
     }
 }
 
+#[test]
+fn what_a_teardown_could_not_do_is_said_and_the_rest_is_done() {
+    let lab = Lab::new();
+    let mut daemon = busy_daemon(&lab, Start::PLAIN);
+    daemon.stop();
+    let store = daemon.directory().join("state/ipfloater.db");
+    std::fs::write(&store, "no database").expect("root may");
+    let (good, stdout, stderr) = said(&daemon.tear_down(&lab.router));
+    assert!(!good, "{stdout}{stderr}");
+    assert!(
+        stderr.contains("could not be done: the store in") && stderr.lines().count() == 1,
+        "{stderr}"
+    );
+    assert!(stdout.contains("removed table inet ipfloater"), "{stdout}");
+    assert_eq!(traces(&lab), [""; 0]);
+    assert_eq!(std::fs::read(&store).expect("it is there"), b"no database");
+}
+
 /// Takes away what tells the addresses, but not their flows.
 fn forget(lab: &Lab) {
     lab.router.nft("flush ruleset");

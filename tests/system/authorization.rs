@@ -132,7 +132,7 @@ fn a_prompt_names_the_addresses_and_waits_beside_everything_else() {
     let call = "ipfloater associate 203.0.113.21 10.66.0.11";
     let mut asked = router.converse(As::Seated("alice"), call);
     asked.hear("take a floating IP (203.0.113.21, pool: default)");
-    asked.hear("Password: ");
+    asked.hear_next("Password: ");
 
     // Nobody waits for her.
     let begun = Instant::now();
@@ -142,6 +142,7 @@ fn a_prompt_names_the_addresses_and_waits_beside_everything_else() {
 
     asked.type_line("admin");
     asked.hear("associate a floating IP (203.0.113.21) with 10.66.0.11");
+    asked.hear_next("Password: ");
     asked.type_line("admin");
     let (status, said) = asked.end();
     assert!(status.success(), "{said}");
@@ -289,6 +290,8 @@ fn a_polkit_that_is_restarted_while_it_asks_is_asked_again_and_no_more() {
     let mut asked = router.converse(As::Seated("alice"), "ipfloater getip 10.66.0.11");
     asked.hear("Password: ");
     router.run("systemctl restart polkit");
+    // The prompt that is still open is of nobody who waits for an answer.
+    asked.type_line("admin");
     let (status, said) = asked.end();
     assert!(!status.success(), "{said}");
     assert_eq!(router.run("ipfloater list --json"), "{\"addresses\":[]}\n");

@@ -21,6 +21,8 @@ impl Conversation {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // Only systemd-run's own words, when a box goes down beneath it.
+            .stderr(Stdio::null())
             .spawn()
             .expect("nsenter is installed");
         let stdin = child.stdin.take();

@@ -8,22 +8,39 @@ use std::sync::LazyLock;
 use super::machine::{Machine, Suite};
 
 /// The package with the programs of this test run: unoptimized, else as users
-/// get it.
-pub(super) fn package() -> &'static Path {
-    static PACKAGE: LazyLock<PathBuf> = LazyLock::new(|| {
-        let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/deb.sh"))
-            .env("PROFILE", "dev")
-            .stdin(Stdio::null())
-            .output()
-            .expect("bash is installed");
-        assert!(
-            output.status.success(),
-            "the package cannot be built: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end())
-    });
-    &PACKAGE
+/// get it. It is the same for both releases, unless this machine has a newer C
+/// library than Debian 12, whose programs would not run there.
+pub(super) fn package(suite: Suite) -> &'static Path {
+    static HERE: LazyLock<PathBuf> = LazyLock::new(|| build("scripts/deb.sh"));
+    static ON_BOOKWORM: LazyLock<PathBuf> = LazyLock::new(|| build("tests/system/build.sh"));
+    match suite {
+        Suite::Bookworm if !runs_on_bookworm() => &ON_BOOKWORM,
+        Suite::Bookworm | Suite::Trixie => &HERE,
+    }
+}
+
+fn build(script: &str) -> PathBuf {
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(script))
+        .env("PROFILE", "dev")
+        .stdin(Stdio::null())
+        .output()
+        .expect("bash is installed");
+    assert!(
+        output.status.success(),
+        "the package cannot be built: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end())
+}
+
+/// Whether the C library of this machine is at most that of Debian 12, 2.36.
+fn runs_on_bookworm() -> bool {
+    let output = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
+    let output = output.expect("getconf is installed").stdout;
+    let version = String::from_utf8_lossy(&output);
+    let minor = version.trim_end().strip_prefix("glibc 2.");
+    let minor = minor.and_then(|minor| minor.parse::<u32>().ok());
+    minor.expect("it is glibc 2") <= 36
 }
 
 /// Where the package lies in a box.
@@ -96,7 +113,10 @@ impl Router {
 
 /// Copies the package into a box.
 pub(super) fn bring_package(machine: &Machine) {
-    machine.write(DEB, std::fs::read(package()).expect("it was built"));
+    machine.write(
+        DEB,
+        std::fs::read(package(machine.suite())).expect("it was built"),
+    );
 }
 
 /// Installs the package that was brought, and returns what apt and the package

@@ -1,18 +1,20 @@
 #!/bin/bash
-# rootfs.sh SUITE: prints the directory of a Debian of that suite for the boxes,
-# and makes it first where it is not there yet. It is named after this file, so
-# that an edit makes a new one; one that nothing used for a month is removed.
+# rootfs.sh SUITE [PACKAGE…]: prints the directory of a Debian of that suite for
+# the boxes, and makes it first where it is not there yet. It is named after this
+# file and the packages, so that an edit makes a new one; one that nothing used
+# for a month is removed.
 set -euo pipefail
 
 suite=$1
 cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/ipfloater
-rootfs=$cache/rootfs-$suite-$(sha256sum "$0" | cut -c 1-12)
+rootfs=$cache/rootfs-$suite-$(printf '%s ' "$@" | cat "$0" - | sha256sum | cut -c 1-12)
 
 # What a router has, what the package depends on (a box has no network to get it
 # from), and what the tests look with.
 packages=(
     systemd systemd-sysv libpam-systemd dbus polkitd sudo login passwd adduser init-system-helpers
     nftables iproute2 conntrack procps iputils-ping python3-minimal less lintian
+    "${@:2}"
 )
 
 customize() {
@@ -39,7 +41,7 @@ END
         systemd-networkd-wait-online.service; do
         ln -sf /dev/null "$root/etc/systemd/system/$unit"
     done
-    rm -f "$root"/etc/systemd/system/*.wants/getty@* "$root/usr/sbin/policy-rc.d"
+    rm -rf "$root/etc/systemd/system/getty.target.wants" "$root/usr/sbin/policy-rc.d"
 }
 
 mirror() {

@@ -3,7 +3,7 @@
 use super::machine::Suite;
 use super::package::Router;
 
-/// By both systemds: 1.4 is half of what systemd-networkd has.
+/// By both systemds: 1.4, half of what systemd-networkd has, is the promise.
 #[test]
 fn the_exposure_of_the_service_is_low() {
     for suite in [Suite::Trixie, Suite::Bookworm] {
@@ -70,4 +70,24 @@ fn no_system_call_is_missed_on_trixie() {
 #[test]
 fn no_system_call_is_missed_on_bookworm() {
     no_system_call_is_missed(Suite::Bookworm);
+}
+
+/// The daemon cannot open the packet socket itself: it got one, and neighbours
+/// learn of an address that nobody asked for. Also after restarts, when systemd
+/// has one already.
+#[test]
+fn an_address_is_announced_without_the_capability_that_this_takes() {
+    let router = Router::new(Suite::Bookworm);
+    for _ in 0..2 {
+        router.run("systemctl restart ipfloaterd");
+    }
+    let kept = "systemctl show --value -p NFileDescriptorStore ipfloaterd";
+    assert_eq!(router.run(kept), "1\n");
+
+    // Linux adds a neighbour for a gratuitous ARP only if told to (arp_accept).
+    router.run("ip netns exec client sysctl -qw net.ipv4.conf.eth0.arp_accept=1");
+    let known = "ip -n client neighbour show 203.0.113.20";
+    assert_eq!(router.run(known), "");
+    router.run("ipfloater getip 10.66.0.11");
+    router.eventually("it is announced", &format!("{known} | grep lladdr"));
 }

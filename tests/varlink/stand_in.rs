@@ -53,7 +53,7 @@ impl Daemon {
         let (handle, inbox) = Handle::new(snapshot(state));
         let events = inbox.events.clone();
         thread::spawn(|| control(inbox));
-        let socket = claim(directory.path()).unwrap().listen().unwrap();
+        let socket = claim(directory.path(), None).unwrap().listen().unwrap();
         let (stop, stopped) = oneshot::channel();
         let server = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -364,6 +364,29 @@ fn decide(
             let floating = meant(wanted.address);
             let change =
                 previous(floating).map(|previous| Change::Disassociate { floating, previous });
+            Ok((floating, change.into_iter().collect()))
+        }
+        Request::Forward(wanted) => {
+            let floating = wanted.floating;
+            let mut changes = Vec::new();
+            if state.allocation(floating).is_none() {
+                changes.push(taken(floating));
+            }
+            changes.push(Change::Forward {
+                floating,
+                forward: wanted.forward,
+                previous: None,
+            });
+            Ok((floating, changes))
+        }
+        Request::Unforward(wanted) => {
+            let floating = wanted.floating;
+            let forwards = state.forwards(floating);
+            let found = forwards.and_then(|all| all.clash(wanted.protocol, wanted.ports));
+            let change = found.map(|forward| Change::Unforward {
+                floating,
+                forward: *forward,
+            });
             Ok((floating, change.into_iter().collect()))
         }
         Request::Release(wanted) => {

@@ -8,7 +8,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -103,13 +103,15 @@ impl Drop for Socket {
 }
 
 /// The socket that the service manager gave, or else the right to make
-/// `org.ipfloater` in the runtime directory. To be called before there are
-/// threads, and once.
-pub fn claim(runtime_directory: &Path) -> Result<Claim, BindError> {
-    match given().map_err(BindError::Given)? {
-        Some(listener) => Ok(Claim::Given(listener)),
-        None => claim_ours(runtime_directory),
-    }
+/// `org.ipfloater` in the runtime directory.
+pub fn claim(runtime_directory: &Path, given: Option<OwnedFd>) -> Result<Claim, BindError> {
+    let Some(given) = given else {
+        return claim_ours(runtime_directory);
+    };
+    let listener = UnixListener::from(given);
+    // It fails for a socket of another family.
+    listener.local_addr().map_err(BindError::Given)?;
+    Ok(Claim::Given(listener))
 }
 
 /// The locked file that says whether a daemon has the socket of a runtime
@@ -167,34 +169,6 @@ fn make(path: PathBuf, lock: Lock) -> Result<Socket, BindError> {
         listener,
         made: Some(Made { path, _lock: lock }),
     })
-}
-
-/// The listening socket among the descriptors that the service manager passed
-/// (sd_listen_fds(3)): the one named `varlink`, or the only one.
-fn given() -> io::Result<Option<UnixListener>> {
-    let passed: Vec<_> = sd_notify::listen_fds_with_names()?.collect();
-    let descriptor = match passed.as_slice() {
-        [(only, _)] => Some(*only),
-        several => several
-            .iter()
-            .find(|(_, name)| name == "varlink")
-            .map(|(descriptor, _)| *descriptor),
-    };
-    let Some(descriptor) = descriptor else {
-        return Ok(None);
-    };
-    let listener = UnixListener::from(adopt(descriptor));
-    // It fails for a socket of another family.
-    listener.local_addr()?;
-    Ok(Some(listener))
-}
-
-#[allow(unsafe_code)]
-fn adopt(descriptor: RawFd) -> OwnedFd {
-    // SAFETY: LISTEN_PID says that the service manager opened this descriptor
-    // for this very process, and nothing else in the program adopts it:
-    // `claim` is called once.
-    unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 
 #[cfg(test)]

@@ -1,0 +1,225 @@
+//! The same calls over the system bus, where the daemon cannot tell polkit
+//! safely who calls by varlink.
+//!
+//! A call is given and answered as varlink gives and answers it: the fields have
+//! the same names on both, and only their places differ.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+use zbus::proxy::MethodFlags;
+use zbus::wire::DynamicDeserialize;
+use zbus::{Connection, DBusError, OwnedVariant, Proxy, Variant};
+
+use super::{ClientError, PATIENCE, Refused};
+
+/// Values by name.
+type Row = BTreeMap<String, OwnedVariant>;
+
+/// Calls a method by its varlink name and parameters, and returns what varlink
+/// would answer. An `interactive` call waits while somebody authenticates.
+pub(super) fn call(
+    method: &str,
+    parameters: &Map<String, Value>,
+    interactive: bool,
+) -> Result<Value, ClientError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| ClientError::Bus(Box::new(zbus::Error::InputOutput(error.into()))))?;
+    let limit = if interactive { Duration::MAX } else { PATIENCE };
+    runtime.block_on(async {
+        match timeout(limit, ask(method, parameters, interactive)).await {
+            Err(_) => Err(ClientError::BusSilent),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(zbus::Error::MethodError(name, text, _))) => Err(ClientError::Refused(refused(
+                name.as_str(),
+                text.unwrap_or_default(),
+            ))),
+            // Errors that every service may give have a type of their own.
+            Ok(Err(zbus::Error::FDO(error))) => Err(ClientError::Refused(refused(
+                error.name().as_str(),
+                error.description().unwrap_or_default().to_owned(),
+            ))),
+            Ok(Err(error)) => Err(ClientError::Bus(Box::new(error))),
+        }
+    })
+}
+
+async fn ask(
+    method: &str,
+    parameters: &Map<String, Value>,
+    interactive: bool,
+) -> zbus::Result<Value> {
+    let connection = Connection::system().await?;
+    let manager = Manager {
+        proxy: Proxy::new(
+            &connection,
+            "org.ipfloater",
+            "/org/ipfloater",
+            "org.ipfloater.Manager",
+        )
+        .await?,
+        flags: if interactive {
+            MethodFlags::ALLOW_INTERACTIVE_AUTH
+        } else {
+            MethodFlags::empty()
+        },
+    };
+    Ok(match method {
+        "Allocate" | "Associate" | "Disassociate" | "Forward" | "Unforward" | "Release" => {
+            // The row of the address and what became of it are one here.
+            let mut result = object(manager.call(method, parameters).await?);
+            let rest = [
+                "changed",
+                "previous_fixed_address",
+                "displaced_floating_ip",
+                "revision",
+                "sequence",
+            ];
+            let mut answer = Map::new();
+            for name in rest {
+                if let Some(value) = result.remove(name) {
+                    answer.insert(name.to_owned(), value);
+                }
+            }
+            answer.insert("address".to_owned(), result.into());
+            answer.into()
+        }
+        "Describe" => json!({"address": object(manager.call(method, parameters).await?)}),
+        "History" => json!({"events": objects(manager.call(method, parameters).await?)}),
+        "GetPermissions" => {
+            let (rows, limits): (Vec<Row>, Row) = manager.call(method, parameters).await?;
+            let mut answer = object(limits);
+            answer.insert("permissions".to_owned(), objects(rows).into());
+            answer.into()
+        }
+        _ => object(manager.call(method, parameters).await?).into(),
+    })
+}
+
+/// The object on the bus.
+struct Manager<'a> {
+    proxy: Proxy<'a>,
+    flags: MethodFlags,
+}
+
+impl Manager<'_> {
+    /// Calls a method, with those of its parameters that are no options in their
+    /// places. What is absent there is an empty text.
+    async fn call<R: for<'d> DynamicDeserialize<'d>>(
+        &self,
+        method: &str,
+        parameters: &Map<String, Value>,
+    ) -> zbus::Result<R> {
+        let mut options = parameters.clone();
+        let mut place = |name| match options.remove(name) {
+            Some(Value::String(text)) => text,
+            _ => String::new(),
+        };
+        let answer = match method {
+            "Associate" => {
+                let places = (place("floating_ip"), place("fixed_address"));
+                let body = (places.0, places.1, variants(options));
+                self.proxy.call_with_flags(method, self.flags, &body).await
+            }
+            "Forward" | "Unforward" => {
+                let (floating, protocol, ports) =
+                    (place("floating_ip"), place("protocol"), place("ports"));
+                if method == "Forward" {
+                    let fixed = place("fixed_address");
+                    let body = (floating, protocol, ports, fixed, variants(options));
+                    self.proxy.call_with_flags(method, self.flags, &body).await
+                } else {
+                    let body = (floating, protocol, ports, variants(options));
+                    self.proxy.call_with_flags(method, self.flags, &body).await
+                }
+            }
+            "Disassociate" | "Release" | "Describe" => {
+                let body = (place("address"), variants(options));
+                self.proxy.call_with_flags(method, self.flags, &body).await
+            }
+            _ => {
+                let body = (variants(options),);
+                self.proxy.call_with_flags(method, self.flags, &body).await
+            }
+        };
+        Ok(answer?.expect("a reply is asked for"))
+    }
+}
+
+/// Options, in types that the daemon takes.
+fn variants(options: Map<String, Value>) -> BTreeMap<String, Variant<'static>> {
+    let variant = |value: Value| match value {
+        Value::Bool(flag) => Some(flag.into()),
+        Value::Number(number) => number.as_i64().map(Into::into),
+        Value::String(text) => Some(text.into()),
+        // No parameter of ours is one of these.
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    };
+    let given = options.into_iter();
+    given
+        .filter_map(|(name, value)| Some((name, variant(value)?)))
+        .collect()
+}
+
+fn objects(rows: Vec<Row>) -> Vec<Value> {
+    rows.into_iter().map(|row| object(row).into()).collect()
+}
+
+fn object(row: Row) -> Map<String, Value> {
+    row.into_iter()
+        .map(|(name, value)| (name, plain(&value)))
+        .collect()
+}
+
+/// A value without its D-Bus type. Types that no row has are null.
+fn plain(value: &Variant<'_>) -> Value {
+    match value {
+        Variant::U8(number) => (*number).into(),
+        Variant::Bool(flag) => (*flag).into(),
+        Variant::I16(number) => (*number).into(),
+        Variant::U16(number) => (*number).into(),
+        Variant::I32(number) => (*number).into(),
+        Variant::U32(number) => (*number).into(),
+        Variant::I64(number) => (*number).into(),
+        Variant::U64(number) => (*number).into(),
+        Variant::F64(number) => (*number).into(),
+        Variant::Str(text) => text.as_str().into(),
+        Variant::Variant(inner) => plain(inner),
+        Variant::Array(array) => array.iter().map(plain).collect(),
+        Variant::Dict(dictionary) => dictionary
+            .iter()
+            .filter_map(|(name, value)| match name {
+                Variant::Str(name) => Some((name.as_str().to_owned(), plain(value))),
+                _ => None,
+            })
+            .collect::<Map<_, _>>()
+            .into(),
+        Variant::Signature(_) | Variant::ObjectPath(_) | Variant::Structure(_) | Variant::Fd(_) => {
+            Value::Null
+        }
+    }
+}
+
+/// An error by the name that varlink has for it.
+fn refused(error: &str, message: String) -> Refused {
+    let name = match error {
+        "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired" => {
+            "io.systemd.InteractiveAuthenticationRequired"
+        }
+        "org.freedesktop.DBus.Error.AccessDenied" => "org.varlink.service.PermissionDenied",
+        "org.freedesktop.DBus.Error.InvalidArgs" => "org.varlink.service.InvalidParameter",
+        "org.freedesktop.DBus.Error.UnknownMethod" => "org.varlink.service.MethodNotFound",
+        "org.freedesktop.DBus.Error.LimitsExceeded" => "org.ipfloater.Busy",
+        other => other,
+    };
+    let parameters = if message.is_empty() {
+        json!({})
+    } else {
+        json!({ "message": message })
+    };
+    Refused::new(name, parameters)
+}

@@ -1,0 +1,51 @@
+//! What the service manager gives to the daemon that it starts: descriptors,
+//! each with a name (sd_listen_fds(3)).
+//!
+//! `varlink` is the listening socket of `ipfloaterd.socket`. `packet` is a packet
+//! socket, opened by `ipfloaterd --store-packet-socket` just before and kept by
+//! the service manager: the daemon announces with it and never has CAP_NET_RAW.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// What the packet socket is called.
+pub const PACKET: &str = "packet";
+
+/// What it gave.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// A listening socket for varlink: the one of that name, or the only one
+    /// that has no name of ours.
+    pub varlink: Option<OwnedFd>,
+    /// A packet socket.
+    pub packet: Option<OwnedFd>,
+}
+
+/// Takes it. To be called before there are threads, and once.
+pub fn take() -> io::Result<Given> {
+    let passed: Vec<_> = sd_notify::listen_fds_with_names()?.collect();
+    let named = |wanted: &str| {
+        let mut all = passed.iter();
+        all.find(|(_, name)| name == wanted).map(|(fd, _)| *fd)
+    };
+    let packet = named(PACKET);
+    let varlink = named("varlink").or_else(|| {
+        let mut others = passed.iter().filter(|(fd, _)| Some(*fd) != packet);
+        match (others.next(), others.next()) {
+            (Some((only, _)), None) => Some(*only),
+            _ => None,
+        }
+    });
+    Ok(Given {
+        varlink: varlink.map(adopt),
+        packet: packet.map(adopt),
+    })
+}
+
+#[allow(unsafe_code)]
+fn adopt(descriptor: RawFd) -> OwnedFd {
+    // SAFETY: LISTEN_PID says that the service manager opened this descriptor
+    // for this very process, and nothing else in the program adopts it: `take`
+    // is called once, and what it takes has different names.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
