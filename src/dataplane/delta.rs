@@ -280,7 +280,7 @@ mod tests {
     use super::*;
     use crate::dataplane::Link;
     use crate::model::{
-        Allocation, Association, Pool, PoolName, Revision, Sequence, Site, State, Timestamp,
+        Allocation, Association, Change, Pool, PoolName, Revision, Sequence, Site, State, Timestamp,
     };
 
     fn site() -> Site {
@@ -501,6 +501,46 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn an_association_makes_way_for_forwards_and_comes_back_in_one_transaction() {
+        let (site, plain) = (site(), state("7 -> 5"));
+        let ruleset = Ruleset::new(&site, |_| 1024);
+        let floating = "198.51.100.7".parse().unwrap();
+        let forward = Change::Forward {
+            floating,
+            forward: "80/tcp -> 10.0.0.6:80, outbound floating".parse().unwrap(),
+            previous: None,
+        };
+        let forwarding = plain.clone().with(&forward, Timestamp(0));
+        let mut seen = observed("7 -> 5");
+        let mut delta = |state: &State| {
+            let desired = Desired::new(&ruleset, state, &site);
+            let few = Delta::of(&desired, &seen, &[floating]);
+            assert_eq!(few, Delta::whole(&desired, &seen));
+            seen.note(&few.transaction);
+            assert!(Delta::whole(&desired, &seen).transaction.is_empty());
+            steps(&few)
+        };
+        assert_eq!(
+            delta(&forwarding),
+            [
+                "delete floating_to_fixed 198.51.100.7 : 10.0.0.5",
+                "add rest_to_fixed 198.51.100.7 : 10.0.0.5",
+                "add forward 198.51.100.7 80/tcp : 10.0.0.6",
+                "add fixed_to_floating 10.0.0.6 : 198.51.100.7",
+            ]
+        );
+        assert_eq!(
+            delta(&plain),
+            [
+                "delete rest_to_fixed 198.51.100.7 : 10.0.0.5",
+                "delete forward 198.51.100.7 80/tcp : 10.0.0.6",
+                "delete fixed_to_floating 10.0.0.6 : 198.51.100.7",
+                "add floating_to_fixed 198.51.100.7 : 10.0.0.5",
+            ]
+        );
     }
 
     #[test]

@@ -106,7 +106,7 @@ const fn property(name: &'static str, value: &'static str, outcomes: [Outcome; 5
 }
 
 /// The table. What is called concerns alice's address, or takes a free one.
-const ROWS: [Row; 19] = [
+const ROWS: [Row; 21] = [
     alters("Allocate", "a{sv} 0", "{}", GROUP),
     alters(
         "Associate",
