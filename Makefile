@@ -20,7 +20,11 @@ polkit  := $(DESTDIR)/usr/share/polkit-1/actions
 lib     := $(DESTDIR)/usr/lib
 units   := $(lib)/systemd/system
 etc     := $(DESTDIR)/etc
-completions := bash-completion/completions zsh/vendor-completions fish/vendor_completions.d
+# Debian's zsh looks for those of packages elsewhere.
+ZSH_COMPLETIONS ?= $(PREFIX)/share/zsh/site-functions
+bashdir := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+zshdir  := $(DESTDIR)$(ZSH_COMPLETIONS)
+fishdir := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
 .PHONY: help build demo test lint bench install deb clean
 
@@ -71,10 +75,10 @@ install: build
 	install -D -m 644 -t $(man)/man5 docs/man/*.5
 	install -D -m 644 -t $(man)/man8 docs/man/*.8
 	install -D -m 644 -t $(doc) README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md LICENSE-* docs/*.md
-	mkdir -p $(completions:%=$(DESTDIR)$(PREFIX)/share/%)
-	$(built)/ipfloater completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/ipfloater
-	$(built)/ipfloater completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_ipfloater
-	$(built)/ipfloater completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/ipfloater.fish
+	mkdir -p $(bashdir) $(zshdir) $(fishdir)
+	$(built)/ipfloater completion bash >$(bashdir)/ipfloater
+	$(built)/ipfloater completion zsh >$(zshdir)/_ipfloater
+	$(built)/ipfloater completion fish >$(fishdir)/ipfloater.fish
 
 deb:
 	scripts/deb.sh

@@ -14,7 +14,8 @@ trap 'rm -rf "$work"' EXIT
 root=$work/root
 umask 022
 mkdir -p "$root/DEBIAN"
-make --no-print-directory install DESTDIR="$root" PREFIX=/usr >&2
+make --no-print-directory install DESTDIR="$root" PREFIX=/usr \
+    ZSH_COMPLETIONS=/usr/share/zsh/vendor-completions >&2
 
 # --- as Debian has it ------------------------------------------------------
 

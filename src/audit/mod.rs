@@ -381,8 +381,6 @@ mod tests {
             entries(|| entry.emit()),
             [format!(
                 "PRIORITY=4\n\
-                 SYSLOG_IDENTIFIER=ipfloaterd\n\
-                 CODE_FILE=src/audit/mod.rs\n\
                  MESSAGE_ID={MESSAGE_ID}\n\
                  IPFLOATER_VERB=history\n\
                  IPFLOATER_UID=1000\n\
@@ -413,8 +411,6 @@ mod tests {
             entries(|| entry.emit()),
             [format!(
                 "PRIORITY=5\n\
-                 SYSLOG_IDENTIFIER=ipfloaterd\n\
-                 CODE_FILE=src/audit/mod.rs\n\
                  MESSAGE_ID={MESSAGE_ID}\n\
                  IPFLOATER_VERB=allocate\n\
                  IPFLOATER_FLOATING_IP=203.0.113.7\n\

@@ -57,16 +57,6 @@ impl Conversation {
         }
     }
 
-    /// Waits for a question and answers it. Not at once: what is typed before the
-    /// terminal is told not to echo is thrown away, and that comes just after the
-    /// question.
-    #[track_caller]
-    pub(super) fn answer(&mut self, question: &str, line: &str) {
-        self.hear(question);
-        std::thread::sleep(Duration::from_millis(500));
-        self.type_line(line);
-    }
-
     /// The same of what it says from now on: what was heard is forgotten.
     #[track_caller]
     pub(super) fn hear_next(&mut self, text: &str) {
@@ -77,8 +67,20 @@ impl Conversation {
 
     /// Types a line.
     pub(super) fn type_line(&mut self, line: &str) {
+        assert!(
+            self.try_to_type(line),
+            "it listens no more: {:?}",
+            self.heard
+        );
+    }
+
+    /// Types a line, and tells whether anybody was there to read it.
+    pub(super) fn try_to_type(&mut self, line: &str) -> bool {
+        // As slowly as a person: who asks for a password turns the echo off after
+        // asking, and forgets what was typed before (TCSAFLUSH).
+        std::thread::sleep(Duration::from_millis(500));
         let stdin = self.stdin.as_mut().expect("it listens until `end`");
-        writeln!(stdin, "{line}").expect("it listens");
+        writeln!(stdin, "{line}").is_ok()
     }
 
     /// Waits for its end, and tells how it ended and all that it said.

@@ -19,7 +19,8 @@ fn users_and_terminals(suite: Suite) {
     );
 
     let mut asked = machine.converse(As::Seated("alice"), "systemctl daemon-reload");
-    asked.answer("Password: ", "admin");
+    asked.hear("Password: ");
+    asked.type_line("admin");
     let (status, said) = asked.end();
     assert!(status.success(), "{said}");
 }
