@@ -1,11 +1,15 @@
 //! A prompt that stays open for long: it delays nobody else, ends with its
 //! caller, and what changed meanwhile counts.
 
+use std::fs::DirEntry;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::daemon::{Daemon, NOBODY};
-use crate::stand_in::Says;
+use crate::stand_in::{PATIENCE, Says};
 
 /// A call by either way that waits for a password.
 type Call = fn(&Daemon) -> Command;
@@ -80,4 +84,39 @@ fn an_address_that_got_another_owner_meanwhile_is_not_altered() {
         assert_eq!(shown["address"]["owner"], 1234);
         assert_eq!(shown["address"]["state"], "allocated");
     }
+}
+
+/// A terminal that stays after the command line has gone, as a shell's does, and
+/// no signal that the terminal sends.
+#[test]
+fn an_agent_ends_with_the_command_line_however_that_ends() {
+    let daemon = Daemon::start(Says::Challenge, Says::Later);
+    let mut shell = daemon
+        .terminal(NOBODY, "allocate; sleep 60")
+        .spawn()
+        .unwrap();
+    let question = daemon.polkit.prompt();
+    let pid = daemon.polkit.agents()[0];
+    assert!(has_agent(pid), "the agent of {pid} is there");
+    kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
+    daemon.polkit.is_cancelled(&question);
+    let deadline = Instant::now() + PATIENCE;
+    while has_agent(pid) {
+        assert!(Instant::now() < deadline, "the agent of {pid} stays");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(shell.try_wait().unwrap().is_none(), "the terminal stays");
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+}
+
+/// Whether an agent asks on behalf of the process.
+fn has_agent(pid: u32) -> bool {
+    let wanted = format!("pkttyagent\0--process\0{pid}\0");
+    let is_agent = |entry: DirEntry| {
+        // Processes come and go meanwhile.
+        std::fs::read_to_string(entry.path().join("cmdline"))
+            .is_ok_and(|line| line.starts_with(&wanted))
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().any(is_agent)
 }
