@@ -187,6 +187,8 @@ impl Entry {
             Request::Allocate(_)
             | Request::Associate(_)
             | Request::Disassociate(_)
+            | Request::Forward(_)
+            | Request::Unforward(_)
             | Request::Release(_) => (concern.floating, concern.fixed),
         };
         let allocation = floating.and_then(|floating| state.allocation(floating));
@@ -336,6 +338,29 @@ fn words(change: &Change) -> (String, Option<FixedIp>, Option<FixedIp>) {
             format!("{floating} disassociated from {previous}"),
             None,
             Some(*previous),
+        ),
+        Change::Forward {
+            floating,
+            forward,
+            previous: None,
+        } => (
+            format!("{floating} forwards {forward}"),
+            Some(forward.fixed()),
+            None,
+        ),
+        Change::Forward {
+            floating,
+            forward,
+            previous: Some(previous),
+        } => (
+            format!("{floating} forwards {forward}, no longer to {previous}"),
+            Some(forward.fixed()),
+            Some(*previous),
+        ),
+        Change::Unforward { floating, forward } => (
+            format!("{floating} no longer forwards {forward}"),
+            None,
+            Some(forward.fixed()),
         ),
         Change::Release { floating, previous } => (format!("{floating} released"), None, *previous),
     }
