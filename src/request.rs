@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use crate::model::{
-    Allocation, FixedIp, FloatingIp, Limit, NotAHost, PendingReason, PoolName, Revision, Sequence,
-    Uid,
+    Allocation, FixedIp, FloatingIp, Forward, ForwardError, Limit, NotAHost, Outbound,
+    PendingReason, PoolName, Port, PortRange, Protocol, Revision, Sequence, Uid,
 };
 
 /// What may be asked to be changed. Reading needs no request: see
@@ -18,6 +18,10 @@ pub enum Request {
     Associate(Associate),
     /// Untie a floating IP from its host; it stays allocated.
     Disassociate(Disassociate),
+    /// Lead ports of a floating IP to a host.
+    Forward(ForwardPorts),
+    /// Lead ports of a floating IP nowhere of their own any more.
+    Unforward(UnforwardPorts),
     /// Give an address back to its pool, untied.
     Release(Release),
 }
@@ -30,6 +34,8 @@ impl Request {
             Request::Allocate(_) => "allocate",
             Request::Associate(_) => "associate",
             Request::Disassociate(_) => "disassociate",
+            Request::Forward(_) => "forward",
+            Request::Unforward(_) => "unforward",
             Request::Release(_) => "release",
         }
     }
@@ -69,6 +75,49 @@ pub struct Associate {
 pub struct Disassociate {
     /// The floating IP, or the fixed address that has it.
     pub address: IpAddr,
+}
+
+/// Lead ports of a floating IP to a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardPorts {
+    /// The floating IP, which is allocated on the way when it is free.
+    pub floating: FloatingIp,
+    /// The ports, and where to.
+    pub forward: Forward,
+    /// Whether the ports may be taken from another host that they lead to.
+    pub reassociate: bool,
+}
+
+impl ForwardPorts {
+    /// The request of these fields, as all fronts take them.
+    pub fn new(
+        floating: FloatingIp,
+        protocol: Protocol,
+        ports: PortRange,
+        fixed: FixedIp,
+        fixed_port: Option<Port>,
+        outbound: Option<Outbound>,
+        reassociate: bool,
+    ) -> Result<Self, ForwardError> {
+        let fixed_port = fixed_port.unwrap_or(ports.first());
+        let outbound = outbound.unwrap_or_default();
+        Ok(Self {
+            floating,
+            forward: Forward::new(protocol, ports, fixed, fixed_port, outbound)?,
+            reassociate,
+        })
+    }
+}
+
+/// Lead ports of a floating IP nowhere of their own any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnforwardPorts {
+    /// The floating IP.
+    pub floating: FloatingIp,
+    /// Of which protocol.
+    pub protocol: Protocol,
+    /// The ports, just as they were forwarded.
+    pub ports: PortRange,
 }
 
 /// Give an address back to its pool.
@@ -236,6 +285,36 @@ pub enum Refusal {
         /// The host.
         fixed: FixedIp,
     },
+    /// Some of these ports lead somewhere already.
+    #[error("{floating} forwards {other} already; {}", unclash(*.same))]
+    ForwardClash {
+        /// The floating IP.
+        floating: FloatingIp,
+        /// The forward that has them.
+        other: Forward,
+        /// Whether it has just these ports.
+        same: bool,
+    },
+    /// The host leaves as another floating IP by a forward of that one.
+    #[error(
+        "{fixed} leaves as {floating} already, by a forward; a host has one address to leave with"
+    )]
+    OutboundClash {
+        /// The host.
+        fixed: FixedIp,
+        /// The floating IP that it leaves as.
+        floating: FloatingIp,
+    },
+    /// The kernel's maps of forwards hold no more.
+    #[error("at most {limit} {what} can be forwarded at once for {family}")]
+    ForwardLimitReached {
+        /// How many.
+        limit: u32,
+        /// Of what: ports, or ranges of ports.
+        what: &'static str,
+        /// Of which family.
+        family: String,
+    },
     /// The kernel's maps hold no more.
     #[error("at most {limit} {family} addresses can be associated at once")]
     LimitReached {
@@ -279,6 +358,9 @@ impl Refusal {
             Refusal::OwnerChanged { .. } => "OwnerChanged",
             Refusal::QuotaExceeded { .. } => "QuotaExceeded",
             Refusal::OutsidePermittedRanges { .. } => "OutsidePermittedRanges",
+            Refusal::ForwardClash { .. } => "ForwardClash",
+            Refusal::OutboundClash { .. } => "OutboundClash",
+            Refusal::ForwardLimitReached { .. } => "ForwardLimitReached",
             Refusal::LimitReached { .. } => "LimitReached",
         }
     }
@@ -293,6 +375,14 @@ fn in_pool(pool: &Option<PoolName>) -> String {
 fn pools(pool: &Option<PoolName>) -> String {
     pool.as_ref()
         .map_or_else(|| "any pool".to_owned(), |pool| format!("pool {pool}"))
+}
+
+fn unclash(same: bool) -> &'static str {
+    if same {
+        "allow reassociation to move these ports"
+    } else {
+        "remove that forward first, with all of its ports"
+    }
 }
 
 fn not_a_host(why: &NotAHost) -> &'static str {

@@ -18,7 +18,7 @@ use crate::config::Settings;
 use crate::dataplane::{Associations, Observed};
 use crate::kernel::{ConntrackFlows, Flows, Hidden, Kernel, KernelError, LinuxKernel};
 use crate::lock::Lock;
-use crate::model::AddressRange;
+use crate::model::{AddressRange, State};
 use crate::privilege::{self, PrivilegeError, User};
 use crate::store::{SqliteStore, StateDirectory};
 
@@ -232,7 +232,7 @@ fn remove_presence(kernel: &mut LinuxKernel, report: &mut Report) {
 /// Ends the flows that are translated to or from a floating IP.
 fn end_flows(kernel: &LinuxKernel, pools: Vec<AddressRange>, report: &mut Report) {
     // With no association each of them is one too many.
-    let nobody = Associations::new([], AddressRange::merge(pools), Vec::new());
+    let nobody = Associations::new(&State::default(), AddressRange::merge(pools), Vec::new());
     let hide_filter = !kernel.features().conntrack_filter;
     let ended = ConntrackFlows::open(Vec::new(), Vec::new(), hide_filter)
         .and_then(|mut flows| flows.settle(&nobody).or_else(|_| flows.settle(&nobody)));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::{Running, associate, disassociate, release};
 use ipfloater::control::AddressState;
-use ipfloater::dataplane::Cut;
+use ipfloater::dataplane::{Cut, Tenants};
 use ipfloater::kernel::{FakeKernel, Noticed};
 use ipfloater::model::{EventKind, FloatingIp, PendingReason};
 use tempfile::TempDir;
@@ -64,7 +64,11 @@ fn flows_of_a_host_that_loses_its_address_are_cut_before_the_answer() {
     ] {
         let cut = Cut::Floating {
             floating: floating("198.51.100.7"),
-            keep,
+            keep: Tenants {
+                fixed: keep,
+                leaving: keep.into_iter().collect(),
+                ..Tenants::default()
+            },
         };
         let count = || kernel.cuts().iter().filter(|done| **done == cut).count();
         let before = count();

@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{Running, allocate, associate, disassociate, release};
+use common::{Running, allocate, associate, disassociate, forward, release, unforward};
 use ipfloater::kernel::FakeKernel;
 use ipfloater::request::Request;
 use tempfile::TempDir;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 type Step = fn() -> Request;
 
 /// Every verb, on addresses of both families, with moves and displacements.
-const SCENARIO: [Step; 9] = [
+const SCENARIO: [Step; 17] = [
     || allocate("198.51.100.7"),
     || associate("198.51.100.7", "10.0.0.5"),
     || associate("2001:db8::7", "fd00::5"),
@@ -25,6 +25,14 @@ const SCENARIO: [Step; 9] = [
     || associate("198.51.100.8", "10.0.0.5"),
     || release("2001:db8::7"),
     || associate("198.51.100.7", "10.0.0.5"),
+    || forward("198.51.100.7", "80/tcp -> 10.0.0.9:8080, outbound floating"),
+    || forward("2001:db8::8", "5000-5200/udp -> [fd00::9]:5000"),
+    || forward("2001:db8::8", "5000-5200/udp -> [fd00::8]:6000"),
+    || forward("198.51.100.7", "80/tcp -> 10.0.0.6:80"),
+    || associate("198.51.100.7", "10.0.0.9"),
+    || disassociate("198.51.100.7"),
+    || unforward("198.51.100.7", "80/tcp"),
+    || release("2001:db8::8"),
 ];
 
 /// The kernel after the first `requests` of the scenario, never interrupted.

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use ipfloater::dataplane::{Element, Ruleset, Transaction};
+use ipfloater::dataplane::{Element, PortElement, Ruleset, Transaction};
 use ipfloater::kernel::nft::{Batch, Dialect};
 use ipfloater::model::{AddressRange, Site};
 
@@ -62,6 +62,13 @@ fn tie(floating: &str, fixed: &str) -> [Element; 2] {
     ]
 }
 
+fn forward(floating: &str, forward: &str) -> Vec<Element> {
+    let floating = floating.parse().unwrap();
+    PortElement::of(&forward.parse().unwrap())
+        .map(|element| Element::Forward(floating, element))
+        .collect()
+}
+
 fn first_build() -> Transaction {
     let site = Site {
         pools: Vec::new(),
@@ -76,6 +83,14 @@ fn first_build() -> Transaction {
     let mut add = vec![Element::Outside("wan0".parse().unwrap())];
     add.extend(tie("198.51.100.7", "10.0.0.5"));
     add.extend(tie("2001:db8:1::7", "fd00::5"));
+    add.push(Element::RestToFixed(
+        "198.51.100.8".parse().unwrap(),
+        "10.0.0.6".parse().unwrap(),
+    ));
+    add.extend(forward("198.51.100.8", "8080/tcp -> 10.0.0.5:80"));
+    add.extend(forward("198.51.100.8", "5000-5200/udp -> 10.0.0.7:5000"));
+    add.extend(forward("2001:db8:1::8", "9000-9001/sctp -> [fd00::6]:8000"));
+    add.extend(forward("2001:db8:1::8", "5000-5200/tcp -> [fd00::7]:5000"));
     Transaction {
         rebuild: Some(Ruleset::new(&site, |_| 1_024)),
         pool: Some(vec![
@@ -116,6 +131,16 @@ fn a_removal_names_only_the_keys() {
         ..Transaction::default()
     };
     assert_golden("removal.hex", &Batch::new(1, TODAY, false, &transaction));
+}
+
+#[test]
+fn a_forward_of_ports_that_stay_is_one_element_and_of_others_one_each() {
+    let transaction = Transaction {
+        remove: forward("198.51.100.8", "5000-5200/udp -> 10.0.0.7:5000"),
+        add: forward("198.51.100.8", "5000-5002/udp -> 10.0.0.7:6000"),
+        ..Transaction::default()
+    };
+    assert_golden("forward.hex", &Batch::new(1, TODAY, false, &transaction));
 }
 
 #[test]

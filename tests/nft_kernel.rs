@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 
-use ipfloater::dataplane::{Element, Observed, Ruleset, Transaction};
+use ipfloater::dataplane::{Element, Observed, PortElement, Ruleset, Transaction};
 use ipfloater::kernel::{Hidden, Kernel, LinuxKernel};
 use ipfloater::model::{AddressRange, FixedIp, FloatingIp, Site};
 use nix::sched::{CloneFlags, unshare};
@@ -88,6 +88,18 @@ fn tie(floating_ip: &str, fixed_ip: &str) -> [Element; 2] {
     ]
 }
 
+/// The elements of a forward of a floating IP.
+fn forward(floating_ip: &str, forward: &str) -> Vec<Element> {
+    let elements = PortElement::of(&forward.parse().unwrap());
+    elements
+        .map(|element| Element::Forward(floating(floating_ip), element))
+        .collect()
+}
+
+fn rest(floating_ip: &str, fixed_ip: &str) -> Element {
+    Element::RestToFixed(floating(floating_ip), fixed(fixed_ip))
+}
+
 fn outside(name: &str) -> Element {
     Element::Outside(name.parse().unwrap())
 }
@@ -97,6 +109,15 @@ fn first_build() -> Transaction {
     let mut add = vec![outside("wan0")];
     add.extend(tie("198.51.100.7", "10.0.0.5"));
     add.extend(tie("2001:db8:1::7", "fd00::5"));
+    add.push(rest("198.51.100.8", "10.0.0.6"));
+    for (floating, text) in [
+        ("198.51.100.8", "8080/tcp -> 10.0.0.5:80"),
+        ("198.51.100.8", "5000-5200/udp -> 10.0.0.7:5000"),
+        ("2001:db8:1::8", "9000-9001/sctp -> [fd00::6]:8000"),
+        ("2001:db8:1::8", "5000-5200/tcp -> [fd00::7]:5000"),
+    ] {
+        add.extend(forward(floating, text));
+    }
     Transaction {
         rebuild: Some(ruleset(true, true)),
         pool: Some(vec![
@@ -126,6 +147,9 @@ fn observe(kernel: &mut LinuxKernel) -> Observed {
         table: seen.table,
         floating_to_fixed: seen.floating_to_fixed,
         fixed_to_floating: seen.fixed_to_floating,
+        rest_to_fixed: seen.rest_to_fixed,
+        forwards: seen.forwards,
+        forwarding: seen.forwarding,
         pool: seen.pool,
         outside: seen.outside,
         ..Observed::default()
@@ -140,6 +164,11 @@ fn what_was_built_is_seen_again() {
                 in_namespace(move || {
                     let mut build = first_build();
                     build.rebuild = Some(ruleset(guard, block_free));
+                    if !block_free {
+                        for address in ["198.51.100.8", "2001:db8:1::8"] {
+                            build.add.push(Element::Forwarding(floating(address)));
+                        }
+                    }
                     let mut kernel = LinuxKernel::open(hidden).unwrap();
                     kernel.transact(&build).unwrap();
                     assert_eq!(observe(&mut kernel), noted(&[&build]));
@@ -197,6 +226,95 @@ fn a_move_and_a_removal_leave_exactly_the_rest() {
         };
         kernel.transact(&removed).unwrap();
         assert_eq!(observe(&mut kernel), noted(&[&build, &moved, &removed]));
+    });
+}
+
+#[test]
+fn a_range_moves_from_host_to_host_and_goes_as_a_whole() {
+    in_namespace(|| {
+        let mut kernel = open();
+        let mut done = vec![first_build()];
+        kernel.transact(&done[0]).unwrap();
+        type Forwards = &'static [(&'static str, &'static str)];
+        let steps: [(Forwards, Forwards); 4] = [
+            (
+                &[("198.51.100.8", "5000-5200/udp -> 10.0.0.7:5000")],
+                &[("198.51.100.8", "5000-5200/udp -> 10.0.0.9:5000")],
+            ),
+            // The same key in the other map, in one transaction.
+            (
+                &[("198.51.100.8", "5000-5200/udp -> 10.0.0.9:5000")],
+                &[("198.51.100.8", "5000-5200/udp -> 10.0.0.9:6000")],
+            ),
+            (
+                &[
+                    ("198.51.100.8", "5000-5200/udp -> 10.0.0.9:6000"),
+                    ("2001:db8:1::8", "5000-5200/tcp -> [fd00::7]:5000"),
+                ],
+                &[],
+            ),
+            // What was one range is free for smaller ones.
+            (
+                &[],
+                &[
+                    ("2001:db8:1::8", "5000-5099/tcp -> [fd00::7]:5000"),
+                    ("2001:db8:1::8", "5100-5200/tcp -> [fd00::8]:5100"),
+                ],
+            ),
+        ];
+        for (remove, add) in steps {
+            let elements = |forwards: &[(&str, &str)]| {
+                let each = forwards.iter();
+                each.flat_map(|(floating, text)| forward(floating, text))
+                    .collect()
+            };
+            let step = Transaction {
+                remove: elements(remove),
+                add: elements(add),
+                ..Transaction::default()
+            };
+            kernel.transact(&step).unwrap();
+            done.push(step);
+            let all: Vec<_> = done.iter().collect();
+            assert_eq!(observe(&mut kernel), noted(&all));
+        }
+    });
+}
+
+#[test]
+fn maps_of_forwards_take_as_many_as_the_plan_counts_on_and_say_which_is_too_many() {
+    in_namespace(|| {
+        let mut kernel = open();
+        let build = Transaction {
+            rebuild: Some(ruleset(true, true)),
+            ..Transaction::default()
+        };
+        kernel.transact(&build).unwrap();
+        let limit = ruleset(true, true).forwards();
+        let address = |number: u32| Ipv4Addr::from_bits(0xc612_0000 + number).to_string();
+        let ranges = (0..limit.ranges)
+            .flat_map(|number| forward(&address(number), "2000-3000/tcp -> 10.0.0.5:2000"));
+        let ports = (0..limit.ports / 64)
+            .flat_map(|number| forward(&address(number), "4000-4063/udp -> 10.0.0.5:5000"));
+        let full = Transaction {
+            add: ranges.chain(ports).collect(),
+            ..Transaction::default()
+        };
+        kernel.transact(&full).unwrap();
+        let seen = observe(&mut kernel);
+        assert!(seen == noted(&[&build, &full]));
+        for (one_more, expected) in [
+            ("1/sctp -> 10.0.0.5:1", "forward4"),
+            ("1-2/sctp -> 10.0.0.5:1", "forward_range4"),
+        ] {
+            let transaction = Transaction {
+                add: forward("198.19.0.1", one_more),
+                ..Transaction::default()
+            };
+            let error = kernel.transact(&transaction).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert!(observe(&mut kernel) == seen);
     });
 }
 
@@ -338,6 +456,11 @@ fn every_edit_by_somebody_else_is_seen() {
         "add element inet ipfloater floating_to_fixed4 { 198.51.100.8 : 10.0.0.8 }",
         "add element inet ipfloater fixed_to_floating6 { fd00::6 : 2001:db8:1::6 }",
         "add element inet ipfloater floating_to_fixed4 { 127.0.0.1 : 10.0.0.8 }",
+        "delete element inet ipfloater rest_to_fixed4 { 198.51.100.8 }",
+        "delete element inet ipfloater forward4 { 198.51.100.8 . tcp . 8080 }",
+        "add element inet ipfloater forward4 { 198.51.100.8 . 47 . 8080 : 10.0.0.8 . 80 }",
+        "delete element inet ipfloater forward_range4 { 198.51.100.8 . udp . 5000-5200 }",
+        "add element inet ipfloater forward_range6 { 2001:db8:1::8 . tcp . 6000 : fd00::7 }",
     ] {
         in_namespace(move || {
             let build = first_build();
@@ -472,6 +595,21 @@ fn an_error_names_the_element_that_the_kernel_refused() {
             vec![absent6],
             vec![],
             "removing element 2001:db8:1::99 of floating_to_fixed6): No such file or directory",
+        ),
+        (
+            vec![],
+            forward("198.51.100.8", "8080/tcp -> 10.0.0.9:80"),
+            "adding element 198.51.100.8 . tcp . 8080 : 10.0.0.9 . 80 of forward4): File exists",
+        ),
+        (
+            vec![],
+            forward("198.51.100.8", "5100-5300/udp -> 10.0.0.9:5100"),
+            "adding element 198.51.100.8 . udp . 5100 : 10.0.0.9 of forward_range4): File exists",
+        ),
+        (
+            forward("2001:db8:1::8", "9002/sctp -> [fd00::6]:8000"),
+            vec![],
+            "removing element 2001:db8:1::8 . sctp . 9002 of forward6): No such file or directory",
         ),
         (
             vec![outside("lan0")],

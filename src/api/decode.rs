@@ -8,9 +8,9 @@ use std::ops::Bound;
 
 use crate::authority::Sight;
 use crate::control::Snapshot;
-use crate::model::{FixedIp, FloatingIp, PoolName};
+use crate::model::{FixedIp, FloatingIp, Outbound, PoolName, Port, PortRange, Protocol};
 use crate::plan;
-use crate::request::Refusal;
+use crate::request::{ForwardPorts, Refusal, UnforwardPorts};
 use crate::wire::{Address, Filter};
 
 /// The most addresses or events that one reply holds: a thousand addresses are
@@ -41,6 +41,78 @@ pub fn address(field: &'static str, text: &str) -> Result<IpAddr, Refusal> {
 /// A field that holds the name of a pool.
 pub fn pool_name(field: &'static str, text: &str) -> Result<PoolName, Refusal> {
     text.parse().map_err(|why| invalid(field, why))
+}
+
+/// What a call that forwards ports holds, as text.
+#[derive(Debug)]
+pub struct ForwardFields<'a> {
+    /// The floating IP.
+    pub floating_ip: &'a str,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: &'a str,
+    /// A port or a range.
+    pub ports: &'a str,
+    /// The host.
+    pub fixed_address: &'a str,
+    /// The host's port; `None` is the same as that of the floating IP.
+    pub fixed_port: Option<u32>,
+    /// `router` or `floating`.
+    pub outbound: Option<&'a str>,
+    /// Whether the ports may be taken from another host.
+    pub reassociate: bool,
+}
+
+/// A request to forward ports.
+pub fn forward(fields: &ForwardFields<'_>) -> Result<ForwardPorts, Refusal> {
+    let ForwardFields {
+        floating_ip,
+        protocol,
+        ports,
+        fixed_address,
+        fixed_port,
+        outbound,
+        reassociate,
+    } = fields;
+    let UnforwardPorts {
+        floating,
+        protocol,
+        ports,
+    } = unforward(floating_ip, protocol, ports)?;
+    let fixed = fixed("fixed_address", fixed_address)?;
+    let port = |number: u32| {
+        let number = u16::try_from(number).unwrap_or_default();
+        Port::new(number).map_err(|why| invalid("fixed_port", why))
+    };
+    let outbound = outbound.map(|text| {
+        text.parse::<Outbound>()
+            .map_err(|why| invalid("outbound", why))
+    });
+    ForwardPorts::new(
+        floating,
+        protocol,
+        ports,
+        fixed,
+        fixed_port.map(port).transpose()?,
+        outbound.transpose()?,
+        *reassociate,
+    )
+    .map_err(|why| invalid("fixed_port", why))
+}
+
+/// A request to forward ports no longer.
+pub fn unforward(
+    floating_ip: &str,
+    protocol: &str,
+    ports: &str,
+) -> Result<UnforwardPorts, Refusal> {
+    let floating = floating("floating_ip", floating_ip)?;
+    let protocol: Protocol = protocol.parse().map_err(|why| invalid("protocol", why))?;
+    let ports: PortRange = ports.parse().map_err(|why| invalid("ports", why))?;
+    Ok(UnforwardPorts {
+        floating,
+        protocol,
+        ports,
+    })
 }
 
 /// A field that holds how much is wanted at most: 1 to [`PAGE`], and that when
@@ -207,6 +279,7 @@ mod tests {
                 fixed: host.parse().unwrap(),
                 since: Timestamp(2),
             }),
+            forwards: Default::default(),
         };
         let allocations = [
             ("198.51.100.1", None),

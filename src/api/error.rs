@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::control::Rejection;
 use crate::request::Refusal;
+use crate::wire::ForwardInfo;
 
 /// The parameters of an error, as the varlink interface describes them. Absent
 /// ones are left out.
@@ -52,6 +53,20 @@ fn about(refusal: &Refusal) -> Value {
             json!({"floating_ip": floating, "fixed_address": fixed})
         }
         Refusal::NotAssociated { address } => json!({"address": address}),
+        Refusal::ForwardClash {
+            floating, other, ..
+        } => json!({
+            "floating_ip": floating,
+            "forward": ForwardInfo::from(other),
+        }),
+        Refusal::OutboundClash { fixed, floating } => {
+            json!({"floating_ip": floating, "fixed_address": fixed})
+        }
+        Refusal::ForwardLimitReached {
+            limit,
+            what,
+            family,
+        } => json!({"limit": limit, "what": what, "family": family}),
         Refusal::QuotaExceeded { owner, quota } => json!({"owner": owner, "quota": quota}),
         Refusal::LimitReached { limit, family } => json!({"limit": limit, "family": family}),
     }
@@ -105,6 +120,17 @@ mod tests {
                 quota: 3,
             },
             Refusal::OutsidePermittedRanges { fixed },
+            Refusal::ForwardClash {
+                floating,
+                other: "80/tcp -> 10.0.0.5:80".parse().unwrap(),
+                same: true,
+            },
+            Refusal::OutboundClash { fixed, floating },
+            Refusal::ForwardLimitReached {
+                limit: 9,
+                what: "ports",
+                family: family.clone(),
+            },
             Refusal::LimitReached { limit: 9, family },
         ];
         let refused = refusals.into_iter().map(Rejection::Refused);

@@ -187,6 +187,8 @@ impl Entry {
             Request::Allocate(_)
             | Request::Associate(_)
             | Request::Disassociate(_)
+            | Request::Forward(_)
+            | Request::Unforward(_)
             | Request::Release(_) => (concern.floating, concern.fixed),
         };
         let allocation = floating.and_then(|floating| state.allocation(floating));
@@ -337,6 +339,29 @@ fn words(change: &Change) -> (String, Option<FixedIp>, Option<FixedIp>) {
             None,
             Some(*previous),
         ),
+        Change::Forward {
+            floating,
+            forward,
+            previous: None,
+        } => (
+            format!("{floating} forwards {forward}"),
+            Some(forward.fixed()),
+            None,
+        ),
+        Change::Forward {
+            floating,
+            forward,
+            previous: Some(previous),
+        } => (
+            format!("{floating} forwards {forward}, no longer to {previous}"),
+            Some(forward.fixed()),
+            Some(*previous),
+        ),
+        Change::Unforward { floating, forward } => (
+            format!("{floating} no longer forwards {forward}"),
+            None,
+            Some(forward.fixed()),
+        ),
         Change::Release { floating, previous } => (format!("{floating} released"), None, *previous),
     }
 }
@@ -381,8 +406,6 @@ mod tests {
             entries(|| entry.emit()),
             [format!(
                 "PRIORITY=4\n\
-                 SYSLOG_IDENTIFIER=ipfloaterd\n\
-                 CODE_FILE=src/audit/mod.rs\n\
                  MESSAGE_ID={MESSAGE_ID}\n\
                  IPFLOATER_VERB=history\n\
                  IPFLOATER_UID=1000\n\
@@ -413,8 +436,6 @@ mod tests {
             entries(|| entry.emit()),
             [format!(
                 "PRIORITY=5\n\
-                 SYSLOG_IDENTIFIER=ipfloaterd\n\
-                 CODE_FILE=src/audit/mod.rs\n\
                  MESSAGE_ID={MESSAGE_ID}\n\
                  IPFLOATER_VERB=allocate\n\
                  IPFLOATER_FLOATING_IP=203.0.113.7\n\

@@ -65,6 +65,10 @@ pub enum Verb {
     Associate,
     /// Untying an address.
     Disassociate,
+    /// Leading ports of an address to a host.
+    Forward,
+    /// Leading them there no longer.
+    Unforward,
     /// Giving an address back.
     Release,
     /// Reading the configuration again.
@@ -75,12 +79,14 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 8] = [
+    pub const ALL: [Verb; 10] = [
         Verb::Inspect,
         Verb::History,
         Verb::Allocate,
         Verb::Associate,
         Verb::Disassociate,
+        Verb::Forward,
+        Verb::Unforward,
         Verb::Release,
         Verb::Reload,
         Verb::SetLogLevel,
@@ -95,6 +101,8 @@ impl Verb {
             Verb::Allocate => "allocate",
             Verb::Associate => "associate",
             Verb::Disassociate => "disassociate",
+            Verb::Forward => "forward",
+            Verb::Unforward => "unforward",
             Verb::Release => "release",
             Verb::Reload => "reload",
             Verb::SetLogLevel => "set-log-level",
@@ -109,8 +117,10 @@ impl Verb {
             Verb::Inspect => (Action::Inspect, Action::InspectAll),
             Verb::History => (Action::InspectAll, Action::InspectAll),
             Verb::Allocate => (Action::AllocateOwn, Action::Manage),
-            Verb::Associate => (Action::AssociateOwn, Action::Manage),
-            Verb::Disassociate | Verb::Release => (Action::ReleaseOwn, Action::Manage),
+            Verb::Associate | Verb::Forward => (Action::AssociateOwn, Action::Manage),
+            Verb::Disassociate | Verb::Unforward | Verb::Release => {
+                (Action::ReleaseOwn, Action::Manage)
+            }
             Verb::Reload => (Action::Reload, Action::Reload),
             Verb::SetLogLevel => (Action::SetLogLevel, Action::SetLogLevel),
         }
@@ -123,6 +133,8 @@ impl From<&Request> for Verb {
             Request::Allocate(_) => Verb::Allocate,
             Request::Associate(_) => Verb::Associate,
             Request::Disassociate(_) => Verb::Disassociate,
+            Request::Forward(_) => Verb::Forward,
+            Request::Unforward(_) => Verb::Unforward,
             Request::Release(_) => Verb::Release,
         }
     }

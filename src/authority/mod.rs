@@ -24,7 +24,7 @@ use nix::unistd::getuid;
 use crate::audit::{DENIED, Entry, Who};
 use crate::model::{Actor, Limit, Site, State, Uid};
 use crate::plan::{self, Concern};
-use crate::request::{Associate, Request, Scope};
+use crate::request::{Associate, ForwardPorts, Request, Scope};
 
 pub use action::{Action, Verb};
 pub use policy::{Answer, Details, Policy, Question, Unanswered, Verdict};
@@ -348,9 +348,9 @@ fn details(verb: Verb, uid: Uid, concern: &Concern) -> Details {
             .floating
             .filter(|_| is_own || concern.is_named)
             .map(|floating| floating.ip()),
-        fixed: concern
-            .fixed
-            .filter(|_| is_own || !concern.is_named || verb == Verb::Associate),
+        fixed: concern.fixed.filter(|_| {
+            is_own || !concern.is_named || matches!(verb, Verb::Associate | Verb::Forward)
+        }),
         pool: concern.pool.clone(),
         owner: other.or(Some(uid)),
     }
@@ -361,7 +361,13 @@ fn exceeds(limit: &Limit, request: &Request, concern: &Concern, state: &State, u
     let too_many = concern.taken_for.is_some() && state.owned_by(uid) >= limit.quota;
     let too_far = match request {
         Request::Associate(Associate { fixed, .. }) => !limit.permitted.contains(*fixed),
-        Request::Allocate(_) | Request::Disassociate(_) | Request::Release(_) => false,
+        Request::Forward(ForwardPorts { forward, .. }) => {
+            !limit.permitted.contains(forward.fixed())
+        }
+        Request::Allocate(_)
+        | Request::Disassociate(_)
+        | Request::Unforward(_)
+        | Request::Release(_) => false,
     };
     too_many || too_far
 }

@@ -2,10 +2,10 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::model::{
-    AddressRange, Allocation, Association, FloatingIp, Limits, Permitted, Pool, PoolName, Revision,
-    Sequence, Timestamp,
+    AddressRange, Allocation, Association, FloatingIp, Limits, Permitted, Pool, PoolName, Protocol,
+    Revision, Sequence, Timestamp,
 };
-use crate::request::{Allocate, Disassociate, Release};
+use crate::request::{Allocate, Disassociate, ForwardPorts, Release, UnforwardPorts};
 
 const ALICE: Uid = 1000;
 const BOB: Uid = 1001;
@@ -68,6 +68,7 @@ fn state() -> State {
             fixed: host.parse().unwrap(),
             since: Timestamp(2),
         }),
+        forwards: Default::default(),
     };
     let allocations = [
         ("203.0.113.1", allocation(ALICE, Some("10.0.0.1"))),
@@ -140,6 +141,22 @@ fn associate(floating: Option<&str>, fixed: &str) -> Request {
     })
 }
 
+fn forward(floating: &str, forward: &str) -> Request {
+    Request::Forward(ForwardPorts {
+        floating: floating.parse().unwrap(),
+        forward: forward.parse().unwrap(),
+        reassociate: false,
+    })
+}
+
+fn unforward(floating: &str) -> Request {
+    Request::Unforward(UnforwardPorts {
+        floating: floating.parse().unwrap(),
+        protocol: Protocol::Tcp,
+        ports: "80".parse().unwrap(),
+    })
+}
+
 fn release(address: &str) -> Request {
     Request::Release(Release {
         address: address.parse().unwrap(),
@@ -198,6 +215,22 @@ async fn the_action_depends_on_whose_addresses_are_concerned() {
         (release("192.0.2.1"), vec![ReleaseOwn]),
         (disassociate("203.0.113.1"), vec![ReleaseOwn]),
         (disassociate("10.0.0.2"), vec![Manage]),
+        // Ports to any host; the address decides.
+        (
+            forward("203.0.113.4", "80/tcp -> 10.0.0.9:80"),
+            vec![AllocateOwn, AssociateOwn],
+        ),
+        (
+            forward("203.0.113.1", "80/tcp -> 10.0.0.2:80"),
+            vec![AssociateOwn],
+        ),
+        (
+            forward("203.0.113.2", "80/tcp -> 10.0.0.1:80"),
+            vec![Manage],
+        ),
+        (unforward("203.0.113.1"), vec![ReleaseOwn]),
+        (unforward("203.0.113.2"), vec![Manage]),
+        (unforward("203.0.113.4"), vec![ReleaseOwn]),
     ] {
         assert_eq!(asked_of_alice(request.clone()).await, asked, "{request:?}");
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::exit;
+use super::{exit, forward};
 use crate::client::DEFAULT_SOCKET;
 
 /// Floating IP addresses: gives public addresses to private hosts.
@@ -124,6 +124,30 @@ pub enum Verb {
     Disassociate {
         /// The floating IP, or the fixed address that has it
         address: String,
+    },
+    /// Lead ports of a floating IP to a host
+    Forward {
+        /// The floating IP with its ports: ADDRESS:PORT[-PORT][/PROTOCOL]; tcp
+        /// when no protocol is named, and an IPv6 address stands in brackets
+        #[arg(value_name = "FLOATING:PORTS", value_parser = forward::floating)]
+        floating: forward::End,
+        /// The fixed address of the host, and the port that the first one leads
+        /// to when it is another
+        #[arg(value_name = "FIXED[:PORT]", value_parser = forward::fixed)]
+        fixed: forward::End,
+        /// As what the host leaves when it begins a flow itself: "router" leaves
+        /// it to the router, "floating" is the floating IP
+        #[arg(long, value_name = "SOURCE")]
+        outbound: Option<String>,
+        /// Take the ports from the host that they lead to
+        #[arg(long)]
+        reassociate: bool,
+    },
+    /// Lead ports of a floating IP to a host no longer
+    Unforward {
+        /// The floating IP with its ports, as they were forwarded
+        #[arg(value_name = "FLOATING:PORTS", value_parser = forward::floating)]
+        floating: forward::End,
     },
     /// Give an address back to its pool, untied
     Release {

@@ -13,6 +13,7 @@ use serde_json::json;
 mod arguments;
 mod exit;
 mod failure;
+mod forward;
 mod monitor;
 mod original;
 mod output;
@@ -113,6 +114,20 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             verbs::associate(connect()?, &mut output, parameters)
         }
         Verb::Disassociate { address } => verbs::disassociate(connect()?, &mut output, &address),
+        Verb::Forward {
+            floating,
+            fixed,
+            outbound,
+            reassociate,
+        } => forward::forward(
+            connect()?,
+            &mut output,
+            floating,
+            fixed,
+            outbound,
+            reassociate,
+        ),
+        Verb::Unforward { floating } => forward::unforward(connect()?, &mut output, floating),
         Verb::Release { address } => verbs::release(connect()?, &mut output, &address),
         Verb::List {
             pool,

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Failure;
+use super::forward::words;
 use super::output::{Output, or_dash};
 use super::text::{moment, user};
 use crate::client::{Answer, Client};
@@ -57,6 +58,7 @@ fn line(notice: &Notice) -> String {
         fixed_address,
         previous_fixed_address,
         reason,
+        forward,
     }) = details
     else {
         return line;
@@ -67,6 +69,9 @@ fn line(notice: &Notice) -> String {
         (None, Some(before)) => format!(" {before} ->"),
         (None, None) => String::new(),
     };
+    if let Some(forward) = forward {
+        line += &format!(" ({})", words(forward));
+    }
     line += &format!(" by {} ({via})", user(*uid));
     if let Some(reason) = reason {
         line += &format!(": {reason}");

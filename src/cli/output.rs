@@ -104,9 +104,15 @@ impl<'a> Output<'a> {
     /// A table of addresses.
     pub(super) fn addresses(&mut self, addresses: &[Address]) -> io::Result<()> {
         let row = |address: &Address| {
+            let fixed = match (address.fixed_address, address.forwards.len()) {
+                (fixed, 0) => or_dash(fixed),
+                (None, 1) => "1 forward".to_owned(),
+                (None, several) => format!("{several} forwards"),
+                (Some(fixed), several) => format!("{fixed} +{several}"),
+            };
             [
                 address.floating_ip.to_string(),
-                or_dash(address.fixed_address),
+                fixed,
                 state(address),
                 or_dash(address.pool.as_ref()),
                 address.owner.map_or_else(dash, user),

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Failure;
+use super::forward::words;
 use super::output::{Output, or_dash, state};
 use super::text::{moment, user};
 use crate::client::{Answer, Client};
@@ -171,6 +172,9 @@ pub(super) fn show(
             output.line(&format!("{name:>13}: {value}"))?;
         }
     }
+    for forward in &address.forwards {
+        output.line(&format!("{:>13}: {}", "Forwards", words(forward)))?;
+    }
     Ok(())
 }
 
@@ -265,6 +269,9 @@ fn happened(event: &EventInfo) -> String {
         (None, Some(before)) => format!("{before} ->"),
         (None, None) => String::new(),
     };
+    if let Some(forward) = &event.forward {
+        return format!("{host} ({})", words(forward));
+    }
     match &event.reason {
         None => host,
         Some(reason) => format!("{host}{reason}"),

@@ -69,7 +69,7 @@ async fn ask(
         },
     };
     Ok(match method {
-        "Allocate" | "Associate" | "Disassociate" | "Release" => {
+        "Allocate" | "Associate" | "Disassociate" | "Forward" | "Unforward" | "Release" => {
             // The row of the address and what became of it are one here.
             let mut result = object(manager.call(method, parameters).await?);
             let rest = [
@@ -125,6 +125,18 @@ impl Manager<'_> {
                 let body = (places.0, places.1, variants(options));
                 self.proxy.call_with_flags(method, self.flags, &body).await
             }
+            "Forward" | "Unforward" => {
+                let (floating, protocol, ports) =
+                    (place("floating_ip"), place("protocol"), place("ports"));
+                if method == "Forward" {
+                    let fixed = place("fixed_address");
+                    let body = (floating, protocol, ports, fixed, variants(options));
+                    self.proxy.call_with_flags(method, self.flags, &body).await
+                } else {
+                    let body = (floating, protocol, ports, variants(options));
+                    self.proxy.call_with_flags(method, self.flags, &body).await
+                }
+            }
             "Disassociate" | "Release" | "Describe" => {
                 let body = (place("address"), variants(options));
                 self.proxy.call_with_flags(method, self.flags, &body).await
@@ -178,11 +190,17 @@ fn plain(value: &Variant<'_>) -> Value {
         Variant::Str(text) => text.as_str().into(),
         Variant::Variant(inner) => plain(inner),
         Variant::Array(array) => array.iter().map(plain).collect(),
-        Variant::Signature(_)
-        | Variant::ObjectPath(_)
-        | Variant::Dict(_)
-        | Variant::Structure(_)
-        | Variant::Fd(_) => Value::Null,
+        Variant::Dict(dictionary) => dictionary
+            .iter()
+            .filter_map(|(name, value)| match name {
+                Variant::Str(name) => Some((name.as_str().to_owned(), plain(value))),
+                _ => None,
+            })
+            .collect::<Map<_, _>>()
+            .into(),
+        Variant::Signature(_) | Variant::ObjectPath(_) | Variant::Structure(_) | Variant::Fd(_) => {
+            Value::Null
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::audit::Entry;
 use crate::authority::Authorized;
-use crate::dataplane::Cut;
+use crate::dataplane::{Cut, Tenants};
 use crate::model::{Change, Event, EventKind, FloatingIp, Revision, State, Timestamp};
 use crate::plan::{self, Decision, Right, View};
 use crate::request::{Outcome, Refusal, Request};
@@ -135,23 +135,40 @@ impl Batch {
                     fixed,
                     previous,
                 } => {
-                    let (floating, keep) = (*floating, Some(*fixed));
-                    cuts.extend([Cut::Floating { floating, keep }, Cut::Outbound(*fixed)]);
-                    wait |= previous.is_some();
+                    cuts.extend([self.cut(*floating), Cut::Outbound(*fixed)]);
+                    // Until now it left as another one, by a forward.
+                    let other = self.state.outbound_of(*fixed);
+                    cuts.extend(other.map(|other| self.cut(other)));
+                    wait |= previous.is_some() || other.is_some();
+                }
+                Change::Forward {
+                    floating, forward, ..
+                } => {
+                    cuts.push(self.cut(*floating));
+                    if self.state.source_of(forward.fixed()) == Some(*floating) {
+                        cuts.push(Cut::Outbound(forward.fixed()));
+                    }
+                    // The host of the whole address loses these ports.
+                    wait |= self.state.association(*floating).is_some();
                 }
                 Change::Disassociate { floating, .. }
+                | Change::Unforward { floating, .. }
                 | Change::Release {
                     floating,
                     previous: Some(_),
                 } => {
-                    cuts.push(Cut::Floating {
-                        floating: *floating,
-                        keep: None,
-                    });
+                    cuts.push(self.cut(*floating));
                     wait = true;
                 }
             }
         }
         (cuts, wait)
+    }
+
+    /// The cut of what does not belong to the hosts that have the address after
+    /// all of the batch.
+    fn cut(&self, floating: FloatingIp) -> Cut {
+        let keep = Tenants::of(&self.state, floating);
+        Cut::Floating { floating, keep }
     }
 }

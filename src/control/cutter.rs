@@ -106,7 +106,7 @@ fn latest(cuts: &[Cut]) -> Vec<Cut> {
         Cut::Floating { floating, keep: _ } => seen.insert(*floating),
         Cut::Outbound(_) => true,
     };
-    cuts.iter().rev().filter(is_last).copied().collect()
+    cuts.iter().rev().filter(is_last).cloned().collect()
 }
 
 fn cut(flows: &mut dyn Flows, cuts: &[Cut]) -> Result<(), KernelError> {

@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
-use crate::dataplane::{Associations, Cut, Delta, Desired, Element, IfIndex, Link, Observed, Step};
+use crate::dataplane::{
+    Associations, Cut, Delta, Desired, Element, IfIndex, Link, Observed, Step, Tenants,
+};
 use crate::kernel::KernelError;
 use crate::model::{EventKind, FloatingIp, InterfaceName, PendingReason};
 
@@ -89,8 +91,7 @@ impl Controller {
         }
         let applied = self.carry_out(&delta, false);
         for floating in touched {
-            let associated = self.state.association(*floating).is_some();
-            self.update_pending(*floating, associated, &applied);
+            self.update_pending(*floating, &applied);
         }
         self.note_failures(&applied);
         applied.failure.is_none()
@@ -174,10 +175,16 @@ impl Controller {
             .remove
             .iter()
             .filter_map(|element| match element {
-                Element::FloatingToFixed(floating, _) => Some(self.cut(*floating)),
-                Element::FixedToFloating(..) | Element::Outside(_) => None,
+                Element::FloatingToFixed(floating, _)
+                | Element::RestToFixed(floating, _)
+                | Element::Forward(floating, _) => Some(*floating),
+                Element::FixedToFloating(..) | Element::Forwarding(_) | Element::Outside(_) => None,
             });
-        let cuts: Vec<_> = stale.collect();
+        let stale: BTreeSet<_> = stale.collect();
+        let cuts: Vec<_> = stale
+            .into_iter()
+            .map(|floating| self.cut(floating))
+            .collect();
         self.settle(&applied, &risen);
         if applied.failure.is_some() {
             return None;
@@ -237,18 +244,14 @@ impl Controller {
 
     /// After a look at everything: what waits for what, and what to announce.
     fn settle(&mut self, applied: &Applied, risen: &BTreeSet<IfIndex>) {
-        let addresses: Vec<_> = self
-            .state
-            .associations()
-            .map(|(floating, _)| floating)
-            .collect();
+        let addresses: Vec<_> = self.state.in_use().collect();
         for floating in addresses {
-            self.update_pending(floating, true, applied);
+            self.update_pending(floating, applied);
         }
         let gone: Vec<_> = self
             .pending
             .keys()
-            .filter(|f| self.state.association(**f).is_none())
+            .filter(|f| !self.state.is_in_use(**f))
             .copied()
             .collect();
         for floating in gone {
@@ -266,8 +269,8 @@ impl Controller {
         }
     }
 
-    fn update_pending(&mut self, floating: FloatingIp, associated: bool, applied: &Applied) {
-        let reason = if !associated {
+    fn update_pending(&mut self, floating: FloatingIp, applied: &Applied) {
+        let reason = if !self.state.is_in_use(floating) {
             None
         } else if let Some(error) = &applied.failure {
             Some(PendingReason::Kernel(error.to_string()))
@@ -308,23 +311,17 @@ impl Controller {
     fn cut_late(&mut self, mut cuts: Vec<Cut>) {
         for floating in std::mem::take(&mut self.uncut) {
             cuts.push(self.cut(floating));
-            cuts.extend(
-                self.state
-                    .association(floating)
-                    .map(|association| Cut::Outbound(association.fixed)),
-            );
+            let leaving = Tenants::of(&self.state, floating).leaving;
+            cuts.extend(leaving.into_iter().map(Cut::Outbound));
         }
         if !cuts.is_empty() {
             self.cutter.cut(0, cuts);
         }
     }
 
-    /// The cut of what does not belong to the host that has the address now.
+    /// The cut of what does not belong to the hosts that have the address now.
     fn cut(&self, floating: FloatingIp) -> Cut {
-        let keep = self
-            .state
-            .association(floating)
-            .map(|association| association.fixed);
+        let keep = Tenants::of(&self.state, floating);
         Cut::Floating { floating, keep }
     }
 
@@ -357,7 +354,7 @@ impl Controller {
         let activated = before
             .keys()
             .filter(|floating| {
-                !self.pending.contains_key(floating) && self.state.association(**floating).is_some()
+                !self.pending.contains_key(floating) && self.state.is_in_use(**floating)
             })
             .map(|floating| EventKind::Activated {
                 floating: *floating,
@@ -377,7 +374,7 @@ impl Controller {
     /// What every flow is held against.
     fn associations(&self) -> Associations {
         Associations::new(
-            self.state.associations(),
+            &self.state,
             self.desired().pool(&self.observed),
             self.site.private.clone(),
         )

@@ -13,11 +13,11 @@ use crate::model::{Allocation, FloatingIp, InterfaceName, PendingReason, Site, S
 pub enum AddressState {
     /// Nobody owns it.
     Free,
-    /// Somebody owns it, and no host has it.
+    /// Somebody owns it, and it leads to no host.
     Allocated,
-    /// A host should have it, and the reason why it is not so yet.
+    /// It should lead to a host, and the reason why it is not so yet.
     Pending(PendingReason),
-    /// A host has it.
+    /// It leads to a host, or ports of it do.
     Active,
 }
 
@@ -78,10 +78,10 @@ impl Snapshot {
     /// The state of an address whose allocation is at hand.
     #[must_use]
     pub fn state_with(&self, floating: FloatingIp, allocation: &Allocation) -> AddressState {
-        match (&allocation.association, self.pending.get(&floating)) {
-            (None, _) => AddressState::Allocated,
-            (Some(_), Some(reason)) => AddressState::Pending(reason.clone()),
-            (Some(_), None) => AddressState::Active,
+        match (allocation.is_in_use(), self.pending.get(&floating)) {
+            (false, _) => AddressState::Allocated,
+            (true, Some(reason)) => AddressState::Pending(reason.clone()),
+            (true, None) => AddressState::Active,
         }
     }
 

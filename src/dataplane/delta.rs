@@ -1,10 +1,10 @@
 //! Desired × Observed → Delta: what differs, and the order of its steps.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
-use crate::model::{AddressRange, FixedIp, FloatingIp, InterfaceName};
+use crate::model::{AddressRange, FixedIp, FloatingIp, Forwards, InterfaceName};
 
-use super::{Desired, IfIndex, Observed, Place, Ruleset};
+use super::{Desired, IfIndex, Observed, Place, PortElement, Ruleset, Tenants};
 
 /// An element of one of our sets or maps.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -13,6 +13,12 @@ pub enum Element {
     FloatingToFixed(FloatingIp, FixedIp),
     /// Of `fixed_to_floating4` or `6`.
     FixedToFloating(FixedIp, FloatingIp),
+    /// Of `rest_to_fixed4` or `6`.
+    RestToFixed(FloatingIp, FixedIp),
+    /// Of `forward4`, `forward_range4` or those of IPv6.
+    Forward(FloatingIp, PortElement),
+    /// Of `forwarding4` or `6`.
+    Forwarding(FloatingIp),
     /// Of `outside`.
     Outside(InterfaceName),
 }
@@ -47,15 +53,15 @@ impl Transaction {
 }
 
 /// Flows that conntrack holds and that must not go on as they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// The flows to or from a floating IP, in both directions, but for those of
-    /// the host that has it now: they may be a moment old.
+    /// the hosts that have it now: they may be a moment old.
     Floating {
         /// The floating IP.
         floating: FloatingIp,
-        /// The host that has it now.
-        keep: Option<FixedIp>,
+        /// The hosts that have it now.
+        keep: Tenants,
     },
     /// Flows that a host began towards the outside before it had this floating
     /// IP; its flows to other inside hosts stay.
@@ -95,7 +101,7 @@ impl Delta {
     pub fn of(desired: &Desired<'_>, observed: &Observed, addresses: &[FloatingIp]) -> Self {
         let mut builder = Builder::new(desired, observed);
         for &floating in addresses {
-            builder.compare(floating, desired.fixed(floating));
+            builder.compare(floating);
         }
         builder.delta
     }
@@ -127,9 +133,9 @@ struct Builder<'a> {
     desired: &'a Desired<'a>,
     observed: &'a Observed,
     delta: Delta,
-    /// Keys of `fixed_to_floating` that are removed already: a displacement
+    /// Hosts whose `fixed_to_floating` is put right already: a displacement
     /// comes to one from both of its floating IPs.
-    untied: HashSet<FixedIp>,
+    compared: HashSet<FixedIp>,
 }
 
 impl<'a> Builder<'a> {
@@ -138,7 +144,7 @@ impl<'a> Builder<'a> {
             desired,
             observed,
             delta: Delta::default(),
-            untied: HashSet::new(),
+            compared: HashSet::new(),
         }
     }
 
@@ -169,63 +175,92 @@ impl<'a> Builder<'a> {
     fn compare_all(&mut self) {
         // Looked up for everything that is there: a hash is quicker than the
         // ordered map of the state.
-        let wanted: HashMap<_, _> = self.desired.associations().collect();
-        for (floating, fixed) in self.desired.associations() {
-            self.compare(floating, Some(fixed));
+        let wanted: HashSet<_> = self.desired.in_use().collect();
+        for floating in self.desired.in_use() {
+            self.compare(floating);
         }
         for floating in self.observed.floating_ips() {
-            if !wanted.contains_key(&floating) {
-                self.compare(floating, None);
+            if !wanted.contains(&floating) {
+                self.compare(floating);
             }
         }
-        // An edit from outside can leave a host in the one map that its
-        // floating IP does not lead to.
-        for (&fixed, floating) in &self.observed.fixed_to_floating {
-            if wanted.get(floating) != Some(&fixed) {
-                self.untie(fixed);
-            }
+        // An edit from outside can leave a host in the one map that nothing
+        // leads to.
+        for &fixed in self.observed.fixed_to_floating.keys() {
+            self.compare_source(fixed);
         }
     }
 
-    fn compare(&mut self, floating: FloatingIp, wanted: Option<FixedIp>) {
+    fn compare(&mut self, floating: FloatingIp) {
+        let forwards = self.desired.forwards(floating);
+        let fixed = self.desired.fixed(floating);
+        // With forwards, the rest is in another map, which is asked after them.
+        let (all, rest) = match forwards {
+            None => (fixed, None),
+            Some(_) => (None, fixed),
+        };
         let there = self.observed.floating_to_fixed.get(&floating).copied();
-        if there != wanted {
-            let Transaction { remove, add, .. } = &mut self.delta.transaction;
+        let was = self.observed.rest_to_fixed.get(&floating).copied();
+        let Transaction { remove, add, .. } = &mut self.delta.transaction;
+        if there != all {
             remove.extend(there.map(|fixed| Element::FloatingToFixed(floating, fixed)));
-            add.extend(wanted.map(|fixed| Element::FloatingToFixed(floating, fixed)));
-            if let Some(old) = there
-                && self.observed.fixed_to_floating.get(&old) == Some(&floating)
-            {
-                self.untie(old);
+            add.extend(all.map(|fixed| Element::FloatingToFixed(floating, fixed)));
+        }
+        if was != rest {
+            remove.extend(was.map(|fixed| Element::RestToFixed(floating, fixed)));
+            add.extend(rest.map(|fixed| Element::RestToFixed(floating, fixed)));
+        }
+        self.compare_ports(floating, forwards);
+        for fixed in [there, was, fixed].into_iter().flatten() {
+            self.compare_source(fixed);
+        }
+        self.compare_presence(floating);
+    }
+
+    fn compare_ports(&mut self, floating: FloatingIp, forwards: Option<&Forwards>) {
+        let wanted = forwards.is_some() && self.desired.ruleset.tells_forwarding();
+        let there = self.observed.forwarding.contains(&floating);
+        let Transaction { remove, add, .. } = &mut self.delta.transaction;
+        remove.extend((there && !wanted).then_some(Element::Forwarding(floating)));
+        add.extend((wanted && !there).then_some(Element::Forwarding(floating)));
+
+        let wanted: BTreeSet<_> = forwards
+            .into_iter()
+            .flat_map(Forwards::iter)
+            .flat_map(PortElement::of)
+            .collect();
+        for element in self.observed.forwards.of(floating) {
+            if !wanted.contains(element) {
+                let element = Element::Forward(floating, *element);
+                self.delta.transaction.remove.push(element);
+            }
+            self.compare_source(element.fixed());
+        }
+        for element in wanted {
+            if !self.observed.forwards.contains(floating, &element) {
+                let element = Element::Forward(floating, element);
+                self.delta.transaction.add.push(element);
             }
         }
-        if let Some(fixed) = wanted
-            && self.observed.fixed_to_floating.get(&fixed) != Some(&floating)
-        {
-            self.untie(fixed);
-            self.delta
-                .transaction
-                .add
-                .push(Element::FixedToFloating(fixed, floating));
-        }
-        self.compare_presence(floating, wanted.is_some());
-    }
-
-    /// Takes a host out of `fixed_to_floating`, if it is in it, once.
-    fn untie(&mut self, fixed: FixedIp) {
-        if let Some(&floating) = self.observed.fixed_to_floating.get(&fixed)
-            && self.untied.insert(fixed)
-        {
-            self.delta
-                .transaction
-                .remove
-                .push(Element::FixedToFloating(fixed, floating));
+        for forward in forwards.into_iter().flat_map(Forwards::iter) {
+            self.compare_source(forward.fixed());
         }
     }
 
-    fn compare_presence(&mut self, floating: FloatingIp, associated: bool) {
+    /// What a host leaves as, once: several floating IPs can lead to it.
+    fn compare_source(&mut self, fixed: FixedIp) {
+        let there = self.observed.fixed_to_floating.get(&fixed).copied();
+        let wanted = self.desired.source(fixed);
+        if there != wanted && self.compared.insert(fixed) {
+            let Transaction { remove, add, .. } = &mut self.delta.transaction;
+            remove.extend(there.map(|floating| Element::FixedToFloating(fixed, floating)));
+            add.extend(wanted.map(|floating| Element::FixedToFloating(fixed, floating)));
+        }
+    }
+
+    fn compare_presence(&mut self, floating: FloatingIp) {
         let there = self.observed.presence.get(&floating).copied();
-        let wanted = match self.desired.place(floating, associated, self.observed) {
+        let wanted = match self.desired.place(floating, self.observed) {
             Place::On(index) => Some(index),
             Place::Nowhere | Place::Pending(_) => None,
         };
@@ -245,7 +280,7 @@ mod tests {
     use super::*;
     use crate::dataplane::Link;
     use crate::model::{
-        Allocation, Association, Pool, PoolName, Revision, Sequence, Site, State, Timestamp,
+        Allocation, Association, Change, Pool, PoolName, Revision, Sequence, Site, State, Timestamp,
     };
 
     fn site() -> Site {
@@ -292,6 +327,7 @@ mod tests {
                 fixed,
                 since: Timestamp(0),
             }),
+            forwards: Default::default(),
         };
         let allocations = pairs(text)
             .into_iter()
@@ -333,6 +369,17 @@ mod tests {
             Element::FixedToFloating(fixed, floating) => {
                 format!("fixed_to_floating {fixed} : {floating}")
             }
+            Element::RestToFixed(floating, fixed) => {
+                format!("rest_to_fixed {floating} : {fixed}")
+            }
+            Element::Forward(floating, element) => {
+                let (protocol, ports) = element.key();
+                format!(
+                    "forward {floating} {ports}/{protocol} : {}",
+                    element.fixed()
+                )
+            }
+            Element::Forwarding(floating) => format!("forwarding {floating}"),
             Element::Outside(name) => format!("outside {name}"),
         }
     }
@@ -454,6 +501,46 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn an_association_makes_way_for_forwards_and_comes_back_in_one_transaction() {
+        let (site, plain) = (site(), state("7 -> 5"));
+        let ruleset = Ruleset::new(&site, |_| 1024);
+        let floating = "198.51.100.7".parse().unwrap();
+        let forward = Change::Forward {
+            floating,
+            forward: "80/tcp -> 10.0.0.6:80, outbound floating".parse().unwrap(),
+            previous: None,
+        };
+        let forwarding = plain.clone().with(&forward, Timestamp(0));
+        let mut seen = observed("7 -> 5");
+        let mut delta = |state: &State| {
+            let desired = Desired::new(&ruleset, state, &site);
+            let few = Delta::of(&desired, &seen, &[floating]);
+            assert_eq!(few, Delta::whole(&desired, &seen));
+            seen.note(&few.transaction);
+            assert!(Delta::whole(&desired, &seen).transaction.is_empty());
+            steps(&few)
+        };
+        assert_eq!(
+            delta(&forwarding),
+            [
+                "delete floating_to_fixed 198.51.100.7 : 10.0.0.5",
+                "add rest_to_fixed 198.51.100.7 : 10.0.0.5",
+                "add forward 198.51.100.7 80/tcp : 10.0.0.6",
+                "add fixed_to_floating 10.0.0.6 : 198.51.100.7",
+            ]
+        );
+        assert_eq!(
+            delta(&plain),
+            [
+                "delete rest_to_fixed 198.51.100.7 : 10.0.0.5",
+                "delete forward 198.51.100.7 80/tcp : 10.0.0.6",
+                "delete fixed_to_floating 10.0.0.6 : 198.51.100.7",
+                "add floating_to_fixed 198.51.100.7 : 10.0.0.5",
+            ]
+        );
     }
 
     #[test]

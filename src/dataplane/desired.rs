@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    AddressRange, Family, FixedIp, FloatingIp, InterfaceName, PendingReason, Pool, Site, State,
+    AddressRange, Family, FixedIp, FloatingIp, Forwards, InterfaceName, PendingReason, Pool, Site,
+    State,
 };
 
 use super::{IfIndex, Link, Observed, Ruleset};
@@ -21,7 +22,7 @@ pub struct Desired<'a> {
 /// Where the router is to answer for an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Nowhere: it is associated with no host, or its pool is routed to us, or
+    /// Nowhere: it leads to no host, or its pool is routed to us, or
     /// the administrator put it on an interface already.
     Nowhere,
     /// On this interface.
@@ -49,17 +50,28 @@ impl<'a> Desired<'a> {
             .map(|association| association.fixed)
     }
 
-    /// Every association that there should be.
-    pub fn associations(&self) -> impl Iterator<Item = (FloatingIp, FixedIp)> + '_ {
-        self.state.associations()
+    /// The forwards that the address should have; `None` for none.
+    #[must_use]
+    pub fn forwards(&self, floating: FloatingIp) -> Option<&'a Forwards> {
+        self.state.forwards(floating)
     }
 
-    /// Where the router should answer for the address, if it is associated.
-    /// While no interface can be told, it stays as it is.
+    /// The floating IP that a host should leave as.
     #[must_use]
-    pub fn place(&self, floating: FloatingIp, associated: bool, observed: &Observed) -> Place {
+    pub fn source(&self, fixed: FixedIp) -> Option<FloatingIp> {
+        self.state.source_of(fixed)
+    }
+
+    /// Every address that should lead somewhere.
+    pub fn in_use(&self) -> impl Iterator<Item = FloatingIp> + 'a {
+        self.state.in_use()
+    }
+
+    /// Where the router should answer for the address. While no interface can be told, it stays as it is.
+    #[must_use]
+    pub fn place(&self, floating: FloatingIp, observed: &Observed) -> Place {
         let pool = self.site.pool_of(floating);
-        if !associated || pool.is_some_and(|pool| pool.routed) {
+        if !self.state.is_in_use(floating) || pool.is_some_and(|pool| pool.routed) {
             return Place::Nowhere;
         }
         match self.link(floating, observed) {
@@ -72,7 +84,7 @@ impl<'a> Desired<'a> {
         }
     }
 
-    /// Why the packets of an associated address do not pass yet although the
+    /// Why the packets of an address in use do not pass yet although the
     /// maps are right: a routed pool, too, needs its outside interface.
     #[must_use]
     pub fn pending(&self, floating: FloatingIp, observed: &Observed) -> Option<PendingReason> {

@@ -1,11 +1,11 @@
 //! Which of conntrack's flows agree with the associations.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::model::{AddressRange, FixedIp, FloatingIp};
+use crate::model::{AddressRange, FixedIp, FloatingIp, Forward, Forwards, State};
 
 /// The addresses of a flow as conntrack keeps it: as the first packet had them,
 /// and as a reply has them before it is translated back.
@@ -19,6 +19,76 @@ pub struct Flow {
     pub answered_by: IpAddr,
     /// To whom: another than `from` when the source was translated.
     pub answered_to: IpAddr,
+    /// The number of the transport protocol.
+    pub protocol: u8,
+    /// Which port the first packet was for; 0 where there are none.
+    pub to_port: u16,
+    /// From which port it is answered.
+    pub answered_from: u16,
+}
+
+/// The hosts that a floating IP leads to, and those that leave as it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tenants {
+    /// The host that it is associated with.
+    pub fixed: Option<FixedIp>,
+    /// The ports that lead to hosts of their own.
+    pub forwards: Forwards,
+    /// The hosts that leave as it.
+    pub leaving: Vec<FixedIp>,
+}
+
+impl Tenants {
+    /// Those of a floating IP in a state.
+    #[must_use]
+    pub fn of(state: &State, floating: FloatingIp) -> Self {
+        let Some(allocation) = state.allocation(floating) else {
+            return Self::default();
+        };
+        let fixed = allocation.association.map(|association| association.fixed);
+        let by_forwards = allocation.forwards.iter().map(Forward::fixed);
+        let leaving: BTreeSet<_> = fixed
+            .into_iter()
+            .chain(by_forwards)
+            .filter(|fixed| state.source_of(*fixed) == Some(floating))
+            .collect();
+        Self {
+            fixed,
+            forwards: allocation.forwards.clone(),
+            leaving: leaving.into_iter().collect(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.fixed.is_none() && self.forwards.is_empty()
+    }
+
+    /// Whether a flow to or from the floating IP is one of theirs.
+    #[must_use]
+    pub fn have(&self, floating: FloatingIp, flow: &Flow) -> bool {
+        let floating = floating.ip();
+        let inbound = flow.to != floating
+            || is_answered_as(flow, Some(&self.forwards), self.fixed.map(FixedIp::ip))
+                .unwrap_or(false);
+        let outbound = flow.answered_to != floating
+            || self.leaving.iter().any(|fixed| fixed.ip() == flow.from);
+        inbound && outbound
+    }
+}
+
+/// Whether who answers a flow is who should, by the forwards of its floating IP
+/// or else by the host that has it; `None` when nobody should.
+fn is_answered_as(flow: &Flow, forwards: Option<&Forwards>, fixed: Option<IpAddr>) -> Option<bool> {
+    let by_port = forwards.and_then(|forwards| forwards.of_port(flow.protocol, flow.to_port));
+    match by_port {
+        Some(forward) => Some(
+            flow.answered_by == forward.fixed().ip()
+                && forward.target_of(flow.to_port) == Some(flow.answered_from),
+        ),
+        None => Some(flow.answered_by == fixed?),
+    }
 }
 
 /// Which host has which floating IP, and where inside is: what every flow is
@@ -27,27 +97,34 @@ pub struct Flow {
 pub struct Associations {
     by_floating: HashMap<IpAddr, IpAddr>,
     by_fixed: HashMap<IpAddr, IpAddr>,
+    forwards: HashMap<IpAddr, Forwards>,
     pools: Vec<AddressRange>,
     private: Vec<IpNet>,
 }
 
 impl Associations {
-    /// These associations, among these pools (merged) and private ranges.
+    /// Those of a state, among these pools (merged) and private ranges.
     #[must_use]
-    pub fn new(
-        pairs: impl IntoIterator<Item = (FloatingIp, FixedIp)>,
-        pools: Vec<AddressRange>,
-        private: Vec<IpNet>,
-    ) -> Self {
+    pub fn new(state: &State, pools: Vec<AddressRange>, private: Vec<IpNet>) -> Self {
         let mut associations = Self {
             pools,
             private,
             ..Self::default()
         };
-        for (floating, fixed) in pairs {
-            associations.by_floating.insert(floating.ip(), fixed.ip());
-            associations.by_fixed.insert(fixed.ip(), floating.ip());
+        for (floating, allocation) in state.allocations() {
+            let by_floating = allocation
+                .association
+                .map(|tie| (floating.ip(), tie.fixed.ip()));
+            associations.by_floating.extend(by_floating);
+            if !allocation.forwards.is_empty() {
+                let forwards = allocation.forwards.clone();
+                associations.forwards.insert(floating.ip(), forwards);
+            }
         }
+        let sources = state.sources();
+        associations
+            .by_fixed
+            .extend(sources.map(|(fixed, floating)| (fixed.ip(), floating.ip())));
         associations
     }
 
@@ -59,15 +136,18 @@ impl Associations {
             to,
             answered_by,
             answered_to,
+            ..
         } = *flow;
-        let inbound = match self.by_floating.get(&to) {
-            Some(fixed) => answered_by == *fixed,
+        let forwards = self.forwards.get(&to);
+        let fixed = self.by_floating.get(&to).copied();
+        let inbound = match is_answered_as(flow, forwards, fixed) {
+            Some(right) => right,
             // Untranslated to a free address: the router's own affair.
             None => answered_by == to || !self.in_pool(to),
         };
         let outbound = if answered_to != from && self.in_pool(answered_to) {
-            // Translated to a floating IP: its own host's flows only.
-            self.by_floating.get(&answered_to) == Some(&from)
+            // Translated to a floating IP: its own hosts' flows only.
+            self.by_fixed.get(&from) == Some(&answered_to)
         } else {
             // Not so translated: fine, but for a host that has a floating IP
             // and speaks to the outside.
@@ -93,6 +173,7 @@ impl Associations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Allocation, Association, PoolName, Revision, Sequence, Timestamp};
 
     #[test]
     fn a_flow_agrees_when_it_would_be_translated_so_if_it_began_now() {
@@ -100,11 +181,31 @@ mod tests {
             "198.51.100.1".parse().unwrap(),
             "198.51.100.9".parse().unwrap(),
         );
-        let pairs = [("198.51.100.7", "10.0.0.5"), ("198.51.100.8", "10.0.0.6")];
-        let pairs =
-            pairs.map(|(floating, fixed)| (floating.parse().unwrap(), fixed.parse().unwrap()));
+        let pairs = [
+            ("198.51.100.7", Some("10.0.0.5"), "8080/tcp -> 10.0.0.9:80"),
+            ("198.51.100.8", Some("10.0.0.6"), ""),
+            (
+                "198.51.100.5",
+                None,
+                "9000-9009/tcp -> 10.0.0.8:9000, outbound floating",
+            ),
+        ];
+        let pairs = pairs.map(|(floating, fixed, forward)| {
+            let allocation = Allocation {
+                pool: PoolName::default_pool(),
+                owner: 0,
+                allocated: Timestamp(0),
+                association: fixed.map(|fixed| Association {
+                    fixed: fixed.parse().unwrap(),
+                    since: Timestamp(0),
+                }),
+                forwards: forward.parse().ok().into_iter().collect(),
+            };
+            (floating.parse().unwrap(), allocation)
+        });
+        let state = State::load(Revision(1), Sequence(1), pairs);
         let associations = Associations::new(
-            pairs,
+            &state,
             vec![range.unwrap()],
             vec!["10.0.0.0/8".parse().unwrap()],
         );
@@ -171,17 +272,60 @@ mod tests {
                 true,
             ),
             (
+                "forwarded",
+                "192.0.2.1 198.51.100.7:8080 10.0.0.9:80 192.0.2.1",
+                true,
+            ),
+            (
+                "forwarded to another port",
+                "192.0.2.1 198.51.100.7:8080 10.0.0.9:8080 192.0.2.1",
+                false,
+            ),
+            (
+                "begun before the port was forwarded",
+                "192.0.2.1 198.51.100.7:8080 10.0.0.5:8080 192.0.2.1",
+                false,
+            ),
+            (
+                "forwarded in a range, to an address that nobody has",
+                "192.0.2.1 198.51.100.5:9009 10.0.0.8:9009 192.0.2.1",
+                true,
+            ),
+            (
+                "beyond the range",
+                "192.0.2.1 198.51.100.5:9010 10.0.0.8:9010 192.0.2.1",
+                false,
+            ),
+            (
+                "outbound of a host that leaves as the address of its forward",
+                "10.0.0.8 192.0.2.1 192.0.2.1 198.51.100.5",
+                true,
+            ),
+            (
+                "outbound of one that does not",
+                "10.0.0.9 192.0.2.1 192.0.2.1 198.51.100.7",
+                false,
+            ),
+            (
                 "hairpin to the former host",
                 "10.0.0.5 198.51.100.8 10.0.0.9 198.51.100.7",
                 false,
             ),
         ] {
-            let address: Vec<IpAddr> = text.split(' ').map(|word| word.parse().unwrap()).collect();
+            // An address, with a port where one matters.
+            let ends = text.split(' ').map(|word| match word.split_once(':') {
+                Some((address, port)) => (address.parse().unwrap(), port.parse().unwrap()),
+                None => (word.parse().unwrap(), 443),
+            });
+            let ends: Vec<(IpAddr, u16)> = ends.collect();
             let flow = Flow {
-                from: address[0],
-                to: address[1],
-                answered_by: address[2],
-                answered_to: address[3],
+                from: ends[0].0,
+                to: ends[1].0,
+                answered_by: ends[2].0,
+                answered_to: ends[3].0,
+                protocol: 6,
+                to_port: ends[1].1,
+                answered_from: ends[2].1,
             };
             assert_eq!(associations.agree_with(&flow), agrees, "{what}: {text}");
         }

@@ -8,10 +8,12 @@ mod delta;
 mod desired;
 mod flow;
 mod observed;
+mod ports;
 pub mod ruleset;
 
 pub use delta::{Cut, Delta, Element, Step, Transaction};
 pub use desired::{Desired, Place};
-pub use flow::{Associations, Flow};
+pub use flow::{Associations, Flow, Tenants};
 pub use observed::{IfIndex, Link, Observed};
+pub use ports::{PortElement, PortElements};
 pub use ruleset::Ruleset;

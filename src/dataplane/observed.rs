@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::model::{AddressRange, FixedIp, FloatingIp, InterfaceName, Surroundings};
 
-use super::{Element, Ruleset, Transaction};
+use super::{Element, PortElements, Ruleset, Transaction};
 
 /// The number of an interface, as in if_nametoindex(3). A new interface of an
 /// old name has another.
@@ -35,6 +35,12 @@ pub struct Observed {
     pub floating_to_fixed: HashMap<FloatingIp, FixedIp>,
     /// The elements of the maps `fixed_to_floating4` and `6`.
     pub fixed_to_floating: HashMap<FixedIp, FloatingIp>,
+    /// The elements of the maps `rest_to_fixed4` and `6`.
+    pub rest_to_fixed: HashMap<FloatingIp, FixedIp>,
+    /// The elements of the maps `forward4`, `forward_range4` and those of IPv6.
+    pub forwards: PortElements,
+    /// The elements of the sets `forwarding4` and `6`, if there are such.
+    pub forwarding: HashSet<FloatingIp>,
     /// The elements of the sets `pool4` and `6`: sorted, disjoint, not touching.
     pub pool: Vec<AddressRange>,
     /// The elements of the set `outside`.
@@ -60,6 +66,9 @@ impl Observed {
             table: _,
             floating_to_fixed: _,
             fixed_to_floating: _,
+            rest_to_fixed: _,
+            forwards: _,
+            forwarding: _,
             pool: _,
             outside: _,
             presence,
@@ -113,6 +122,9 @@ impl Observed {
             self.table = Some(ruleset.clone());
             self.floating_to_fixed = HashMap::new();
             self.fixed_to_floating = HashMap::new();
+            self.rest_to_fixed = HashMap::new();
+            self.forwards = PortElements::default();
+            self.forwarding = HashSet::new();
             self.pool = Vec::new();
             self.outside = BTreeSet::new();
         }
@@ -127,6 +139,15 @@ impl Observed {
                 Element::FixedToFloating(fixed, _) => {
                     self.fixed_to_floating.remove(fixed);
                 }
+                Element::RestToFixed(floating, _) => {
+                    self.rest_to_fixed.remove(floating);
+                }
+                Element::Forward(floating, ports) => {
+                    self.forwards.remove(*floating, ports);
+                }
+                Element::Forwarding(floating) => {
+                    self.forwarding.remove(floating);
+                }
                 Element::Outside(name) => {
                     self.outside.remove(name);
                 }
@@ -139,6 +160,15 @@ impl Observed {
                 }
                 Element::FixedToFloating(fixed, floating) => {
                     self.fixed_to_floating.insert(*fixed, *floating);
+                }
+                Element::RestToFixed(floating, fixed) => {
+                    self.rest_to_fixed.insert(*floating, *fixed);
+                }
+                Element::Forward(floating, ports) => {
+                    self.forwards.insert(*floating, *ports);
+                }
+                Element::Forwarding(floating) => {
+                    self.forwarding.insert(*floating);
                 }
                 Element::Outside(name) => {
                     self.outside.insert(name.clone());
@@ -153,7 +183,13 @@ impl Observed {
         let in_maps = self
             .floating_to_fixed
             .keys()
-            .chain(self.fixed_to_floating.values());
-        in_maps.chain(self.presence.keys()).copied().collect()
+            .chain(self.fixed_to_floating.values())
+            .chain(self.rest_to_fixed.keys())
+            .chain(&self.forwarding);
+        in_maps
+            .chain(self.presence.keys())
+            .copied()
+            .chain(self.forwards.floating_ips())
+            .collect()
     }
 }

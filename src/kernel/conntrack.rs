@@ -18,8 +18,8 @@ use neli::consts::socket::NlFamily;
 use neli::neli_enum;
 use nix::errno::Errno;
 
-use crate::dataplane::{Associations, Cut, Flow};
-use crate::model::{AddressRange, Family, FixedIp};
+use crate::dataplane::{Associations, Cut, Flow, Tenants};
+use crate::model::{AddressRange, Family, FloatingIp, State};
 
 use super::socket::{self, Attributes, Message, Socket, address_family, attribute};
 use super::{Flows, KernelError, Operation};
@@ -49,6 +49,10 @@ const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_FILTER: u16 = 25;
 const CTA_TUPLE_IP: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_SRC_PORT: u16 = 2;
+const CTA_PROTO_DST_PORT: u16 = 3;
 const CTA_IP_V4_SRC: u16 = 1;
 const CTA_IP_V4_DST: u16 = 2;
 const CTA_IP_V6_SRC: u16 = 3;
@@ -79,7 +83,7 @@ struct Entry {
 
 /// What is not outside.
 fn places(private: Vec<IpNet>, pools: Vec<AddressRange>) -> Associations {
-    Associations::new([], AddressRange::merge(pools), private)
+    Associations::new(&State::default(), AddressRange::merge(pools), private)
 }
 
 /// The flows that conntrack keeps.
@@ -107,21 +111,18 @@ impl ConntrackFlows {
     }
 
     /// Ends the flows of an IPv4 address, found by the kernel.
-    fn cut_one(&mut self, cut: Cut, address: Ipv4Addr) -> Result<usize, KernelError> {
+    fn cut_one(&mut self, cut: &Cut, address: Ipv4Addr) -> Result<usize, KernelError> {
         match cut {
-            Cut::Floating { keep: None, .. } => {
+            Cut::Floating { keep, .. } if keep.is_empty() => {
                 let original = self.cut_by_filter(Way::Original, address)?;
                 Ok(original + self.cut_by_filter(Way::Reply, address)?)
             }
-            Cut::Floating {
-                floating,
-                keep: Some(fixed),
-            } => {
+            Cut::Floating { floating, keep } => {
                 let mut ended = 0;
                 for way in [Way::Original, Way::Reply] {
                     let filter = filter(way, End::Destination, address);
                     let mut entries = self.dump(Family::V4, &filter)?;
-                    entries.retain(|entry| !is_of(&entry.flow, floating.ip(), fixed.ip()));
+                    entries.retain(|entry| !keep.have(*floating, &entry.flow));
                     ended += self.delete(&entries)?;
                 }
                 Ok(ended)
@@ -167,15 +168,16 @@ impl ConntrackFlows {
     }
 
     /// One pass for many cuts.
-    fn cut_many(&mut self, cuts: &[Cut]) -> Result<usize, KernelError> {
-        let (mut floating, mut outbound) = (HashMap::new(), HashSet::new());
+    fn cut_many(&mut self, cuts: &[&Cut]) -> Result<usize, KernelError> {
+        let mut floating = HashMap::<IpAddr, (FloatingIp, &Tenants)>::new();
+        let mut outbound = HashSet::new();
         for cut in cuts {
             match cut {
                 Cut::Floating {
                     floating: address,
                     keep,
                 } => {
-                    floating.insert(address.ip(), keep.map(FixedIp::ip));
+                    floating.insert(address.ip(), (*address, keep));
                 }
                 Cut::Outbound(address) => {
                     outbound.insert(address.ip());
@@ -183,8 +185,7 @@ impl ConntrackFlows {
             }
         }
         let is_kept = |flow: &Flow, address| match floating.get(&address) {
-            Some(Some(fixed)) => is_of(flow, address, *fixed),
-            Some(None) => false,
+            Some((floating, tenants)) => tenants.have(*floating, flow),
             None => true,
         };
         let mut ended = 0;
@@ -257,8 +258,8 @@ impl Flows for ConntrackFlows {
         let mut rest = Vec::new();
         for cut in cuts {
             match by_kernel(cut) {
-                Some(address) => ended += self.cut_one(*cut, address)?,
-                None => rest.push(*cut),
+                Some(address) => ended += self.cut_one(cut, address)?,
+                None => rest.push(cut),
             }
         }
         Ok(ended + self.cut_many(&rest)?)
@@ -316,13 +317,6 @@ fn ipv4_of(cut: &Cut) -> Option<Ipv4Addr> {
     }
 }
 
-/// Whether a flow to or from a floating IP is one of the host.
-fn is_of(flow: &Flow, floating: IpAddr, fixed: IpAddr) -> bool {
-    let inbound = flow.to != floating || flow.answered_by == fixed;
-    let outbound = flow.answered_to != floating || flow.from == fixed;
-    inbound && outbound
-}
-
 fn failed(error: std::io::Error) -> KernelError {
     KernelError::new(Operation::Cut, error)
 }
@@ -370,33 +364,48 @@ fn entry(message: &Message<'_>) -> Option<Entry> {
     for (kind, value) in Attributes::new(message.payload.get(4..)?) {
         match kind {
             CTA_TUPLE_ORIG => {
-                original = ends(value);
+                original = tuple(value);
                 name.extend(nested(kind, value));
             }
-            CTA_TUPLE_REPLY => reply = ends(value),
+            CTA_TUPLE_REPLY => reply = tuple(value),
             // The id tells this entry from a later one with the same tuple.
             CTA_ID | CTA_ZONE => name.extend(attribute(kind, value)),
             _ => {}
         }
     }
-    let ((from, to), (answered_by, answered_to)) = (original?, reply?);
+    let (original, reply): (Tuple, Tuple) = (original?, reply?);
     Some(Entry {
         flow: Flow {
-            from,
-            to,
-            answered_by,
-            answered_to,
+            from: original.source,
+            to: original.destination,
+            answered_by: reply.source,
+            answered_to: reply.destination,
+            protocol: original.protocol,
+            to_port: original.destination_port,
+            answered_from: reply.source_port,
         },
         family,
         name,
     })
 }
 
-/// Source and destination of a tuple.
-fn ends(tuple: &[u8]) -> Option<(IpAddr, IpAddr)> {
-    let (_, addresses) = Attributes::new(tuple).find(|(kind, _)| *kind == CTA_TUPLE_IP)?;
+/// One direction of a flow.
+struct Tuple {
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    /// 0 where the protocol has no ports.
+    source_port: u16,
+    destination_port: u16,
+}
+
+fn tuple(bytes: &[u8]) -> Option<Tuple> {
+    let part = |wanted| {
+        let part = Attributes::new(bytes).find(|(kind, _)| *kind == wanted);
+        part.map(|(_, value)| value)
+    };
     let (mut source, mut destination) = (None, None);
-    for (kind, value) in Attributes::new(addresses) {
+    for (kind, value) in Attributes::new(part(CTA_TUPLE_IP)?) {
         let address = match value.len() {
             4 => Some(IpAddr::from(<[u8; 4]>::try_from(value).ok()?)),
             16 => Some(IpAddr::from(<[u8; 16]>::try_from(value).ok()?)),
@@ -408,7 +417,23 @@ fn ends(tuple: &[u8]) -> Option<(IpAddr, IpAddr)> {
             _ => {}
         }
     }
-    Some((source?, destination?))
+    let (mut protocol, mut source_port, mut destination_port) = (0, 0, 0);
+    for (kind, value) in Attributes::new(part(CTA_TUPLE_PROTO).unwrap_or_default()) {
+        let port = || value.try_into().map(u16::from_be_bytes).ok();
+        match kind {
+            CTA_PROTO_NUM => protocol = *value.first()?,
+            CTA_PROTO_SRC_PORT => source_port = port()?,
+            CTA_PROTO_DST_PORT => destination_port = port()?,
+            _ => {}
+        }
+    }
+    Some(Tuple {
+        source: source?,
+        destination: destination?,
+        protocol,
+        source_port,
+        destination_port,
+    })
 }
 
 #[cfg(test)]

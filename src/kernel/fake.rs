@@ -14,9 +14,12 @@ use ipnet::IpNet;
 use nix::libc;
 
 use crate::dataplane::{
-    Associations, Cut, Element, IfIndex, Link, Observed, Ruleset, Transaction, ruleset::DataType,
+    Associations, Cut, Element, IfIndex, Link, Observed, PortElement, Ruleset, Transaction,
+    ruleset::DataType,
 };
-use crate::model::{AddressRange, Family, FloatingIp, InterfaceName, RouterAddress, Surroundings};
+use crate::model::{
+    AddressRange, Family, FloatingIp, Forwarded, InterfaceName, RouterAddress, Surroundings,
+};
 
 use super::{Features, Flows, Kernel, KernelError, Neighbours, Noticed, Operation, Watch};
 
@@ -185,6 +188,35 @@ impl FakeKernel {
                 .map(|(key, value)| format!("fixed_to_floating {key} : {value}")),
         );
         lines.extend(
+            held.rest_to_fixed
+                .iter()
+                .map(|(key, value)| format!("rest_to_fixed {key} : {value}")),
+        );
+        lines.extend(
+            held.forwards
+                .iter()
+                .map(|(floating, element)| match element {
+                    PortElement::One {
+                        protocol,
+                        port,
+                        fixed,
+                        fixed_port,
+                    } => {
+                        format!("forward {floating} . {protocol} . {port} : {fixed} . {fixed_port}")
+                    }
+                    PortElement::Range {
+                        protocol,
+                        ports,
+                        fixed,
+                    } => format!("forward_range {floating} . {protocol} . {ports} : {fixed}"),
+                }),
+        );
+        lines.extend(
+            held.forwarding
+                .iter()
+                .map(|floating| format!("forwarding {floating}")),
+        );
+        lines.extend(
             held.presence
                 .iter()
                 .map(|(floating, index)| format!("local {floating} dev {}", index.0)),
@@ -229,6 +261,9 @@ impl Kernel for FakeKernel {
             table: None,
             floating_to_fixed: HashMap::new(),
             fixed_to_floating: HashMap::new(),
+            rest_to_fixed: HashMap::new(),
+            forwards: Default::default(),
+            forwarding: Default::default(),
             pool: Vec::new(),
             outside: Default::default(),
             ..held
@@ -316,6 +351,13 @@ fn refuse(held: &Observed, transaction: &Transaction) -> Result<(), KernelError>
             Element::FixedToFloating(fixed, floating) => {
                 after.fixed_to_floating.remove(fixed).as_ref() == Some(floating)
             }
+            Element::RestToFixed(floating, fixed) => {
+                after.rest_to_fixed.remove(floating).as_ref() == Some(fixed)
+            }
+            Element::Forward(floating, ports) => after.forwards.remove(*floating, ports),
+            Element::Forwarding(floating) => {
+                table.tells_forwarding() && after.forwarding.remove(floating)
+            }
             Element::Outside(name) => after.outside.remove(name),
         };
         if !there {
@@ -332,6 +374,22 @@ fn refuse(held: &Observed, transaction: &Transaction) -> Result<(), KernelError>
                 .fixed_to_floating
                 .insert(*fixed, *floating)
                 .is_some_and(|other| other != *floating),
+            Element::RestToFixed(floating, fixed) => after
+                .rest_to_fixed
+                .insert(*floating, *fixed)
+                .is_some_and(|other| other != *fixed),
+            Element::Forward(floating, ports) => {
+                let clash = clashes(&after, *floating, ports);
+                after.forwards.insert(*floating, *ports);
+                clash
+            }
+            Element::Forwarding(_) if !table.tells_forwarding() => {
+                return fail(element, libc::ENOENT);
+            }
+            Element::Forwarding(floating) => {
+                after.forwarding.insert(*floating);
+                false
+            }
             Element::Outside(name) => {
                 after.outside.insert(name.clone());
                 false
@@ -350,14 +408,36 @@ fn refuse(held: &Observed, transaction: &Transaction) -> Result<(), KernelError>
 fn is_overfull(table: &Ruleset, held: &Observed) -> bool {
     let total: u32 = Family::BOTH.iter().map(|family| table.size(*family)).sum();
     debug_assert!(table.sets.iter().any(|set| set.key == DataType::Ipv4));
-    held.floating_to_fixed.len() > total as usize
+    let is_range = |element: &PortElement| matches!(element, PortElement::Range { .. });
+    let is_full = |family| {
+        let Forwarded { ports, ranges } = table.forwards();
+        let of_family = held.forwards.iter().filter(|(f, _)| f.family() == family);
+        let (in_ranges, in_ports): (Vec<_>, Vec<_>) = of_family.partition(|(_, e)| is_range(e));
+        in_ports.len() > ports as usize || in_ranges.len() > ranges as usize
+    };
+    held.floating_to_fixed.len() > total as usize || Family::BOTH.into_iter().any(is_full)
+}
+
+/// Whether the map that the element goes to has its ports already: the same
+/// port, or in the map of ranges any that overlaps and is not the very same.
+fn clashes(held: &Observed, floating: FloatingIp, element: &PortElement) -> bool {
+    held.forwards.of(floating).any(|other| {
+        let ((protocol, ports), (others, taken)) = (element.key(), other.key());
+        let one_map = matches!(
+            (element, other),
+            (PortElement::One { .. }, PortElement::One { .. })
+                | (PortElement::Range { .. }, PortElement::Range { .. })
+        );
+        let meet = ports.first() <= taken.last() && taken.first() <= ports.last();
+        one_map && protocol == others && meet && other != element
+    })
 }
 
 impl Flows for FakeFlows {
     fn know(&mut self, _: Vec<IpNet>, _: Vec<AddressRange>) {}
 
     fn cut(&mut self, cuts: &[Cut]) -> Result<usize, KernelError> {
-        self.0.lock().cuts.extend(cuts);
+        self.0.lock().cuts.extend(cuts.iter().cloned());
         Ok(0)
     }
 

@@ -158,6 +158,16 @@ impl LinuxKernel {
             let map = named(names::FIXED_TO_FLOATING, family);
             let pairs = self.elements(listing, &map)?.pairs::<FixedIp, FloatingIp>();
             keep(pairs.map(|pairs| observed.fixed_to_floating.extend(pairs)));
+            let map = named(names::REST_TO_FIXED, family);
+            let pairs = self.elements(listing, &map)?.pairs::<FloatingIp, FixedIp>();
+            keep(pairs.map(|pairs| observed.rest_to_fixed.extend(pairs)));
+            for map in [names::FORWARD, names::FORWARD_RANGE] {
+                let ports = self.elements(listing, &named(map, family))?.ports();
+                keep(ports.map(|ports| observed.forwards.extend(ports)));
+            }
+            let set = named(names::FORWARDING, family);
+            let keys = self.elements(listing, &set)?.keys::<FloatingIp>();
+            keep(keys.map(|keys| observed.forwarding.extend(keys)));
             let pool = named(names::POOL, family);
             let ranges = self.elements(listing, &pool)?.ranges(family);
             keep(ranges.map(|ranges| observed.pool.extend(ranges)));

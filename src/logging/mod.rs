@@ -2,11 +2,11 @@
 //! stderr. Nothing raw, and nobody is stalled.
 //!
 //! Every tracing event becomes a [`Record`], whose values are short and
-//! harmless, and leaves by an [`Outlet`], which never waits. How much is logged,
-//! and where to, can be altered while the daemon runs: [`logging`].
+//! harmless, and leaves by the [`Journal`] or by an [`Outlet`] to stderr, which
+//! never wait. How much is logged, and where to, can be altered while the daemon
+//! runs: [`logging`].
 
 use std::io;
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -38,6 +38,9 @@ const VARIABLE: &str = "IPFLOATER_LOG";
 /// How often what waits is offered again.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// How often the end of the process looks whether all has gone out.
+const PAUSE: Duration = Duration::from_millis(2);
+
 /// How long the end of the process may wait for the last words to go out.
 const PARTING: Duration = Duration::from_secs(1);
 
@@ -47,7 +50,7 @@ static LOGGING: OnceLock<Logging> = OnceLock::new();
 pub struct Logging {
     filter: reload::Handle<EnvFilter, Registry>,
     now: Mutex<(Level, Target)>,
-    journal: Option<Outlet<Journal>>,
+    journal: Option<Journal>,
     console: Outlet<Console>,
     flusher: OnceLock<Thread>,
 }
@@ -76,9 +79,7 @@ pub fn start() {
     let logging = Logging {
         filter: handle,
         now: Mutex::new((level, Target::Console)),
-        journal: Journal::at(Path::new(journal::SOCKET))
-            .ok()
-            .map(Outlet::new),
+        journal: Journal::new().ok(),
         console: Outlet::new(Console::of(is_journal)),
         flusher: OnceLock::new(),
     };
@@ -108,6 +109,9 @@ pub fn keep_flushing() -> io::Result<()> {
     let Some(logging) = logging() else {
         return Ok(());
     };
+    if let Some(journal) = &logging.journal {
+        journal.start()?;
+    }
     let flusher = thread::Builder::new().name("log".into()).spawn(|| {
         loop {
             if logging.flush() {
@@ -126,9 +130,11 @@ pub fn keep_flushing() -> io::Result<()> {
 /// Waits a moment for what has not gone out yet. For the end of the process.
 pub fn finish() {
     let Some(logging) = logging() else { return };
+    // A start that failed has no threads yet.
+    let _ = logging.journal.as_ref().map(Journal::start);
     let deadline = Instant::now() + PARTING;
-    while !logging.flush() && Instant::now() < deadline {
-        thread::sleep(AGAIN);
+    while !(logging.flush() && logging.is_idle()) && Instant::now() < deadline {
+        thread::sleep(PAUSE);
     }
 }
 
@@ -185,31 +191,34 @@ impl Logging {
 
     fn reach_journal(&self) -> io::Result<()> {
         match &self.journal {
-            Some(journal) => journal.sink().probe(),
+            Some(journal) => journal.probe(),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
-    fn write(&self, record: &Record) {
-        let out = match (self.target(), &self.journal) {
-            (Target::Journal, Some(journal)) => journal.send(journal::entry(record)),
+    fn write(&self, record: Record) {
+        match (self.target(), &self.journal) {
+            (Target::Journal, Some(journal)) => journal.send(record),
             (Target::Journal, None) | (Target::Console, _) => {
-                let pieces = self.console.sink().pieces(record);
-                pieces
+                let pieces = self.console.sink().pieces(&record);
+                let out = pieces
                     .into_iter()
-                    .fold(true, |_, piece| self.console.send(piece))
+                    .fold(true, |_, piece| self.console.send(piece));
+                if !out && let Some(flusher) = self.flusher.get() {
+                    flusher.unpark();
+                }
             }
-        };
-        if !out && let Some(flusher) = self.flusher.get() {
-            flusher.unpark();
         }
     }
 
-    /// True means that nothing waits.
+    /// Whether nothing waits, but for what the journal may take meanwhile.
     fn flush(&self) -> bool {
-        let journal = self.journal.as_ref().is_none_or(Outlet::flush);
-        let console = self.console.flush();
-        journal && console
+        self.console.flush()
+    }
+
+    /// The same of the journal.
+    fn is_idle(&self) -> bool {
+        self.journal.as_ref().is_none_or(Journal::is_idle)
     }
 
     fn now(&self) -> MutexGuard<'_, (Level, Target)> {
@@ -223,7 +232,7 @@ struct Front;
 impl<S: Subscriber> Layer<S> for Front {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         if let Some(logging) = logging() {
-            logging.write(&Record::of(event));
+            logging.write(Record::of(event));
         }
     }
 }
@@ -259,23 +268,5 @@ fn stderr_is_the_journal() -> bool {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::*;
-
-    /// What the journal gets of what is logged meanwhile.
-    pub(crate) fn entries(work: impl FnOnce()) -> Vec<String> {
-        let records = record::tests::records(work);
-        let text = |record| String::from_utf8(journal::entry(record)).unwrap();
-        records
-            .iter()
-            .map(text)
-            // Lines of the source move.
-            .map(|entry| {
-                let lines = entry.lines();
-                lines
-                    .filter(|line| !line.starts_with("CODE_LINE="))
-                    .map(|line| format!("{line}\n"))
-                    .collect()
-            })
-            .collect()
-    }
+    pub(crate) use super::journal::tests::entries;
 }

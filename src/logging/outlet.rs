@@ -1,4 +1,4 @@
-//! A way out of the process that may be blocked, and stalls nobody.
+//! A way out of the process that may be blocked, and stalls nobody: stderr.
 //!
 //! A record is offered at once, without waiting. What is not taken queues up,
 //! in order, up to [`BACKLOG`]; what is more is lost, and counted: when the way
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many bytes may wait: some six thousand records.
-const BACKLOG: usize = 4 * 1024 * 1024;
+pub(super) const BACKLOG: usize = 4 * 1024 * 1024;
 
 /// What became of an offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,8 +29,6 @@ pub(super) struct Record {
     pub(super) is_ours: bool,
     /// Whether the message says by itself what is in the fields.
     pub(super) is_audit: bool,
-    /// Where in the source.
-    pub(super) place: Option<(&'static str, u32)>,
 }
 
 impl Record {
@@ -45,10 +43,15 @@ impl Record {
             fields: Vec::new(),
             is_ours: target == "ipfloater" || target.starts_with("ipfloater"),
             is_audit,
-            place: metadata.file().zip(metadata.line()),
         };
         event.record(&mut record);
         record
+    }
+
+    /// How much room it takes, in bytes, near enough.
+    pub(super) fn size(&self) -> usize {
+        let fields = self.fields.iter().map(|(_, value)| value.len());
+        size_of::<Self>() + self.message.len() + fields.sum::<usize>()
     }
 
     /// The message with the fields behind it, as one line.

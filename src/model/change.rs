@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::{FixedIp, FloatingIp, PendingReason, PoolName, Revision, Sequence, Timestamp, Uid};
+use super::{
+    FixedIp, FloatingIp, Forward, PendingReason, PoolName, Revision, Sequence, Timestamp, Uid,
+};
 
 /// One alteration of the state. [`super::State::with`] applies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +34,23 @@ pub enum Change {
         /// The host that had it until now.
         previous: FixedIp,
     },
-    /// An address goes back to its pool.
+    /// Ports of an allocated address lead to a host from now on.
+    Forward {
+        /// The address.
+        floating: FloatingIp,
+        /// Which ports, and where to.
+        forward: Forward,
+        /// The host that these ports led to until now.
+        previous: Option<FixedIp>,
+    },
+    /// Ports of an address lead nowhere of their own any more.
+    Unforward {
+        /// The address.
+        floating: FloatingIp,
+        /// Which ports, and where they led.
+        forward: Forward,
+    },
+    /// An address, without any forwards, goes back to its pool.
     Release {
         /// The address.
         floating: FloatingIp,
@@ -49,6 +67,8 @@ impl Change {
             Change::Allocate { floating, .. }
             | Change::Associate { floating, .. }
             | Change::Disassociate { floating, .. }
+            | Change::Forward { floating, .. }
+            | Change::Unforward { floating, .. }
             | Change::Release { floating, .. } => *floating,
         }
     }
@@ -129,6 +149,8 @@ impl EventKind {
             EventKind::Changed(Change::Allocate { .. }) => "allocate",
             EventKind::Changed(Change::Associate { .. }) => "associate",
             EventKind::Changed(Change::Disassociate { .. }) => "disassociate",
+            EventKind::Changed(Change::Forward { .. }) => "forward",
+            EventKind::Changed(Change::Unforward { .. }) => "unforward",
             EventKind::Changed(Change::Release { .. }) => "release",
             EventKind::Activated { .. } => "activate",
             EventKind::Deferred { .. } => "defer",

@@ -5,6 +5,7 @@
 
 mod address;
 mod change;
+mod forward;
 mod limits;
 mod pool;
 mod site;
@@ -12,9 +13,10 @@ mod state;
 
 pub use address::{AddressError, Family, FixedIp, FloatingIp, ParseAddressError};
 pub use change::{Actor, Change, Event, EventKind, Via};
+pub use forward::{Forward, ForwardError, Forwards, Outbound, Port, PortRange, Protocol};
 pub use limits::{DEFAULT_QUOTA, Gid, Limit, Limits, PartialLimit, Permitted};
 pub use pool::{AddressRange, InterfaceName, NameError, Pool, PoolName, RangeError};
 pub use site::{NotAHost, RouterAddress, Site, Surroundings};
 pub use state::{
-    Allocation, Association, PendingReason, Revision, Sequence, State, Timestamp, Uid,
+    Allocation, Association, Forwarded, PendingReason, Revision, Sequence, State, Timestamp, Uid,
 };

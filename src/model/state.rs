@@ -6,7 +6,9 @@ use std::ops::Bound;
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Family, FixedIp, FloatingIp, InterfaceName, PoolName};
+use super::{
+    Change, Family, FixedIp, FloatingIp, Forward, Forwards, InterfaceName, Outbound, PoolName,
+};
 
 /// A user id, as in getuid(2).
 pub type Uid = u32;
@@ -75,6 +77,44 @@ pub struct Allocation {
     pub allocated: Timestamp,
     /// The host that has it, if any.
     pub association: Option<Association>,
+    /// The ports that lead to hosts of their own.
+    pub forwards: Forwards,
+}
+
+impl Allocation {
+    /// Whether packets to the address lead anywhere.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        self.association.is_some() || !self.forwards.is_empty()
+    }
+}
+
+/// How much of the kernel's maps the forwards of one family take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// Ports that are forwarded one by one: single ones, and those of ranges
+    /// that lead to other ports.
+    pub ports: u32,
+    /// Ranges that lead to the same ports.
+    pub ranges: u32,
+}
+
+impl Forwarded {
+    /// What one forward takes.
+    #[must_use]
+    pub fn by(forward: &Forward) -> Self {
+        if forward.ports().count() > 1 && forward.keeps_ports() {
+            Self {
+                ports: 0,
+                ranges: 1,
+            }
+        } else {
+            Self {
+                ports: forward.ports().count(),
+                ranges: 0,
+            }
+        }
+    }
 }
 
 /// Why an association is not in force although the store says it should be.
@@ -119,6 +159,10 @@ pub struct State {
     last_allocated: RedBlackTreeMapSync<(PoolName, Family), FloatingIp>,
     by_owner: HashTrieMapSync<Uid, u32>,
     associated4: usize,
+    /// Hosts that leave as a floating IP by their forwards, and by how many.
+    by_outbound: HashTrieMapSync<FixedIp, (FloatingIp, u32)>,
+    /// Of IPv4 and IPv6.
+    forwarded: [Forwarded; 2],
 }
 
 impl State {
@@ -145,6 +189,9 @@ impl State {
                 state.note_tied(association.fixed, floating);
             }
             state.note_owned(allocation.owner);
+            for forward in allocation.forwards.iter() {
+                state.note_forwarded(floating, forward);
+            }
             state.allocations.insert_mut(floating, allocation);
         }
         for (place, (_, floating)) in latest {
@@ -183,6 +230,59 @@ impl State {
         self.by_fixed.get(&fixed).copied()
     }
 
+    /// The floating IP that a host would leave as by its forwards alone.
+    #[must_use]
+    pub fn outbound_of(&self, fixed: FixedIp) -> Option<FloatingIp> {
+        self.by_outbound.get(&fixed).map(|(floating, _)| *floating)
+    }
+
+    /// The floating IP that a host begins flows with: its own, or else that of
+    /// its forwards, if they say so.
+    #[must_use]
+    pub fn source_of(&self, fixed: FixedIp) -> Option<FloatingIp> {
+        self.floating_of(fixed).or_else(|| self.outbound_of(fixed))
+    }
+
+    /// Every host that begins flows with a floating IP, and which.
+    pub fn sources(&self) -> impl Iterator<Item = (FixedIp, FloatingIp)> + '_ {
+        let own = self
+            .by_fixed
+            .iter()
+            .map(|(fixed, floating)| (*fixed, *floating));
+        let by_forwards = self
+            .by_outbound
+            .iter()
+            .filter(|(fixed, _)| !self.by_fixed.contains_key(fixed))
+            .map(|(fixed, (floating, _))| (*fixed, *floating));
+        own.chain(by_forwards)
+    }
+
+    /// How many hosts of a family begin flows with a floating IP, at most: those
+    /// that do so by their forwards are counted whatever else they are.
+    #[must_use]
+    pub fn sources_of(&self, family: Family) -> usize {
+        self.associated_of(family) + self.by_outbound.size()
+    }
+
+    /// The forwards of an address.
+    #[must_use]
+    pub fn forwards(&self, floating: FloatingIp) -> Option<&Forwards> {
+        let forwards = &self.allocation(floating)?.forwards;
+        (!forwards.is_empty()).then_some(forwards)
+    }
+
+    /// How much of the kernel's maps the forwards of a family take.
+    #[must_use]
+    pub fn forwarded(&self, family: Family) -> Forwarded {
+        self.forwarded[place(family)]
+    }
+
+    /// Whether packets to the address lead anywhere.
+    #[must_use]
+    pub fn is_in_use(&self, floating: FloatingIp) -> bool {
+        self.allocation(floating).is_some_and(Allocation::is_in_use)
+    }
+
     /// The address of a family that was given out last from a pool.
     #[must_use]
     pub fn last_allocated(&self, pool: &PoolName, family: Family) -> Option<FloatingIp> {
@@ -210,6 +310,13 @@ impl State {
     pub fn associations(&self) -> impl Iterator<Item = (FloatingIp, FixedIp)> + '_ {
         self.allocations()
             .filter_map(|(floating, allocation)| Some((floating, allocation.association?.fixed)))
+    }
+
+    /// All addresses that lead somewhere, in order.
+    pub fn in_use(&self) -> impl Iterator<Item = FloatingIp> + '_ {
+        self.allocations()
+            .filter(|(_, allocation)| allocation.is_in_use())
+            .map(|(floating, _)| floating)
     }
 
     /// How many addresses are allocated.
@@ -258,6 +365,7 @@ impl State {
                     owner: *owner,
                     allocated: at,
                     association: None,
+                    forwards: Forwards::default(),
                 };
                 self.allocations.insert_mut(*floating, allocation);
                 self.note_owned(*owner);
@@ -280,6 +388,18 @@ impl State {
             Change::Disassociate { floating, previous } => {
                 self.note_untied(Some(*previous));
                 self.tie(*floating, None);
+            }
+            Change::Forward {
+                floating,
+                forward,
+                previous: _,
+            } => {
+                self.note_forwarded(*floating, forward);
+                self.lead(*floating, |forwards| forwards.with(*forward));
+            }
+            Change::Unforward { floating, forward } => {
+                self.note_unforwarded(*floating, forward);
+                self.lead(*floating, |forwards| forwards.without(forward));
             }
             Change::Release { floating, previous } => {
                 self.note_untied(*previous);
@@ -319,6 +439,49 @@ impl State {
         self.allocations.insert_mut(floating, allocation);
     }
 
+    fn lead(&mut self, floating: FloatingIp, alter: impl FnOnce(&Forwards) -> Forwards) {
+        let allocation = self
+            .allocations
+            .get(&floating)
+            .expect("only the ports of an allocated address lead anywhere");
+        let allocation = Allocation {
+            forwards: alter(&allocation.forwards),
+            ..allocation.clone()
+        };
+        self.allocations.insert_mut(floating, allocation);
+    }
+
+    fn note_forwarded(&mut self, floating: FloatingIp, forward: &Forward) {
+        let Forwarded { ports, ranges } = Forwarded::by(forward);
+        let total = &mut self.forwarded[place(floating.family())];
+        total.ports += ports;
+        total.ranges += ranges;
+        if forward.outbound() == Outbound::Floating {
+            let others = self.by_outbound.get(&forward.fixed());
+            let count = others.map_or(1, |(_, others)| others + 1);
+            self.by_outbound
+                .insert_mut(forward.fixed(), (floating, count));
+        }
+    }
+
+    fn note_unforwarded(&mut self, floating: FloatingIp, forward: &Forward) {
+        let Forwarded { ports, ranges } = Forwarded::by(forward);
+        let total = &mut self.forwarded[place(floating.family())];
+        total.ports -= ports;
+        total.ranges -= ranges;
+        if forward.outbound() == Outbound::Floating {
+            match self.by_outbound.get(&forward.fixed()).copied() {
+                Some((floating, count @ 2..)) => {
+                    self.by_outbound
+                        .insert_mut(forward.fixed(), (floating, count - 1));
+                }
+                Some(_) | None => {
+                    self.by_outbound.remove_mut(&forward.fixed());
+                }
+            }
+        }
+    }
+
     fn note_owned(&mut self, owner: Uid) {
         self.by_owner.insert_mut(owner, self.owned_by(owner) + 1);
     }
@@ -343,5 +506,13 @@ impl State {
         {
             self.associated4 -= usize::from(fixed.family() == Family::V4);
         }
+    }
+}
+
+/// Where in an array of both families this one is.
+fn place(family: Family) -> usize {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 1,
     }
 }

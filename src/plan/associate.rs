@@ -94,7 +94,7 @@ fn is_of(view: View<'_>, floating: FloatingIp, pool: &crate::model::PoolName) ->
         .is_some_and(|allocation| allocation.pool == *pool)
 }
 
-fn may_be_a_host(view: View<'_>, fixed: FixedIp) -> Result<(), Refusal> {
+pub(super) fn may_be_a_host(view: View<'_>, fixed: FixedIp) -> Result<(), Refusal> {
     if let Some(why) = view.surroundings.not_a_host(view.site, fixed) {
         return Err(Refusal::NotAHost { fixed, why });
     }
@@ -105,10 +105,10 @@ fn may_be_a_host(view: View<'_>, fixed: FixedIp) -> Result<(), Refusal> {
 }
 
 /// Refuses what the kernel would: its maps are made for so many elements.
-fn has_room(view: View<'_>, fixed: FixedIp) -> Result<(), Refusal> {
+pub(super) fn has_room(view: View<'_>, fixed: FixedIp) -> Result<(), Refusal> {
     let family = fixed.family();
     let limit = view.ruleset.size(family);
-    if view.state.associated_of(family) < limit as usize {
+    if view.state.sources_of(family) < limit as usize {
         Ok(())
     } else {
         Err(Refusal::LimitReached {

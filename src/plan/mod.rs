@@ -5,6 +5,7 @@
 
 mod allocate;
 mod associate;
+mod forward;
 mod release;
 mod right;
 
@@ -64,6 +65,8 @@ pub fn decide(view: View<'_>, right: Right<'_>, request: &Request) -> Result<Dec
         Request::Allocate(request) => allocate::allocate(view, right, request),
         Request::Associate(request) => associate::associate(view, right, request),
         Request::Disassociate(request) => release::disassociate(view, request),
+        Request::Forward(request) => forward::forward(view, right, request),
+        Request::Unforward(request) => forward::unforward(view, request),
         Request::Release(request) => release::release(view, request),
     }
 }

@@ -3,6 +3,7 @@
 use crate::model::Change;
 use crate::request::{Disassociate, Refusal, Release};
 
+use super::forward::all_gone;
 use super::{Decision, View, resolve};
 
 pub(super) fn disassociate(view: View<'_>, request: &Disassociate) -> Result<Decision, Refusal> {
@@ -25,7 +26,9 @@ pub(super) fn release(view: View<'_>, request: &Release) -> Result<Decision, Ref
     };
     let previous = allocation.association.map(|association| association.fixed);
     Ok(Decision {
-        changes: vec![Change::Release { floating, previous }],
+        changes: all_gone(floating, &allocation.forwards)
+            .chain([Change::Release { floating, previous }])
+            .collect(),
         previous,
         ..Decision::nothing(floating)
     })

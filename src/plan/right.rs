@@ -2,7 +2,10 @@
 //! reaches as far.
 
 use crate::model::{Actor, FixedIp, FloatingIp, PoolName, Site, State, Uid};
-use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Scope};
+use crate::request::{
+    Allocate, Associate, Disassociate, ForwardPorts, Refusal, Release, Request, Scope,
+    UnforwardPorts,
+};
 
 use super::resolve;
 
@@ -104,6 +107,34 @@ pub fn concern(state: &State, site: &Site, uid: Uid, request: &Request) -> Conce
                 is_named: floating.is_some(),
                 fixed: Some(*fixed),
                 ..concern
+            }
+        }
+        Request::Forward(ForwardPorts {
+            floating,
+            forward,
+            reassociate: _,
+        }) => {
+            let mut concern = about(Some(*floating), None);
+            if concern.owners.is_empty() {
+                concern.taken_for = Some(uid);
+            }
+            Concern {
+                is_named: true,
+                fixed: Some(forward.fixed()),
+                ..concern
+            }
+        }
+        Request::Unforward(UnforwardPorts {
+            floating,
+            protocol,
+            ports,
+        }) => {
+            let forwards = state.forwards(*floating);
+            let forward = forwards.and_then(|forwards| forwards.clash(*protocol, *ports));
+            Concern {
+                is_named: true,
+                fixed: forward.map(|forward| forward.fixed()),
+                ..about(Some(*floating), None)
             }
         }
         Request::Disassociate(Disassociate { address }) | Request::Release(Release { address }) => {

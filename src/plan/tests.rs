@@ -3,8 +3,12 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::model::{Actor, Family, Limit, Limits, Permitted, Pool, PoolName, Timestamp, Uid, Via};
-use crate::request::{Allocate, Associate, Disassociate, Release, Scope};
+use crate::model::{
+    Actor, Family, Forwarded, Limit, Limits, Permitted, Pool, PoolName, Timestamp, Uid, Via,
+};
+use crate::request::{
+    Allocate, Associate, Disassociate, ForwardPorts, Release, Scope, UnforwardPorts,
+};
 
 const ROOT: Actor = Actor {
     uid: 0,
@@ -157,6 +161,33 @@ fn disassociate(text: &str) -> Request {
     })
 }
 
+fn forward(floating: &str, forward: &str) -> Request {
+    Request::Forward(ForwardPorts {
+        floating: floating.parse().unwrap(),
+        forward: forward.parse().unwrap(),
+        reassociate: false,
+    })
+}
+
+fn move_forward(floating: &str, text: &str) -> Request {
+    match forward(floating, text) {
+        Request::Forward(request) => Request::Forward(ForwardPorts {
+            reassociate: true,
+            ..request
+        }),
+        other => other,
+    }
+}
+
+fn unforward(floating: &str, ports: &str) -> Request {
+    let (ports, protocol) = ports.split_once('/').unwrap();
+    Request::Unforward(UnforwardPorts {
+        floating: floating.parse().unwrap(),
+        protocol: protocol.parse().unwrap(),
+        ports: ports.parse().unwrap(),
+    })
+}
+
 fn release(text: &str) -> Request {
     Request::Release(Release {
         address: address(text),
@@ -256,6 +287,141 @@ fn moving_needs_leave_and_names_who_had_it() {
     );
     assert_eq!(world.state.associated(), 1);
     assert_eq!(world.state.associated_of(Family::V4), 1);
+}
+
+#[test]
+fn ports_lead_to_hosts_of_their_own_beside_an_association() {
+    let mut world = World::new();
+    let floating = "198.51.100.7";
+    for (request, said) in [
+        (forward(floating, "80/tcp -> 10.0.1.40:8080"), floating),
+        (
+            forward(floating, "80/tcp -> 10.0.1.40:8080"),
+            "198.51.100.7 unchanged",
+        ),
+        (forward(floating, "80/udp -> 10.0.1.41:80"), floating),
+        (forward(floating, "81-89/tcp -> 10.0.1.41:81"), floating),
+        (associate(floating, "10.0.1.42"), floating),
+        // One host may have any number.
+        (forward(floating, "7/sctp -> 10.0.1.42:7"), floating),
+        (
+            forward(floating, "89-99/tcp -> 10.0.1.41:89"),
+            "ForwardClash",
+        ),
+        (
+            move_forward(floating, "89-99/tcp -> 10.0.1.41:89"),
+            "ForwardClash",
+        ),
+        (forward(floating, "80/tcp -> 10.0.1.41:80"), "ForwardClash"),
+        (
+            move_forward(floating, "80/tcp -> 10.0.1.41:80"),
+            "198.51.100.7 from 10.0.1.40",
+        ),
+        // To another port of the same host: nobody lost anything.
+        (
+            move_forward(floating, "80/tcp -> 10.0.1.41:81"),
+            "198.51.100.7",
+        ),
+        (unforward(floating, "81-88/tcp"), "ForwardClash"),
+        (
+            unforward(floating, "81-89/tcp"),
+            "198.51.100.7 from 10.0.1.41",
+        ),
+        (unforward(floating, "81-89/tcp"), "198.51.100.7 unchanged"),
+        (disassociate(floating), "198.51.100.7 from 10.0.1.42"),
+        (release(floating), "198.51.100.7"),
+    ] {
+        assert_eq!(world.act(&request), said, "{request:?}");
+    }
+    assert_eq!(world.state.allocated(), 0);
+    assert_eq!(world.state.forwarded(Family::V4), Forwarded::default());
+}
+
+#[test]
+fn a_host_leaves_as_one_address_by_its_forwards_and_as_its_own_if_it_has_one() {
+    let mut world = World::new();
+    let source = |world: &World| {
+        let source = world.state.source_of("10.0.1.40".parse().unwrap());
+        source.map(|floating| floating.to_string())
+    };
+    let outbound = "80/tcp -> 10.0.1.40:80, outbound floating";
+    world.act(&forward("198.51.100.7", "80/tcp -> 10.0.1.40:80"));
+    assert_eq!(source(&world), None);
+    // The same ports to the same place need no leave.
+    assert_eq!(
+        world.act(&forward("198.51.100.7", outbound)),
+        "198.51.100.7"
+    );
+    assert_eq!(source(&world).as_deref(), Some("198.51.100.7"));
+    assert_eq!(
+        world.act(&forward("198.51.100.8", outbound)),
+        "OutboundClash"
+    );
+    world.act(&forward(
+        "198.51.100.7",
+        "81/tcp -> 10.0.1.40:80, outbound floating",
+    ));
+    world.act(&associate("198.51.100.9", "10.0.1.40"));
+    assert_eq!(source(&world).as_deref(), Some("198.51.100.9"));
+    world.act(&disassociate("198.51.100.9"));
+    world.act(&unforward("198.51.100.7", "80/tcp"));
+    assert_eq!(source(&world).as_deref(), Some("198.51.100.7"));
+    world.act(&release("198.51.100.7"));
+    assert_eq!(source(&world), None);
+}
+
+#[test]
+fn what_cannot_be_forwarded_is_refused_and_changes_nothing() {
+    let mut world = World::new();
+    for (floating, text, refusal) in [
+        (
+            "198.51.100.7",
+            "80/tcp -> 192.0.2.5:80",
+            "OutsidePrivateRanges",
+        ),
+        ("198.51.100.7", "80/tcp -> 10.0.1.1:80", "NotAHost"),
+        ("198.51.100.7", "80/tcp -> [fd00::5]:80", "WrongFamily"),
+        ("192.0.2.9", "80/tcp -> 10.0.1.5:80", "NotInPool"),
+        ("203.0.113.1", "80/tcp -> 10.0.1.5:80", "RouterAddress"),
+    ] {
+        assert_eq!(world.act(&forward(floating, text)), refusal, "{text}");
+    }
+    assert_eq!(world.act(&unforward("192.0.2.9", "80/tcp")), "NotInPool");
+    let limit = Limit {
+        quota: 9,
+        permitted: Permitted::Only(vec!["10.0.1.0/25".parse().unwrap()]),
+    };
+    let request = forward("198.51.100.7", "80/tcp -> 10.0.1.200:80");
+    let refused = world.decide_within(ALICE, &Scope::Own(limit), &request);
+    assert_eq!(refused.unwrap_err().name(), "OutsidePermittedRanges");
+    assert_eq!(world.state.allocated(), 0);
+}
+
+#[test]
+fn more_forwards_than_the_maps_are_made_for_are_refused() {
+    let mut world = World::new();
+    let Forwarded { ports, ranges } = world.ruleset.forwards();
+    // Those of ranges that shift count one by one, those that stay as one.
+    let all = format!("1-{ports}/udp -> 10.0.1.40:2");
+    assert_eq!(world.act(&forward("198.51.100.7", &all)), "198.51.100.7");
+    let more = forward("198.51.100.8", "80/tcp -> 10.0.1.40:80");
+    assert_eq!(world.act(&more), "ForwardLimitReached");
+    // Moving them takes no more.
+    let moved = format!("1-{ports}/udp -> 10.0.1.41:2");
+    assert_eq!(
+        world.act(&move_forward("198.51.100.7", &moved)),
+        "198.51.100.7 from 10.0.1.40"
+    );
+    for number in 0..ranges {
+        let first = 2 * number + 1;
+        let range = format!("{first}-{}/tcp -> 10.0.1.40:{first}", first + 1);
+        assert_eq!(world.act(&forward("198.51.100.8", &range)), "198.51.100.8");
+    }
+    let more = forward("198.51.100.9", "1-2/tcp -> 10.0.1.40:1");
+    assert_eq!(world.act(&more), "ForwardLimitReached");
+    assert_eq!(world.act(&release("198.51.100.7")), "198.51.100.7");
+    let more = forward("198.51.100.8", "9000/tcp -> 10.0.1.40:80");
+    assert_eq!(world.act(&more), "198.51.100.8");
 }
 
 #[test]

@@ -36,4 +36,16 @@ pub(super) const MIGRATIONS: &[&str] = &[
          sequence INTEGER NOT NULL
      ) STRICT;
      INSERT INTO counter VALUES (0, 0);",
+    // 2: port forwards. An event about one has it in its column text, as
+    // `8000-8010/tcp -> 10.0.0.5:8000`.
+    "CREATE TABLE forward (
+         address    TEXT    NOT NULL,
+         protocol   TEXT    NOT NULL,
+         first_port INTEGER NOT NULL,
+         last_port  INTEGER NOT NULL,
+         fixed      TEXT    NOT NULL,
+         fixed_port INTEGER NOT NULL,
+         outbound   TEXT    NOT NULL,
+         PRIMARY KEY (address, protocol, first_port)
+     ) WITHOUT ROWID, STRICT;",
 ];

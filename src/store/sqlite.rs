@@ -18,12 +18,14 @@ use rusqlite::{
 };
 
 use crate::lock::Lock;
-use crate::model::{Change, Event, EventKind, FloatingIp, Revision, Sequence, State, Timestamp};
+use crate::model::{
+    Change, Event, EventKind, FloatingIp, Forwards, Revision, Sequence, State, Timestamp,
+};
 
 use super::{EVENTS_KEPT, Store, StoreError, migrate};
 
 mod row;
-use row::{allocation, event, named, reading};
+use row::{allocation, event, forward, named, reading};
 
 /// The database and the lock, in the state directory.
 const DATABASE: &str = "ipfloater.db";
@@ -138,11 +140,53 @@ impl SqliteStore {
         let mut rows = statement.query([]).map_err(fail)?;
         let mut pools = HashMap::new();
         let mut allocations = Vec::new();
+        let mut forwards = Self::read_forwards(connection)?;
         while let Some(row) = rows.next().map_err(fail)? {
             let read = allocation(row, &mut pools);
-            allocations.push(read.map_err(|error| reading(named("floating_ip", row), error))?);
+            let (floating, mut read) =
+                read.map_err(|error| reading(named("floating_ip", row), error))?;
+            read.forwards = forwards.remove(&floating).unwrap_or_default();
+            allocations.push((floating, read));
+        }
+        if let Some(floating) = forwards.keys().next() {
+            return Err(StoreError::Corrupt {
+                row: format!("a row of forward for {floating}, which nobody has"),
+                source: rusqlite::Error::QueryReturnedNoRows,
+            });
         }
         Ok(State::load(revision, sequence, allocations))
+    }
+
+    fn read_forwards(connection: &Connection) -> Result<HashMap<FloatingIp, Forwards>, StoreError> {
+        let fail = |source| StoreError::Access {
+            doing: "read",
+            source,
+        };
+        // A look at a store leaves it at its version.
+        let version = connection
+            .pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0))
+            .map_err(fail)?;
+        if version < 2 {
+            return Ok(HashMap::new());
+        }
+        let mut statement = connection
+            .prepare(
+                "SELECT address, protocol, first_port, last_port, fixed, fixed_port, outbound
+                 FROM forward",
+            )
+            .map_err(fail)?;
+        let mut rows = statement.query([]).map_err(fail)?;
+        let mut forwards = HashMap::<FloatingIp, Forwards>::new();
+        while let Some(row) = rows.next().map_err(fail)? {
+            let strange = |error| reading(named("forward", row), error);
+            let (floating, read) = forward(row).map_err(strange)?;
+            let of_it = forwards.entry(floating).or_default();
+            if of_it.clash(read.protocol(), read.ports()).is_some() {
+                return Err(strange(rusqlite::Error::QueryReturnedMoreThanOneRow));
+            }
+            *of_it = of_it.with(read);
+        }
+        Ok(forwards)
     }
 
     fn read_counters(connection: &Connection) -> Result<(Revision, Sequence), StoreError> {
@@ -288,6 +332,26 @@ fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusql
         Change::Disassociate { floating: _, previous: _ } => transaction
             .prepare_cached("UPDATE floating_ip SET fixed = NULL, associated_at = NULL WHERE address = ?1")?
             .execute([address])?,
+        Change::Forward { floating: _, forward, previous: _ } => transaction
+            .prepare_cached("INSERT INTO forward VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            .execute(params![
+                address,
+                forward.protocol().as_str(),
+                forward.ports().first().number(),
+                forward.ports().last().number(),
+                forward.fixed().to_string(),
+                forward.fixed_port().number(),
+                forward.outbound().as_str(),
+            ])?,
+        Change::Unforward { floating: _, forward } => transaction
+            .prepare_cached(
+                "DELETE FROM forward WHERE address = ?1 AND protocol = ?2 AND first_port = ?3",
+            )?
+            .execute(params![
+                address,
+                forward.protocol().as_str(),
+                forward.ports().first().number(),
+            ])?,
         Change::Release { floating: _, previous: _ } => {
             transaction.prepare_cached("DELETE FROM floating_ip WHERE address = ?1")?.execute([address])?
         }
@@ -330,6 +394,22 @@ fn log(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
             previous: from,
         }) => {
             previous = Some(from.to_string());
+        }
+        EventKind::Changed(Change::Forward {
+            floating: _,
+            forward,
+            previous: from,
+        }) => {
+            fixed = Some(forward.fixed().to_string());
+            previous = from.map(|from| from.to_string());
+            text = Some(forward.to_string());
+        }
+        EventKind::Changed(Change::Unforward {
+            floating: _,
+            forward,
+        }) => {
+            previous = Some(forward.fixed().to_string());
+            text = Some(forward.to_string());
         }
         EventKind::Changed(Change::Release {
             floating: _,

@@ -11,7 +11,10 @@ mod varlink;
 pub use varlink::{Described, Details, Events, Listed, Monitored, Notice, Pools, Version};
 
 use crate::control::{self, AddressState, Snapshot};
-use crate::model::{Allocation, Event, EventKind, FixedIp, FloatingIp, Pool, PoolName};
+use crate::model::{
+    Allocation, Event, EventKind, FixedIp, FloatingIp, Forward, Outbound, Pool, PoolName, Port,
+    Protocol,
+};
 use crate::reload::Reread;
 use crate::request::Outcome;
 
@@ -44,6 +47,9 @@ pub struct Address {
     /// Since when it is associated, in seconds since 1970 UTC.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub associated_at: Option<i64>,
+    /// The ports that lead to hosts of their own; absent when there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub forwards: Vec<ForwardInfo>,
     /// Present and true when the configuration no longer has it in a pool.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub orphaned: bool,
@@ -85,6 +91,7 @@ impl Address {
             owner: None,
             allocated_at: None,
             associated_at: None,
+            forwards: Vec::new(),
             ..self
         }
     }
@@ -111,7 +118,40 @@ impl Address {
             owner: allocation.map(|allocation| allocation.owner),
             allocated_at: allocation.map(|allocation| allocation.allocated.0),
             associated_at: association.map(|association| association.since.0),
+            forwards: allocation
+                .into_iter()
+                .flat_map(|allocation| allocation.forwards.iter())
+                .map(ForwardInfo::from)
+                .collect(),
             orphaned: allocation.is_some() && pool.is_none(),
+        }
+    }
+}
+
+/// Ports of a floating IP, and where they lead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardInfo {
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: Protocol,
+    /// The ports of the floating IP: one, or `FIRST-LAST`.
+    pub ports: String,
+    /// The host.
+    pub fixed_address: FixedIp,
+    /// The port of the host that the first one leads to; the others follow.
+    pub fixed_port: Port,
+    /// What the host leaves as when it begins a flow itself and has no floating
+    /// IP of its own.
+    pub outbound: Outbound,
+}
+
+impl From<&Forward> for ForwardInfo {
+    fn from(forward: &Forward) -> Self {
+        ForwardInfo {
+            protocol: forward.protocol(),
+            ports: forward.ports().to_string(),
+            fixed_address: forward.fixed(),
+            fixed_port: forward.fixed_port(),
+            outbound: forward.outbound(),
         }
     }
 }
@@ -151,12 +191,7 @@ impl Changed {
         } = outcome;
         let state = match (&allocation, pending) {
             (None, _) => AddressState::Free,
-            (
-                Some(Allocation {
-                    association: None, ..
-                }),
-                _,
-            ) => AddressState::Allocated,
+            (Some(allocation), _) if !allocation.is_in_use() => AddressState::Allocated,
             (Some(_), Some(reason)) => AddressState::Pending(reason),
             (Some(_), None) => AddressState::Active,
         };
@@ -395,8 +430,8 @@ pub struct EventInfo {
     pub uid: u32,
     /// By which way: `dbus`, `varlink` or `daemon`.
     pub via: String,
-    /// What: `allocate`, `associate`, `disassociate`, `release`, `activate`,
-    /// `defer`, `reload` or `repair`.
+    /// What: `allocate`, `associate`, `disassociate`, `forward`, `unforward`,
+    /// `release`, `activate`, `defer`, `reload` or `repair`.
     pub verb: String,
     /// The address it is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -411,6 +446,9 @@ pub struct EventInfo {
     /// configuration.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
+    /// The ports that lead somewhere since, or no longer.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub forward: Option<ForwardInfo>,
 }
 
 impl From<&Event> for EventInfo {
@@ -433,11 +471,32 @@ impl From<&Event> for EventInfo {
             EventKind::Changed(Change::Disassociate { previous, .. }) => {
                 (None, Some(*previous), None)
             }
+            EventKind::Changed(Change::Forward {
+                forward, previous, ..
+            }) => (Some(forward.fixed()), *previous, None),
+            EventKind::Changed(Change::Unforward { forward, .. }) => {
+                (None, Some(forward.fixed()), None)
+            }
             EventKind::Changed(Change::Release { previous, .. }) => (None, *previous, None),
             EventKind::Deferred { reason, .. } => (None, None, Some(reason.to_string())),
             EventKind::Reloaded { what } | EventKind::Repaired { what } => {
                 (None, None, Some(what.clone()))
             }
+        };
+        let forward = match kind {
+            EventKind::Changed(
+                Change::Forward { forward, .. } | Change::Unforward { forward, .. },
+            ) => Some(forward.into()),
+            EventKind::Changed(
+                Change::Allocate { .. }
+                | Change::Associate { .. }
+                | Change::Disassociate { .. }
+                | Change::Release { .. },
+            )
+            | EventKind::Activated { .. }
+            | EventKind::Deferred { .. }
+            | EventKind::Reloaded { .. }
+            | EventKind::Repaired { .. } => None,
         };
         EventInfo {
             sequence: sequence.0,
@@ -450,6 +509,7 @@ impl From<&Event> for EventInfo {
             fixed_address: fixed,
             previous_fixed_address: previous,
             reason,
+            forward,
         }
     }
 }

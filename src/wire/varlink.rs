@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ForwardInfo;
 use super::{Address, EventInfo, PoolInfo};
 use crate::control::{Published, Snapshot};
 use crate::model::FloatingIp;
@@ -99,6 +100,9 @@ pub struct Details {
     /// What an association waits for, or what was repaired.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
+    /// The ports that lead somewhere since, or no longer.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub forward: Option<ForwardInfo>,
 }
 
 impl Monitored {
@@ -128,6 +132,7 @@ impl Monitored {
             fixed_address,
             previous_fixed_address,
             reason,
+            forward,
         } = EventInfo::from(&published.event);
         let details = Details {
             uid,
@@ -135,6 +140,7 @@ impl Monitored {
             fixed_address,
             previous_fixed_address,
             reason,
+            forward,
         };
         Self {
             sequence,

@@ -11,7 +11,9 @@ use ipfloater::authority::{Authority, Authorized, Caller, Origin, Subject};
 use ipfloater::control::{Controller, Handle, Message, Parts, Rejection};
 use ipfloater::kernel::{Announcer, FakeKernel};
 use ipfloater::model::{AddressRange, Limits, Pool, PoolName, Site};
-use ipfloater::request::{Allocate, Associate, Disassociate, Outcome, Release, Request};
+use ipfloater::request::{
+    Allocate, Associate, Disassociate, ForwardPorts, Outcome, Release, Request, UnforwardPorts,
+};
 use ipfloater::store::SqliteStore;
 use policy::Defaults;
 
@@ -163,6 +165,23 @@ pub(crate) fn associate(floating: &str, fixed: &str) -> Request {
 pub(crate) fn disassociate(address: &str) -> Request {
     Request::Disassociate(Disassociate {
         address: address.parse().unwrap(),
+    })
+}
+
+pub(crate) fn forward(floating: &str, forward: &str) -> Request {
+    Request::Forward(ForwardPorts {
+        floating: floating.parse().unwrap(),
+        forward: forward.parse().unwrap(),
+        reassociate: true,
+    })
+}
+
+pub(crate) fn unforward(floating: &str, ports: &str) -> Request {
+    let (ports, protocol) = ports.split_once('/').unwrap();
+    Request::Unforward(UnforwardPorts {
+        floating: floating.parse().unwrap(),
+        protocol: protocol.parse().unwrap(),
+        ports: ports.parse().unwrap(),
     })
 }
 

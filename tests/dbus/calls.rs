@@ -13,7 +13,7 @@ async fn running_introspection_keeps_what_the_interface_file_promises() {
 
     let promised = introspection::promises(CONTRACT, INTERFACE);
     assert_eq!(introspection::promises(&running, INTERFACE), promised);
-    assert_eq!(promised.len(), 11 + 1 + 4, "{promised:#?}");
+    assert_eq!(promised.len(), 13 + 1 + 4, "{promised:#?}");
 }
 
 #[test]
@@ -66,9 +66,43 @@ async fn busctl_calls_every_method() {
         )
     );
     assert_eq!(
+        call(
+            "Forward",
+            &[
+                "ssssa{sv}",
+                "192.0.2.10",
+                "tcp",
+                "8000-8009",
+                "10.0.0.6",
+                "1",
+                "fixed_port",
+                "u",
+                "80",
+            ],
+        ),
+        format!(
+            "a{{sv}} 9 \"floating_ip\" s \"192.0.2.10\" \"pool\" s \"default\" \
+             \"state\" s \"active\" \"owner\" u {uid} \"allocated_at\" x 1700000000 \
+             \"forwards\" aa{{sv}} 1 5 \"fixed_address\" s \"10.0.0.6\" \"fixed_port\" q 80 \
+             \"outbound\" s \"router\" \"ports\" s \"8000-8009\" \"protocol\" s \"tcp\" \
+             \"changed\" b true \"revision\" t 4 \"sequence\" t 4"
+        )
+    );
+    assert_eq!(
+        call(
+            "Unforward",
+            &["sssa{sv}", "192.0.2.10", "tcp", "8000-8009", "0"]
+        ),
+        format!(
+            "a{{sv}} 8 \"floating_ip\" s \"192.0.2.10\" \"pool\" s \"default\" \
+             \"state\" s \"allocated\" \"owner\" u {uid} \"allocated_at\" x 1700000000 \
+             \"changed\" b true \"revision\" t 5 \"sequence\" t 5"
+        )
+    );
+    assert_eq!(
         call("Release", &["sa{sv}", "192.0.2.10", "0"]),
         "a{sv} 6 \"floating_ip\" s \"192.0.2.10\" \"pool\" s \"default\" \"state\" s \"free\" \
-         \"changed\" b true \"revision\" t 4 \"sequence\" t 4"
+         \"changed\" b true \"revision\" t 6 \"sequence\" t 6"
     );
     assert_eq!(
         call("ListPools", &["a{sv}", "0"]),
@@ -83,7 +117,7 @@ async fn busctl_calls_every_method() {
         call("GetStatus", &["a{sv}", "0"]),
         format!(
             "a{{sv}} 13 \"state\" s \"running\" \"version\" s \"{}\" \
-             \"revision\" t 4 \"sequence\" t 4 \"size\" t 26 \"allocated\" t 0 \
+             \"revision\" t 6 \"sequence\" t 6 \"size\" t 26 \"allocated\" t 0 \
              \"associated\" t 0 \"pending\" t 0 \"outside\" as 1 \"eth0\" \
              \"problems\" as 0 \"warnings\" as 0 \"repairs\" t 0 \"simulated\" b true",
             env!("CARGO_PKG_VERSION")
@@ -92,7 +126,7 @@ async fn busctl_calls_every_method() {
     assert_eq!(
         call("History", &["a{sv}", "1", "limit", "u", "1"]),
         format!(
-            "aa{{sv}} 1 7 \"sequence\" t 4 \"revision\" t 4 \"at\" x 1700000000 \
+            "aa{{sv}} 1 7 \"sequence\" t 6 \"revision\" t 6 \"at\" x 1700000000 \
              \"uid\" u {uid} \"via\" s \"dbus\" \"verb\" s \"release\" \
              \"floating_ip\" s \"192.0.2.10\""
         )

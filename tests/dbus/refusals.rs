@@ -225,6 +225,17 @@ fn rejections() -> Vec<Rejection> {
             quota: 3,
         },
         Refusal::OutsidePermittedRanges { fixed },
+        Refusal::ForwardClash {
+            floating,
+            other: "80/tcp -> 10.0.0.5:80".parse().unwrap(),
+            same: true,
+        },
+        Refusal::OutboundClash { fixed, floating },
+        Refusal::ForwardLimitReached {
+            limit: 1,
+            what: "ports",
+            family: family.clone(),
+        },
         Refusal::LimitReached { limit: 1, family },
     ];
     for refusal in &refusals {
@@ -245,6 +256,9 @@ fn rejections() -> Vec<Rejection> {
             | Refusal::OwnerChanged { .. }
             | Refusal::QuotaExceeded { .. }
             | Refusal::OutsidePermittedRanges { .. }
+            | Refusal::ForwardClash { .. }
+            | Refusal::OutboundClash { .. }
+            | Refusal::ForwardLimitReached { .. }
             | Refusal::LimitReached { .. } => {}
         }
     }

@@ -178,6 +178,29 @@ impl Responder {
                 });
                 (floating, change.into_iter().collect())
             }
+            Request::Forward(wanted) => {
+                let floating = wanted.floating;
+                let mut changes = Vec::new();
+                if state.allocation(floating).is_none() {
+                    changes.push(allocate(floating, &None));
+                }
+                changes.push(Change::Forward {
+                    floating,
+                    forward: wanted.forward,
+                    previous: None,
+                });
+                (floating, changes)
+            }
+            Request::Unforward(wanted) => {
+                let floating = wanted.floating;
+                let forwards = state.forwards(floating);
+                let found = forwards.and_then(|all| all.clash(wanted.protocol, wanted.ports));
+                let change = found.map(|forward| Change::Unforward {
+                    floating,
+                    forward: *forward,
+                });
+                (floating, change.into_iter().collect())
+            }
             Request::Release(wanted) => {
                 let floating = known(wanted.address)?;
                 let previous = state.association(floating).map(|tied| tied.fixed);

@@ -1,6 +1,6 @@
 //! Which of conntrack's flows a cut ends.
 
-use ipfloater::dataplane::Cut;
+use ipfloater::dataplane::{Cut, Tenants};
 use ipfloater::kernel::{ConntrackFlows, Features, Flows, Hidden, Kernel};
 use ipfloater::model::{AddressRange, FixedIp, FloatingIp};
 
@@ -94,7 +94,7 @@ fn floating(site: &Site) -> Cut {
     let floating: FloatingIp = site.floating.parse().expect("a constant");
     Cut::Floating {
         floating,
-        keep: None,
+        keep: Tenants::default(),
     }
 }
 
@@ -113,8 +113,8 @@ fn bystanders(cut: Cut) -> Vec<Cut> {
 /// cuts there are at once.
 fn ways(cut: Cut) -> [(&'static str, bool, Vec<Cut>); 3] {
     [
-        ("by filter", false, vec![cut]),
-        ("without filter", true, vec![cut]),
+        ("by filter", false, vec![cut.clone()]),
+        ("without filter", true, vec![cut.clone()]),
         ("many at once", false, bystanders(cut)),
     ]
 }

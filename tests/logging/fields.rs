@@ -11,7 +11,8 @@ fn record(fields: &[(&str, &str)]) -> Fields {
     let caller = format!("pid:{}", std::process::id());
     let always = [
         ("IPFLOATER_CALLER", &*caller),
-        ("CODE_FILE", "src/audit/mod.rs"),
+        ("CODE_FILE", "src/logging/journal.rs"),
+        ("TARGET", "ipfloaterd"),
         ("IPFLOATER_UID", "0"),
         ("IPFLOATER_VIA", "varlink"),
         ("MESSAGE_ID", ipfloater::audit::MESSAGE_ID),

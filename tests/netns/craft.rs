@@ -21,6 +21,7 @@ pub(super) const ICMP: u8 = 1;
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 pub(super) const ICMPV6: u8 = 58;
+pub(super) const SCTP: u8 = 132;
 
 /// Bits of the TCP header (RFC 9293 3.1).
 pub(super) const FIN: u8 = 0x01;
@@ -217,4 +218,50 @@ fn checksum(parts: &[&[u8]]) -> u16 {
         .sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     !((folded & 0xffff) + (folded >> 16)) as u16
+}
+
+/// An SCTP packet with one INIT chunk (RFC 9260 3.3.2).
+pub(super) fn sctp_init(source: SocketAddr, to: SocketAddr) -> Vec<u8> {
+    sctp(source, to, 0, 1, INITIATE_TAG)
+}
+
+/// The answer to it, with an INIT ACK chunk. The state cookie that it should
+/// have is of no concern to anybody on the way.
+pub(super) fn sctp_init_ack(source: SocketAddr, to: SocketAddr) -> Vec<u8> {
+    sctp(source, to, INITIATE_TAG, 2, 0x0bad_cafe)
+}
+
+const INITIATE_TAG: u32 = 0x1234_5678;
+
+fn sctp(source: SocketAddr, to: SocketAddr, tag: u32, chunk: u8, initiate: u32) -> Vec<u8> {
+    let mut packet = Vec::new();
+    packet.extend(source.port().to_be_bytes());
+    packet.extend(to.port().to_be_bytes());
+    packet.extend(tag.to_be_bytes());
+    packet.extend([0; 4]);
+    packet.extend([chunk, 0, 0, 20]);
+    packet.extend(initiate.to_be_bytes());
+    // Window, outbound and inbound streams, initial sequence number.
+    packet.extend(65_536_u32.to_be_bytes());
+    packet.extend([0, 1, 0, 1, 0, 0, 0, 1]);
+    let sum = crc32c(&packet);
+    // RFC 9260 appendix A: the lowest byte of the register first.
+    packet[8..12].copy_from_slice(&sum.to_le_bytes());
+    packet
+}
+
+/// The checksum of SCTP: CRC-32C, its polynomial reflected.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let mut register = u32::MAX;
+    for byte in bytes {
+        register ^= u32::from(*byte);
+        for _ in 0..8 {
+            let low = register & 1;
+            register >>= 1;
+            if low == 1 {
+                register ^= 0x82f6_3b78;
+            }
+        }
+    }
+    !register
 }

@@ -58,6 +58,7 @@ mod talk;
 mod bypass;
 mod closed;
 mod errors;
+mod forwards;
 mod hairpin;
 mod moves;
 mod neighbours;

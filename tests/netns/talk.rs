@@ -55,13 +55,54 @@ impl Host {
         self.try_converse(transport, to, PATIENCE)
     }
 
+    /// Asks whoever is at a port of an address.
+    pub(super) fn ask_port(
+        &self,
+        transport: Transport,
+        to: IpAddr,
+        port: u16,
+    ) -> Result<String, ErrorKind> {
+        self.converse_with(transport, SocketAddr::new(to, port), PATIENCE)?
+            .say()
+    }
+
+    /// The same where no answer is expected.
+    pub(super) fn ask_port_briefly(
+        &self,
+        transport: Transport,
+        to: IpAddr,
+        port: u16,
+    ) -> Result<String, ErrorKind> {
+        self.converse_with(transport, SocketAddr::new(to, port), BRIEFLY)?
+            .say()
+    }
+
+    /// Begins a conversation with whoever is at a port of an address.
+    pub(super) fn converse_port(
+        &self,
+        transport: Transport,
+        to: IpAddr,
+        port: u16,
+    ) -> Result<Conversation, ErrorKind> {
+        self.converse_with(transport, SocketAddr::new(to, port), PATIENCE)
+    }
+
     fn try_converse(
         &self,
         transport: Transport,
         to: IpAddr,
         patience: Duration,
     ) -> Result<Conversation, ErrorKind> {
-        let socket = self.run(|| Socket::connect(transport, SocketAddr::new(to, PORT), patience));
+        self.converse_with(transport, SocketAddr::new(to, PORT), patience)
+    }
+
+    fn converse_with(
+        &self,
+        transport: Transport,
+        to: SocketAddr,
+        patience: Duration,
+    ) -> Result<Conversation, ErrorKind> {
+        let socket = self.run(|| Socket::connect(transport, to, patience));
         Ok(Conversation {
             socket: socket.map_err(kind)?,
             patience,

@@ -106,13 +106,25 @@ const fn property(name: &'static str, value: &'static str, outcomes: [Outcome; 5
 }
 
 /// The table. What is called concerns alice's address, or takes a free one.
-const ROWS: [Row; 19] = [
+const ROWS: [Row; 21] = [
     alters("Allocate", "a{sv} 0", "{}", GROUP),
     alters(
         "Associate",
         "ssa{sv} 203.0.113.20 10.66.0.12 1 reassociate b true",
         r#"{"floating_ip":"203.0.113.20","fixed_address":"10.66.0.12","reassociate":true}"#,
         ROOT,
+    ),
+    alters(
+        "Forward",
+        "ssssa{sv} 203.0.113.20 tcp 8080 10.66.0.12 0",
+        r#"{"floating_ip":"203.0.113.20","protocol":"tcp","ports":"8080","fixed_address":"10.66.0.12"}"#,
+        ROOT,
+    ),
+    alters(
+        "Unforward",
+        "sssa{sv} 203.0.113.20 udp 53 0",
+        r#"{"floating_ip":"203.0.113.20","protocol":"udp","ports":"53"}"#,
+        OWNER,
     ),
     alters(
         "Disassociate",
@@ -169,6 +181,7 @@ const RESET: &str = r#"
     allocate 203.0.113.20 alice
     allocate 203.0.113.21 bob
     busctl --quiet call $manager Associate 'ssa{sv}' 203.0.113.20 10.66.0.11 0
+    busctl --quiet call $manager Forward 'ssssa{sv}' 203.0.113.20 udp 53 10.66.0.11 0
 "#;
 
 /// A command line that calls a row.

@@ -366,6 +366,29 @@ fn decide(
                 previous(floating).map(|previous| Change::Disassociate { floating, previous });
             Ok((floating, change.into_iter().collect()))
         }
+        Request::Forward(wanted) => {
+            let floating = wanted.floating;
+            let mut changes = Vec::new();
+            if state.allocation(floating).is_none() {
+                changes.push(taken(floating));
+            }
+            changes.push(Change::Forward {
+                floating,
+                forward: wanted.forward,
+                previous: None,
+            });
+            Ok((floating, changes))
+        }
+        Request::Unforward(wanted) => {
+            let floating = wanted.floating;
+            let forwards = state.forwards(floating);
+            let found = forwards.and_then(|all| all.clash(wanted.protocol, wanted.ports));
+            let change = found.map(|forward| Change::Unforward {
+                floating,
+                forward: *forward,
+            });
+            Ok((floating, change.into_iter().collect()))
+        }
         Request::Release(wanted) => {
             let floating = meant(wanted.address);
             if now.site.pool_of(floating).is_none() {
@@ -420,6 +443,7 @@ pub(crate) fn full(count: u32) -> State {
             owner: 1000,
             allocated: Timestamp(1_700_000_000),
             association,
+            forwards: Default::default(),
         };
         (floating(&format!("198.{b}.{c}.{d}")), allocation)
     });

@@ -146,6 +146,55 @@ impl Manager {
     }
 
     #[zbus(out_args("result"))]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the arguments of the method, as interfaces/ has them"
+    )]
+    async fn forward(
+        &self,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+        floating_ip: &str,
+        protocol: &str,
+        ports: &str,
+        fixed_address: &str,
+        options: Given,
+    ) -> Result<Row> {
+        let (caller, _admitted) = self.admit(bus, &call).await?;
+        let mut options = Options::new(options);
+        let fixed_port = options.number32("fixed_port")?;
+        let outbound = options.text("outbound")?;
+        let reassociate = options.flag("reassociate")?.unwrap_or_default();
+        options.finish()?;
+        let request = decode::forward(&decode::ForwardFields {
+            floating_ip,
+            protocol,
+            ports,
+            fixed_address,
+            fixed_port,
+            outbound: outbound.as_deref(),
+            reassociate,
+        })?;
+        self.change(&caller, Request::Forward(request)).await
+    }
+
+    #[zbus(out_args("result"))]
+    async fn unforward(
+        &self,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+        floating_ip: &str,
+        protocol: &str,
+        ports: &str,
+        options: Given,
+    ) -> Result<Row> {
+        let (caller, _admitted) = self.admit(bus, &call).await?;
+        Options::new(options).finish()?;
+        let request = decode::unforward(floating_ip, protocol, ports)?;
+        self.change(&caller, Request::Unforward(request)).await
+    }
+
+    #[zbus(out_args("result"))]
     async fn release(
         &self,
         #[zbus(connection)] bus: &Connection,

@@ -4,6 +4,8 @@
 //! Every struct is taken apart here field by field, so that a new field does
 //! not compile until somebody gives it a D-Bus type. Absent fields are left out.
 
+use std::collections::BTreeMap;
+
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use zbus::{Signature, Type, Variant};
 
@@ -57,6 +59,7 @@ impl From<wire::Address> for Row {
             owner,
             allocated_at,
             associated_at,
+            forwards,
             orphaned,
         } = address;
         Row::default()
@@ -68,8 +71,32 @@ impl From<wire::Address> for Row {
             .maybe("owner", owner)
             .maybe("allocated_at", allocated_at)
             .maybe("associated_at", associated_at)
+            .maybe("forwards", (!forwards.is_empty()).then(|| rows(forwards)))
             .maybe("orphaned", orphaned.then_some(true))
     }
+}
+
+/// A forward as a value inside of another row: `a{sv}`.
+fn dictionary(forward: wire::ForwardInfo) -> BTreeMap<&'static str, Variant<'static>> {
+    let wire::ForwardInfo {
+        protocol,
+        ports,
+        fixed_address,
+        fixed_port,
+        outbound,
+    } = forward;
+    BTreeMap::from([
+        ("protocol", text(protocol).into()),
+        ("ports", ports.into()),
+        ("fixed_address", text(fixed_address).into()),
+        ("fixed_port", fixed_port.number().into()),
+        ("outbound", text(outbound).into()),
+    ])
+}
+
+/// Several of them: `aa{sv}`.
+fn rows(forwards: Vec<wire::ForwardInfo>) -> Vec<BTreeMap<&'static str, Variant<'static>>> {
+    forwards.into_iter().map(dictionary).collect()
 }
 
 impl From<wire::Changed> for Row {
@@ -178,6 +205,7 @@ impl From<wire::EventInfo> for Row {
             fixed_address,
             previous_fixed_address,
             reason,
+            forward,
         } = event;
         Row::default()
             .put("sequence", sequence)
@@ -190,6 +218,7 @@ impl From<wire::EventInfo> for Row {
             .maybe("fixed_address", fixed_address.map(text))
             .maybe("previous_fixed_address", previous_fixed_address.map(text))
             .maybe("reason", reason)
+            .maybe("forward", forward.map(dictionary))
     }
 }
 

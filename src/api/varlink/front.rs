@@ -11,7 +11,7 @@ use super::service::{self, SERVICE};
 use super::stream::{Monitor, Pages, Stream};
 use super::systemd_service::{self, SYSTEMD};
 use crate::api::Service;
-use crate::api::decode::{self, Page};
+use crate::api::decode::{self, ForwardFields, Page};
 use crate::api::permissions::permissions;
 use crate::authority::{Authority, Caller, Subject, Verb};
 use crate::control::{Handle, Snapshot};
@@ -127,6 +127,8 @@ impl Front {
                     .map(|address| Request::Disassociate(Disassociate { address }));
                 self.change(&caller, request).await
             }
+            "Forward" => self.change(&caller, forward(parameters)).await,
+            "Unforward" => self.change(&caller, unforward(parameters)).await,
             "Release" => {
                 let request =
                     address(parameters).map(|address| Request::Release(Release { address }));
@@ -294,6 +296,35 @@ fn associate(mut parameters: Parameters) -> Result<Request, Fault> {
         owner,
         reassociate,
     }))
+}
+
+fn forward(mut parameters: Parameters) -> Result<Request, Fault> {
+    let floating_ip = parameters.text("floating_ip")?;
+    let protocol = parameters.text("protocol")?;
+    let ports = parameters.text("ports")?;
+    let fixed_address = parameters.text("fixed_address")?;
+    let fixed_port = parameters.optional_int("fixed_port")?;
+    let outbound = parameters.optional_text("outbound")?;
+    let reassociate = parameters.flag("reassociate")?;
+    parameters.end()?;
+    Ok(Request::Forward(decode::forward(&ForwardFields {
+        floating_ip: &floating_ip,
+        protocol: &protocol,
+        ports: &ports,
+        fixed_address: &fixed_address,
+        fixed_port,
+        outbound: outbound.as_deref(),
+        reassociate,
+    })?))
+}
+
+fn unforward(mut parameters: Parameters) -> Result<Request, Fault> {
+    let floating_ip = parameters.text("floating_ip")?;
+    let protocol = parameters.text("protocol")?;
+    let ports = parameters.text("ports")?;
+    parameters.end()?;
+    let request = decode::unforward(&floating_ip, &protocol, &ports)?;
+    Ok(Request::Unforward(request))
 }
 
 fn version(parameters: Parameters) -> Result<Answer, Fault> {

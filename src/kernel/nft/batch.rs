@@ -16,17 +16,18 @@ use super::decode::Fields;
 use super::element::{INTERFACE_NAME, SETS, element_at, ends, place, write_end, write_of_ours};
 use super::expr::{without_map_keys, write_rule};
 use super::message::{
-    ChainAttr, ElementListAttr, HookAttr, NFGENMSG, Nfgenmsg, NftMsg, OWNER_AND_PERSIST, PLAIN,
-    RuleAttr, SetAttr, SetDescriptionAttr, TableAttr, Writer,
+    ChainAttr, ElementListAttr, HookAttr, ListAttr, NFGENMSG, Nfgenmsg, NftMsg, OWNER_AND_PERSIST,
+    PLAIN, RuleAttr, SetAttr, SetDescriptionAttr, SetFieldAttr, TableAttr, Writer,
 };
 
 /// How many elements one message carries: 1,000 of two IPv6 addresses are
 /// 52 kB, and an attribute has at most 64 KiB.
 const ELEMENTS_PER_MESSAGE: usize = 1_000;
 
-/// `NFT_SET_INTERVAL` and `NFT_SET_MAP`.
+/// `NFT_SET_INTERVAL`, `NFT_SET_MAP` and `NFT_SET_CONCAT`.
 pub(super) const SET_INTERVAL: u32 = 0x4;
 pub(super) const SET_MAP: u32 = 0x8;
+pub(super) const SET_CONCAT: u32 = 0x80;
 
 /// `NF_ACCEPT`, as the policy of a chain.
 pub(super) const POLICY_ACCEPT: u32 = 1;
@@ -187,9 +188,11 @@ impl Batch {
             let (key, key_length) = type_and_length(set.key);
             let interval = if set.interval { SET_INTERVAL } else { 0 };
             let map = if set.value.is_some() { SET_MAP } else { 0 };
+            let fields = range_fields(set);
+            let concat = if fields.is_empty() { 0 } else { SET_CONCAT };
             w.table(SetAttr::Table);
             w.text(SetAttr::Name, &set.name);
-            w.number(SetAttr::Flags, interval | map);
+            w.number(SetAttr::Flags, interval | map | concat);
             w.number(SetAttr::KeyType, key);
             w.number(SetAttr::KeyLength, key_length);
             if let Some(value) = set.value {
@@ -201,6 +204,15 @@ impl Batch {
             if let Some(size) = set.size {
                 w.nest(SetAttr::Description, |w| {
                     w.number(SetDescriptionAttr::Size, size);
+                    if !fields.is_empty() {
+                        w.nest(SetDescriptionAttr::Concat, |w| {
+                            for field in fields {
+                                w.nest(ListAttr::Element, |w| {
+                                    w.number(SetFieldAttr::Length, *field);
+                                });
+                            }
+                        });
+                    }
                 });
             }
             w.attribute(SetAttr::UserData, &byte_orders(set));
@@ -308,20 +320,62 @@ impl Batch {
     }
 }
 
+/// The lengths of what the keys of a set of ranges are made of, where they are
+/// made of several: the kernel compares each by itself.
+pub(super) fn range_fields(set: &Set) -> &'static [u32] {
+    match (set.interval, set.key) {
+        (true, DataType::AddressProtocolPort(Family::V4)) => &[4, 1, 2],
+        (true, DataType::AddressProtocolPort(Family::V6)) => &[16, 1, 2],
+        (
+            _,
+            DataType::Ipv4
+            | DataType::Ipv6
+            | DataType::InterfaceName
+            | DataType::AddressProtocolPort(_)
+            | DataType::AddressPort(_)
+            | DataType::Foreign(_),
+        ) => &[],
+    }
+}
+
 /// The number by which nft(8) knows a type (`enum datatypes` in its
-/// datatype.h; the kernel only keeps it), and its length.
+/// datatype.h; the kernel only keeps it), and its length. Of several joined
+/// ones each has 6 bits of the number, and is padded to 4 bytes.
 pub(super) fn type_and_length(kind: DataType) -> (u32, u32) {
     match kind {
         DataType::Ipv4 => (7, 4),
         DataType::Ipv6 => (8, 16),
         DataType::InterfaceName => (41, INTERFACE_NAME),
+        DataType::AddressProtocolPort(family) => {
+            let (address, length) = type_and_length(DataType::of(family));
+            (
+                address << 12 | INET_PROTOCOL << 6 | INET_SERVICE,
+                length + 8,
+            )
+        }
+        DataType::AddressPort(family) => {
+            let (address, length) = type_and_length(DataType::of(family));
+            (address << 6 | INET_SERVICE, length + 4)
+        }
         DataType::Foreign(number) => (number, 4),
     }
 }
 
+/// `TYPE_INET_PROTOCOL` and `TYPE_INET_SERVICE` of the same file.
+const INET_PROTOCOL: u32 = 12;
+const INET_SERVICE: u32 = 13;
+
 /// The type with that number and length.
 pub(super) fn type_of(number: u32, length: u32) -> DataType {
-    let ours = [DataType::Ipv4, DataType::Ipv6, DataType::InterfaceName];
+    let ours = [
+        DataType::Ipv4,
+        DataType::Ipv6,
+        DataType::InterfaceName,
+        DataType::AddressProtocolPort(Family::V4),
+        DataType::AddressProtocolPort(Family::V6),
+        DataType::AddressPort(Family::V4),
+        DataType::AddressPort(Family::V6),
+    ];
     ours.into_iter()
         .find(|kind| type_and_length(*kind) == (number, length))
         .unwrap_or(DataType::Foreign(number))
@@ -329,11 +383,12 @@ pub(super) fn type_of(number: u32, length: u32) -> DataType {
 
 /// The user data of a set, in which nft(8) looks for the byte order of keys
 /// and values (`NFTNL_UDATA_SET_KEYBYTEORDER` 0, `DATABYTEORDER` 1; host order
-/// 1, network order 2). Without it interface names are printed backwards.
+/// 1, network order 2; 0 where several are joined). Without it interface names are printed backwards.
 fn byte_orders(set: &Set) -> Vec<u8> {
     let order = |kind| match kind {
         DataType::InterfaceName => 1_u32,
         DataType::Ipv4 | DataType::Ipv6 | DataType::Foreign(_) => 2,
+        DataType::AddressProtocolPort(_) | DataType::AddressPort(_) => 0,
     };
     let mut data = vec![0, 4];
     data.extend(order(set.key).to_ne_bytes());

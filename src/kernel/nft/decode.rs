@@ -9,7 +9,9 @@ use crate::dataplane::Ruleset;
 use crate::dataplane::ruleset::{Base, BaseKind, Chain, Hook, Rule, Set, TABLE};
 use crate::kernel::socket::{Attributes, Message};
 
-use super::batch::{POLICY_ACCEPT, SET_INTERVAL, SET_MAP, hook_number, kind_name, type_of};
+use super::batch::{
+    POLICY_ACCEPT, SET_CONCAT, SET_INTERVAL, SET_MAP, hook_number, kind_name, range_fields, type_of,
+};
 use super::expr::read_rule;
 use super::message::{
     ChainAttr, DataAttr, GenerationAttr, HookAttr, NFGENMSG, NFPROTO_INET, NftMsg, PLAIN, RuleAttr,
@@ -185,7 +187,7 @@ fn read_set(fields: &Fields<'_>) -> Option<Set> {
     let flags = fields.number(SetAttr::Flags).unwrap_or(0);
     let map = flags & SET_MAP != 0;
     // Timeouts, dynamic elements, expressions and objects in elements.
-    let alike = flags & !(SET_INTERVAL | SET_MAP) == 0
+    let alike = flags & !(SET_INTERVAL | SET_MAP | SET_CONCAT) == 0
         && [11_u16, 12, 15, 17, 18]
             .iter()
             .all(|&kind| fields.bytes(kind).is_none());
@@ -204,7 +206,8 @@ fn read_set(fields: &Fields<'_>) -> Option<Set> {
         interval: flags & SET_INTERVAL != 0,
         size: description.number(SetDescriptionAttr::Size),
     };
-    alike.then_some(set)
+    let joined = flags & SET_CONCAT != 0;
+    (alike && joined != range_fields(&set).is_empty()).then_some(set)
 }
 
 fn read_chain(fields: &Fields<'_>) -> Option<Chain> {

@@ -6,10 +6,12 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::dataplane::Element;
 use crate::dataplane::ruleset::names;
+use crate::dataplane::{Element, PortElement};
 use crate::kernel::socket::{Attributes, HEADER, Message, aligned};
-use crate::model::{AddressRange, Family, InterfaceName};
+use crate::model::{
+    AddressRange, Family, FixedIp, FloatingIp, InterfaceName, Port, PortRange, Protocol,
+};
 
 use super::decode::{Fields, data_value, of_our_table};
 use super::message::{
@@ -22,16 +24,20 @@ const INTERVAL_END: u32 = 0x1;
 /// `IFNAMSIZ`: an interface name is a key of so many bytes.
 pub(super) const INTERFACE_NAME: u32 = 16;
 
-/// A key or value: an address in network order, or the name of an interface.
+/// A key or value: an address in network order, alone or with a protocol and a
+/// port, or the name of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Octets {
-    bytes: [u8; 16],
+    bytes: [u8; LONGEST],
     length: u8,
 }
 
+/// An IPv6 address, a protocol and a port, each of the latter padded to 4 bytes.
+const LONGEST: usize = 24;
+
 impl Octets {
     fn new(slice: &[u8]) -> Option<Self> {
-        let mut bytes = [0; 16];
+        let mut bytes = [0; LONGEST];
         bytes.get_mut(..slice.len())?.copy_from_slice(slice);
         let length = u8::try_from(slice.len()).ok()?;
         Some(Self { bytes, length })
@@ -45,6 +51,28 @@ impl Octets {
         octets.expect("an address has at most 16 bytes")
     }
 
+    /// An address, and what follows it in 4 bytes each.
+    fn joined(address: IpAddr, words: &[[u8; 4]]) -> Self {
+        let mut joined = Self::of(address);
+        for word in words {
+            let start = usize::from(joined.length);
+            joined.bytes[start..start + 4].copy_from_slice(word);
+            joined.length += 4;
+        }
+        joined
+    }
+
+    /// The address and the so many words that follow it.
+    fn split<const N: usize>(self) -> Option<(IpAddr, [[u8; 4]; N])> {
+        let length = usize::from(self.length).checked_sub(4 * N)?;
+        let address = Self::new(&self.bytes[..length])?.address()?;
+        let mut words = [[0; 4]; N];
+        for (word, bytes) in words.iter_mut().zip(self.bytes[length..].chunks(4)) {
+            word.copy_from_slice(bytes);
+        }
+        Some((address, words))
+    }
+
     fn as_slice(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
     }
@@ -55,18 +83,29 @@ impl Octets {
                 let [a, b, c, d, ..] = self.bytes;
                 Some([a, b, c, d].into())
             }
-            16 => Some(self.bytes.into()),
+            16 => {
+                let bytes: [u8; 16] = self.bytes[..16].try_into().ok()?;
+                Some(bytes.into())
+            }
             _ => None,
         }
     }
 }
 
 /// The sets that have elements of ours, in the order in which they are written.
-pub(super) const SETS: [&str; 5] = [
+pub(super) const SETS: [&str; 13] = [
     "floating_to_fixed4",
     "floating_to_fixed6",
     "fixed_to_floating4",
     "fixed_to_floating6",
+    "rest_to_fixed4",
+    "rest_to_fixed6",
+    "forward4",
+    "forward6",
+    "forward_range4",
+    "forward_range6",
+    "forwarding4",
+    "forwarding6",
     names::OUTSIDE,
 ];
 
@@ -75,7 +114,11 @@ pub(super) fn place(element: &Element) -> usize {
     let (v4, family) = match element {
         Element::FloatingToFixed(floating, _) => (0, floating.family()),
         Element::FixedToFloating(fixed, _) => (2, fixed.family()),
-        Element::Outside(_) => return 4,
+        Element::RestToFixed(floating, _) => (4, floating.family()),
+        Element::Forward(floating, PortElement::One { .. }) => (6, floating.family()),
+        Element::Forward(floating, PortElement::Range { .. }) => (8, floating.family()),
+        Element::Forwarding(floating) => (10, floating.family()),
+        Element::Outside(_) => return 12,
     };
     match family {
         Family::V4 => v4,
@@ -86,26 +129,96 @@ pub(super) fn place(element: &Element) -> usize {
 /// Writes an element, or only its key.
 pub(super) fn write_of_ours(writer: &mut Writer, element: &Element, key_only: bool) {
     let (key, value) = match element {
-        Element::FloatingToFixed(floating, fixed) => (floating.ip(), fixed.ip()),
+        Element::FloatingToFixed(floating, fixed) | Element::RestToFixed(floating, fixed) => {
+            (floating.ip(), fixed.ip())
+        }
         Element::FixedToFloating(fixed, floating) => (fixed.ip(), floating.ip()),
+        Element::Forward(floating, ports) => {
+            return write_forward(writer, *floating, ports, key_only);
+        }
+        Element::Forwarding(floating) => {
+            return write(writer, Octets::of(floating.ip()).as_slice(), None, None, 0);
+        }
         Element::Outside(name) => {
-            return write(writer, &interface_key(name), None, 0);
+            return write(writer, &interface_key(name), None, None, 0);
         }
     };
     let (key, value) = (Octets::of(key), Octets::of(value));
     let value = (!key_only).then(|| value.as_slice());
-    write(writer, key.as_slice(), value, 0);
+    write(writer, key.as_slice(), None, value, 0);
+}
+
+/// Writes an element of `forward` or `forward_range`. Its key of several parts
+/// has its upper end beside it; one that is removed is named by both.
+fn write_forward(writer: &mut Writer, floating: FloatingIp, element: &PortElement, key_only: bool) {
+    let key = |protocol: Protocol, port: Port| {
+        Octets::joined(
+            floating.ip(),
+            &[[protocol.number(), 0, 0, 0], port_word(port)],
+        )
+    };
+    let (key, end, value) = match *element {
+        PortElement::One {
+            protocol,
+            port,
+            fixed,
+            fixed_port,
+        } => (
+            key(protocol, port),
+            None,
+            Octets::joined(fixed.ip(), &[port_word(fixed_port)]),
+        ),
+        PortElement::Range {
+            protocol,
+            ports,
+            fixed,
+        } => (
+            key(protocol, ports.first()),
+            Some(key(protocol, ports.last())),
+            Octets::of(fixed.ip()),
+        ),
+    };
+    let value = (!key_only).then(|| value.as_slice());
+    let end = end.as_ref().map(Octets::as_slice);
+    write(writer, key.as_slice(), end, value, 0);
+}
+
+/// A port in network order, padded.
+fn port_word(port: Port) -> [u8; 4] {
+    let [high, low] = port.number().to_be_bytes();
+    [high, low, 0, 0]
+}
+
+/// The port in such a word.
+fn word_port(word: [u8; 4]) -> Option<Port> {
+    let [high, low, 0, 0] = word else {
+        return None;
+    };
+    Port::new(u16::from_be_bytes([high, low])).ok()
+}
+
+/// The floating IP, protocol and port in a key.
+fn port_key(key: Octets) -> Option<(FloatingIp, Protocol, Port)> {
+    let (address, [protocol, port]) = key.split::<2>()?;
+    let [protocol, 0, 0, 0] = protocol else {
+        return None;
+    };
+    let floating = FloatingIp::new(address).ok()?;
+    Some((floating, Protocol::of(protocol)?, word_port(port)?))
 }
 
 /// Writes one element. Lengths are known beforehand, so nothing is patched: a
 /// hundred thousand of them take as long as copying them.
-fn write(writer: &mut Writer, key: &[u8], value: Option<&[u8]>, flags: u32) {
+fn write(writer: &mut Writer, key: &[u8], end: Option<&[u8]>, value: Option<&[u8]>, flags: u32) {
     // NFTA_LIST_ELEM { NFTA_SET_ELEM_KEY { NFTA_DATA_VALUE } … }
     let data = |bytes: &[u8]| 2 * ATTRIBUTE + aligned(bytes.len());
     let number = if flags == 0 { 0 } else { ATTRIBUTE + 4 };
-    let length = data(key) + value.map_or(0, data) + number;
+    let length = data(key) + end.map_or(0, data) + value.map_or(0, data) + number;
     writer.head(NLA_F_NESTED | u16::from(ListAttr::Element), length);
     writer.data(ElementAttr::Key, key);
+    if let Some(end) = end {
+        writer.data(ElementAttr::KeyEnd, end);
+    }
     if let Some(value) = value {
         writer.data(ElementAttr::Data, value);
     }
@@ -142,7 +255,13 @@ pub(super) struct End {
 
 /// Writes one end of a range.
 pub(super) fn write_end(writer: &mut Writer, end: End) {
-    write(writer, Octets::of(end.address).as_slice(), None, end.flags);
+    write(
+        writer,
+        Octets::of(end.address).as_slice(),
+        None,
+        None,
+        end.flags,
+    );
 }
 
 /// The element that lies at an offset of a message, as nft(8) writes it.
@@ -166,6 +285,20 @@ pub(super) fn element_at(message: &[u8], offset: usize) -> Option<String> {
 }
 
 fn key_text(key: &[u8]) -> String {
+    // An address and a port (8 or 20 bytes), or with a protocol between them (12
+    // or 24).
+    let octets = Octets::new(key);
+    if let 12 | 24 = key.len()
+        && let Some((floating, protocol, port)) = octets.and_then(port_key)
+    {
+        return format!("{floating} . {protocol} . {port}");
+    }
+    if let 8 | 20 = key.len()
+        && let Some((address, [port])) = octets.and_then(Octets::split)
+        && let Some(port) = word_port(port)
+    {
+        return format!("{address} . {port}");
+    }
     if let Ok(v4) = <[u8; 4]>::try_from(key) {
         Ipv4Addr::from(v4).to_string()
     } else if let Some(name) = interface_name(key) {
@@ -184,10 +317,12 @@ pub(crate) struct Elements {
     odd: bool,
 }
 
-/// Key and value; the longest has 16 bytes.
+/// Key and value.
 #[derive(Clone, Copy, Debug)]
 struct RawElement {
     key: Octets,
+    /// The upper end of a key of several parts.
+    key_end: Option<Octets>,
     value: Option<Octets>,
     end: bool,
 }
@@ -231,9 +366,22 @@ impl Elements {
         pairs.filter(|_| !self.odd)
     }
 
+    /// The elements of a set of addresses.
+    pub(crate) fn keys<K: TryFrom<IpAddr>>(self) -> Option<Vec<K>> {
+        let key = |element: &RawElement| K::try_from(element.key.address()?).ok();
+        let keys: Option<Vec<_>> = self.elements.iter().map(key).collect();
+        keys.filter(|_| !self.odd)
+    }
+
+    /// The elements of a map of forwarded ports.
+    pub(crate) fn ports(self) -> Option<Vec<(FloatingIp, PortElement)>> {
+        let ports: Option<Vec<_>> = self.elements.iter().map(port_element).collect();
+        ports.filter(|_| !self.odd)
+    }
+
     /// The elements of a set of interface names.
     pub(crate) fn names(self) -> Option<Vec<InterfaceName>> {
-        let name = |element: &RawElement| interface_name(&element.key.bytes);
+        let name = |element: &RawElement| interface_name(element.key.as_slice());
         let names: Option<Vec<_>> = self.elements.iter().map(name).collect();
         names.filter(|_| !self.odd)
     }
@@ -268,11 +416,39 @@ impl Elements {
     }
 }
 
+/// An element of `forward`, or with an upper end of `forward_range`.
+fn port_element(element: &RawElement) -> Option<(FloatingIp, PortElement)> {
+    let (floating, protocol, port) = port_key(element.key)?;
+    let value = element.value?;
+    let read = match element.key_end {
+        None => {
+            let (fixed, [fixed_port]) = value.split()?;
+            PortElement::One {
+                protocol,
+                port,
+                fixed: FixedIp::new(fixed).ok()?,
+                fixed_port: word_port(fixed_port)?,
+            }
+        }
+        Some(end) => {
+            let (same, alike, last) = port_key(end)?;
+            (same == floating && alike == protocol).then_some(())?;
+            PortElement::Range {
+                protocol,
+                ports: PortRange::new(port, last).ok()?,
+                fixed: FixedIp::new(value.address()?).ok()?,
+            }
+        }
+    };
+    Some((floating, read))
+}
+
 fn read_element(element: &[u8]) -> Option<RawElement> {
-    let (mut key, mut value, mut flags) = (None, None, 0);
+    let (mut key, mut key_end, mut value, mut flags) = (None, None, None, 0);
     for (kind, bytes) in Attributes::new(element) {
         match ElementAttr::from(kind) {
             ElementAttr::Key => key = Some(Octets::new(data_value(bytes)?)?),
+            ElementAttr::KeyEnd => key_end = Some(Octets::new(data_value(bytes)?)?),
             ElementAttr::Data => value = Some(Octets::new(data_value(bytes)?)?),
             ElementAttr::Flags => flags = u32::from_be_bytes(bytes.try_into().ok()?),
             // A comment.
@@ -284,6 +460,7 @@ fn read_element(element: &[u8]) -> Option<RawElement> {
     (flags & !INTERVAL_END == 0).then_some(())?;
     Some(RawElement {
         key: key?,
+        key_end,
         value,
         end: flags & INTERVAL_END != 0,
     })

@@ -203,8 +203,12 @@ fn write(writer: &mut Writer, expr: &Expr) {
                 register(w, LookupAttr::To, *value);
             }
         }),
-        Expr::Dnat { family, address } => nat(writer, DNAT, *family, *address),
-        Expr::Snat { family, address } => nat(writer, SNAT, *family, *address),
+        Expr::Dnat {
+            family,
+            address,
+            port,
+        } => nat(writer, DNAT, *family, *address, *port),
+        Expr::Snat { family, address } => nat(writer, SNAT, *family, *address, None),
         Expr::Masquerade => named(writer, "masq", |_| {}),
         Expr::Verdict(verdict) => named(writer, "immediate", |w| {
             w.number(ImmediateAttr::To, VERDICT);
@@ -224,11 +228,14 @@ fn named(writer: &mut Writer, name: &str, data: impl FnOnce(&mut Writer)) {
     });
 }
 
-fn nat(writer: &mut Writer, kind: u32, family: Family, address: Register) {
+fn nat(writer: &mut Writer, kind: u32, family: Family, address: Register, port: Option<Register>) {
     named(writer, "nat", |w| {
         w.number(NatAttr::Type, kind);
         w.number(NatAttr::Family, code(FAMILIES, &family));
         register(w, NatAttr::AddressMin, address);
+        if let Some(port) = port {
+            register(w, NatAttr::PortMin, port);
+        }
     });
 }
 
@@ -376,11 +383,16 @@ fn read_nat(data: &Fields<'_>) -> Option<Expr> {
         NatAttr::Family,
         NatAttr::AddressMin,
         NatAttr::AddressMax,
+        NatAttr::PortMin,
+        NatAttr::PortMax,
         NatAttr::Flags,
     ])
     .then_some(())?;
-    // The kernel itself sets NF_NAT_RANGE_MAP_IPS, the lowest flag.
-    (data.number(NatAttr::Flags).unwrap_or(0) & !1 == 0).then_some(())?;
+    // The kernel itself sets NF_NAT_RANGE_MAP_IPS and, with a port,
+    // NF_NAT_RANGE_PROTO_SPECIFIED, the two lowest flags.
+    let port = data.bytes(NatAttr::PortMin).is_some();
+    let known = if port { 3 } else { 1 };
+    (data.number(NatAttr::Flags).unwrap_or(0) & !known == 0).then_some(())?;
     let family = meaning(FAMILIES, data.number(NatAttr::Family)?)?;
     let address = read_register(data, NatAttr::AddressMin)?;
     // The kernel fills in the upper end of a range of one.
@@ -389,9 +401,22 @@ fn read_nat(data: &Fields<'_>) -> Option<Expr> {
     {
         return None;
     }
-    match data.number(NatAttr::Type)? {
-        DNAT => Some(Expr::Dnat { family, address }),
-        SNAT => Some(Expr::Snat { family, address }),
+    let port = match data.bytes(NatAttr::PortMin) {
+        Some(_) => Some(read_register(data, NatAttr::PortMin)?),
+        None => None,
+    };
+    if data.bytes(NatAttr::PortMax).is_some()
+        && Some(read_register(data, NatAttr::PortMax)?) != port
+    {
+        return None;
+    }
+    match (data.number(NatAttr::Type)?, port) {
+        (DNAT, port) => Some(Expr::Dnat {
+            family,
+            address,
+            port,
+        }),
+        (SNAT, None) => Some(Expr::Snat { family, address }),
         _ => None,
     }
 }

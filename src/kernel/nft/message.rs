@@ -92,9 +92,10 @@ attributes! {
         Id = 10,
         UserData = 13,
     }
-    SetDescriptionAttr { Size = 1 }
+    SetDescriptionAttr { Size = 1, Concat = 2 }
+    SetFieldAttr { Length = 1 }
     ElementListAttr { Table = 1, Set = 2, Elements = 3 }
-    ElementAttr { Key = 1, Data = 2, Flags = 3, UserData = 6 }
+    ElementAttr { Key = 1, Data = 2, Flags = 3, UserData = 6, KeyEnd = 10 }
     DataAttr { Value = 1, Verdict = 2 }
     VerdictAttr { Code = 1, Chain = 2 }
     MetaAttr { To = 1, Key = 2 }
@@ -103,7 +104,15 @@ attributes! {
     BitwiseAttr { From = 1, To = 2, Length = 3, Mask = 4, Xor = 5, Operation = 6 }
     CmpAttr { From = 1, Operation = 2, Data = 3 }
     LookupAttr { Set = 1, From = 2, To = 3, Flags = 5 }
-    NatAttr { Type = 1, Family = 2, AddressMin = 3, AddressMax = 4, Flags = 7 }
+    NatAttr {
+        Type = 1,
+        Family = 2,
+        AddressMin = 3,
+        AddressMax = 4,
+        PortMin = 5,
+        PortMax = 6,
+        Flags = 7,
+    }
     ImmediateAttr { To = 1, Data = 2 }
     GenerationAttr { Id = 1 }
 }

@@ -8,8 +8,8 @@ use rusqlite::types::{Type, ValueRef};
 
 use super::StoreError;
 use crate::model::{
-    Actor, Allocation, Association, Change, Event, EventKind, FixedIp, FloatingIp, PendingReason,
-    PoolName, Revision, Sequence, Timestamp, Via,
+    Actor, Allocation, Association, Change, Event, EventKind, FixedIp, FloatingIp, Forward,
+    Forwards, PendingReason, PoolName, Port, PortRange, Revision, Sequence, Timestamp, Via,
 };
 
 /// An allocated address. A hundred thousand share the few names of their pools.
@@ -40,8 +40,25 @@ pub(super) fn allocation(
         owner: row.get(2)?,
         allocated: Timestamp(row.get(3)?),
         association,
+        forwards: Forwards::default(),
     };
     Ok((floating, allocation))
+}
+
+/// A forward, and its floating IP.
+pub(super) fn forward(row: &Row<'_>) -> rusqlite::Result<(FloatingIp, Forward)> {
+    let floating: FloatingIp = parse(row, 0)?;
+    let port = |column| {
+        let port = Port::new(row.get(column)?);
+        port.map_err(|_| strange(column, "no port"))
+    };
+    let ports = PortRange::new(port(2)?, port(3)?).map_err(|_| strange(3, "no range"))?;
+    let fixed: FixedIp = parse(row, 4)?;
+    if fixed.family() != floating.family() {
+        return Err(strange(4, "an address of the other family"));
+    }
+    let forward = Forward::new(parse(row, 1)?, ports, fixed, port(5)?, parse(row, 6)?);
+    Ok((floating, forward.map_err(|_| strange(5, "no port"))?))
 }
 
 /// A line of the event log.
@@ -66,6 +83,15 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
         "disassociate" => EventKind::Changed(Change::Disassociate {
             floating: parse(row, 6)?,
             previous: parse(row, 8)?,
+        }),
+        "forward" => EventKind::Changed(Change::Forward {
+            floating: parse(row, 6)?,
+            forward: parse(row, 11)?,
+            previous: optional(row, 8)?,
+        }),
+        "unforward" => EventKind::Changed(Change::Unforward {
+            floating: parse(row, 6)?,
+            forward: parse(row, 11)?,
         }),
         "release" => EventKind::Changed(Change::Release {
             floating: parse(row, 6)?,

@@ -209,6 +209,11 @@ fn every_change_comes_back_as_it_was_recorded() {
         fixed: fixed(to),
         previous: None,
     };
+    let forward = |text: &str, previous: Option<&str>| Change::Forward {
+        floating: "2001:db8::7".parse().unwrap(),
+        forward: text.parse().unwrap(),
+        previous: previous.map(|previous| previous.parse().unwrap()),
+    };
     let changes = [
         allocate(1),
         tie(1, 5),
@@ -236,6 +241,13 @@ fn every_change_comes_back_as_it_was_recorded() {
             fixed: "fd00::7".parse().unwrap(),
             previous: None,
         },
+        forward("80-89/tcp -> [fd00::8]:80", None),
+        forward("80-89/udp -> [fd00::8]:8080, outbound floating", None),
+        forward("7/sctp -> [fd00::9]:7", Some("fd00::8")),
+        Change::Unforward {
+            floating: "2001:db8::7".parse().unwrap(),
+            forward: "80-89/tcp -> [fd00::8]:80".parse().unwrap(),
+        },
     ];
     let (events, state) = committed(&State::default(), &changes);
     let mut store = SqliteStore::open(directory.path()).unwrap();
@@ -244,6 +256,40 @@ fn every_change_comes_back_as_it_was_recorded() {
     history.reverse();
     assert_eq!(history, events);
     assert!(same(&store.load().unwrap(), &state));
+}
+
+#[test]
+fn a_store_without_forwards_is_read_as_it_is_and_brought_up_to_date_when_opened() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join(DATABASE);
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(crate::store::schema::MIGRATIONS[0])
+        .unwrap();
+    let row = "INSERT INTO floating_ip VALUES ('198.51.100.1', 'default', 7, 1, '10.0.0.5', 2)";
+    old.execute(row, []).unwrap();
+    for (pragma, value) in [
+        ("application_id", crate::store::schema::APPLICATION_ID),
+        ("user_version", 1),
+    ] {
+        old.pragma_update(None, pragma, value).unwrap();
+    }
+    drop(old);
+    let before = SqliteStore::look(directory.path()).unwrap().unwrap();
+    let mut store = SqliteStore::open(directory.path()).unwrap();
+    assert!(same(&store.load().unwrap(), &before));
+    assert_eq!(before.floating_of(fixed(5)), Some(floating(1)));
+    assert!(directory.path().join("ipfloater.db.version1").exists());
+
+    let forward = Change::Forward {
+        floating: floating(1),
+        forward: "80/tcp -> 10.0.0.6:80".parse().unwrap(),
+        previous: None,
+    };
+    let (events, state) = committed(&before, &[forward]);
+    store.commit(before.revision(), &events).unwrap();
+    assert!(same(&store.load().unwrap(), &state));
+    let looked = SqliteStore::look(directory.path()).unwrap().unwrap();
+    assert!(same(&looked, &state));
 }
 
 #[test]
@@ -277,6 +323,31 @@ fn a_row_that_nobody_wrote_is_named() {
                 "the row \"198.51.100.9\" of floating_ip",
                 "the other family",
             ],
+        ),
+        (
+            "INSERT INTO forward VALUES ('198.51.100.9', 'tcp', 80, 79, '10.0.0.9', 80, 'router')",
+            ["the row \"198.51.100.9\" of forward", "no range"],
+        ),
+        (
+            "INSERT INTO forward VALUES ('198.51.100.9', 'tcp', 1, 9, '10.0.0.9', 65535, 'router')",
+            ["the row \"198.51.100.9\" of forward", "no port"],
+        ),
+        (
+            "INSERT INTO forward VALUES ('198.51.100.9', 'tcp', 1, 9, 'fd00::9', 1, 'router')",
+            ["the row \"198.51.100.9\" of forward", "the other family"],
+        ),
+        (
+            "INSERT INTO forward VALUES ('198.51.100.9', 'icmp', 1, 9, '10.0.0.9', 1, 'router')",
+            ["the row \"198.51.100.9\" of forward", "tcp, udp or sctp"],
+        ),
+        (
+            "INSERT INTO forward VALUES ('198.51.100.9', 'tcp', 1, 9, '10.0.0.9', 1, 'router'),
+                ('198.51.100.9', 'tcp', 9, 9, '10.0.0.9', 1, 'router')",
+            ["the row \"198.51.100.9\" of forward", ""],
+        ),
+        (
+            "INSERT INTO forward VALUES ('198.51.100.9', 'tcp', 1, 9, '10.0.0.9', 1, 'router')",
+            ["198.51.100.9, which nobody has", ""],
         ),
         ("DELETE FROM counter", ["the table counter", "no rows"]),
     ] {
