@@ -119,6 +119,9 @@ fn first_build() -> Transaction {
     ] {
         add.extend(forward(floating, text));
     }
+    for host in ["10.0.0.5", "10.0.0.7", "fd00::6", "fd00::7"] {
+        add.push(Element::ForwardedTo(fixed(host)));
+    }
     Transaction {
         rebuild: Some(ruleset(true, true)),
         pool: Some(vec![
@@ -150,6 +153,7 @@ fn observe(kernel: &mut LinuxKernel) -> Observed {
         fixed_to_floating: seen.fixed_to_floating,
         rest_to_fixed: seen.rest_to_fixed,
         forwards: seen.forwards,
+        forwarded_to: seen.forwarded_to,
         forwarding: seen.forwarding,
         pool: seen.pool,
         outside: seen.outside,

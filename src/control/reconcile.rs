@@ -178,7 +178,10 @@ impl Controller {
                 Element::FloatingToFixed(floating, _)
                 | Element::RestToFixed(floating, _)
                 | Element::Forward(floating, _) => Some(*floating),
-                Element::FixedToFloating(..) | Element::Forwarding(_) | Element::Outside(_) => None,
+                Element::FixedToFloating(..)
+                | Element::ForwardedTo(_)
+                | Element::Forwarding(_)
+                | Element::Outside(_) => None,
             });
         let stale: BTreeSet<_> = stale.collect();
         let cuts: Vec<_> = stale

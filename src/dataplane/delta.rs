@@ -17,6 +17,8 @@ pub enum Element {
     RestToFixed(FloatingIp, FixedIp),
     /// Of `forward4`, `forward_range4` or those of IPv6.
     Forward(FloatingIp, PortElement),
+    /// Of `forwarded_to4` or `6`.
+    ForwardedTo(FixedIp),
     /// Of `forwarding4` or `6`.
     Forwarding(FloatingIp),
     /// Of `outside`.
@@ -186,7 +188,8 @@ impl<'a> Builder<'a> {
         }
         // An edit from outside can leave a host in the one map that nothing
         // leads to.
-        for &fixed in self.observed.fixed_to_floating.keys() {
+        let hosts = self.observed.fixed_to_floating.keys();
+        for &fixed in hosts.chain(&self.observed.forwarded_to) {
             self.compare_source(fixed);
         }
     }
@@ -247,15 +250,23 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// What a host leaves as, once: several floating IPs can lead to it.
+    /// What a host leaves as, and whether forwards lead to it, once: several
+    /// floating IPs can.
     fn compare_source(&mut self, fixed: FixedIp) {
         let there = self.observed.fixed_to_floating.get(&fixed).copied();
         let wanted = self.desired.source(fixed);
-        if there != wanted && self.compared.insert(fixed) {
-            let Transaction { remove, add, .. } = &mut self.delta.transaction;
+        let was_led_to = self.observed.forwarded_to.contains(&fixed);
+        let is_led_to = self.desired.is_forwarded_to(fixed);
+        if (there, was_led_to) == (wanted, is_led_to) || !self.compared.insert(fixed) {
+            return;
+        }
+        let Transaction { remove, add, .. } = &mut self.delta.transaction;
+        if there != wanted {
             remove.extend(there.map(|floating| Element::FixedToFloating(fixed, floating)));
             add.extend(wanted.map(|floating| Element::FixedToFloating(fixed, floating)));
         }
+        remove.extend((was_led_to && !is_led_to).then_some(Element::ForwardedTo(fixed)));
+        add.extend((is_led_to && !was_led_to).then_some(Element::ForwardedTo(fixed)));
     }
 
     fn compare_presence(&mut self, floating: FloatingIp) {
@@ -379,6 +390,7 @@ mod tests {
                     element.fixed()
                 )
             }
+            Element::ForwardedTo(fixed) => format!("forwarded_to {fixed}"),
             Element::Forwarding(floating) => format!("forwarding {floating}"),
             Element::Outside(name) => format!("outside {name}"),
         }
@@ -530,6 +542,7 @@ mod tests {
                 "add rest_to_fixed 198.51.100.7 : 10.0.0.5",
                 "add forward 198.51.100.7 80/tcp : 10.0.0.6",
                 "add fixed_to_floating 10.0.0.6 : 198.51.100.7",
+                "add forwarded_to 10.0.0.6",
             ]
         );
         assert_eq!(
@@ -538,6 +551,7 @@ mod tests {
                 "delete rest_to_fixed 198.51.100.7 : 10.0.0.5",
                 "delete forward 198.51.100.7 80/tcp : 10.0.0.6",
                 "delete fixed_to_floating 10.0.0.6 : 198.51.100.7",
+                "delete forwarded_to 10.0.0.6",
                 "add floating_to_fixed 198.51.100.7 : 10.0.0.5",
             ]
         );

@@ -62,6 +62,12 @@ impl<'a> Desired<'a> {
         self.state.source_of(fixed)
     }
 
+    /// Whether forwards lead to a host.
+    #[must_use]
+    pub fn is_forwarded_to(&self, fixed: FixedIp) -> bool {
+        self.state.is_forwarded_to(fixed)
+    }
+
     /// Every address that should lead somewhere.
     pub fn in_use(&self) -> impl Iterator<Item = FloatingIp> + 'a {
         self.state.in_use()

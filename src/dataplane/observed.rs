@@ -39,6 +39,8 @@ pub struct Observed {
     pub rest_to_fixed: HashMap<FloatingIp, FixedIp>,
     /// The elements of the maps `forward4`, `forward_range4` and those of IPv6.
     pub forwards: PortElements,
+    /// The elements of the sets `forwarded_to4` and `6`.
+    pub forwarded_to: HashSet<FixedIp>,
     /// The elements of the sets `forwarding4` and `6`, if there are such.
     pub forwarding: HashSet<FloatingIp>,
     /// The elements of the sets `pool4` and `6`: sorted, disjoint, not touching.
@@ -68,6 +70,7 @@ impl Observed {
             fixed_to_floating: _,
             rest_to_fixed: _,
             forwards: _,
+            forwarded_to: _,
             forwarding: _,
             pool: _,
             outside: _,
@@ -124,6 +127,7 @@ impl Observed {
             self.fixed_to_floating = HashMap::new();
             self.rest_to_fixed = HashMap::new();
             self.forwards = PortElements::default();
+            self.forwarded_to = HashSet::new();
             self.forwarding = HashSet::new();
             self.pool = Vec::new();
             self.outside = BTreeSet::new();
@@ -144,6 +148,9 @@ impl Observed {
                 }
                 Element::Forward(floating, ports) => {
                     self.forwards.remove(*floating, ports);
+                }
+                Element::ForwardedTo(fixed) => {
+                    self.forwarded_to.remove(fixed);
                 }
                 Element::Forwarding(floating) => {
                     self.forwarding.remove(floating);
@@ -166,6 +173,9 @@ impl Observed {
                 }
                 Element::Forward(floating, ports) => {
                     self.forwards.insert(*floating, *ports);
+                }
+                Element::ForwardedTo(fixed) => {
+                    self.forwarded_to.insert(*fixed);
                 }
                 Element::Forwarding(floating) => {
                     self.forwarding.insert(*floating);

@@ -309,6 +309,8 @@ pub mod names {
     pub const FORWARD: &str = "forward";
     /// The map from ports of a floating IP to a host with the same ports.
     pub const FORWARD_RANGE: &str = "forward_range";
+    /// The hosts that forwards lead to.
+    pub const FORWARDED_TO: &str = "forwarded_to";
     /// The floating IPs with forwards; only there when free addresses are open.
     pub const FORWARDING: &str = "forwarding";
     /// The map from fixed address to floating IP.
@@ -354,6 +356,13 @@ impl Ruleset {
                 value: Some(address),
                 interval: true,
                 size: Some(FORWARDED_RANGES),
+            });
+            sets.push(Set {
+                name: named(names::FORWARDED_TO, family),
+                key: address,
+                value: None,
+                interval: false,
+                size: None,
             });
             if !site.block_free {
                 sets.push(Set {
@@ -599,8 +608,10 @@ fn guard_forward() -> [Chain; 2] {
     for family in Family::BOTH {
         bypassed.push(in_set(destination(family), names::POOL, family, drop_it()));
         bypassed.push(in_set(source(family), names::POOL, family, drop_it()));
-        let translated = in_set(source(family), names::FIXED_TO_FLOATING, family, drop_it());
-        bypassed.push(on_interface(MetaKey::Oifname, translated));
+        for translated in [names::FIXED_TO_FLOATING, names::FORWARDED_TO] {
+            let translated = in_set(source(family), translated, family, drop_it());
+            bypassed.push(on_interface(MetaKey::Oifname, translated));
+        }
     }
     let mut untranslated = ct_bits(CtKey::State, STATE_INVALID | STATE_UNTRACKED);
     untranslated.push(go("bypassed"));

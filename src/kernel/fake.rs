@@ -212,6 +212,11 @@ impl FakeKernel {
                 }),
         );
         lines.extend(
+            held.forwarded_to
+                .iter()
+                .map(|fixed| format!("forwarded_to {fixed}")),
+        );
+        lines.extend(
             held.forwarding
                 .iter()
                 .map(|floating| format!("forwarding {floating}")),
@@ -263,6 +268,7 @@ impl Kernel for FakeKernel {
             fixed_to_floating: HashMap::new(),
             rest_to_fixed: HashMap::new(),
             forwards: Default::default(),
+            forwarded_to: Default::default(),
             forwarding: Default::default(),
             pool: Vec::new(),
             outside: Default::default(),
@@ -355,6 +361,7 @@ fn refuse(held: &Observed, transaction: &Transaction) -> Result<(), KernelError>
                 after.rest_to_fixed.remove(floating).as_ref() == Some(fixed)
             }
             Element::Forward(floating, ports) => after.forwards.remove(*floating, ports),
+            Element::ForwardedTo(fixed) => after.forwarded_to.remove(fixed),
             Element::Forwarding(floating) => {
                 table.tells_forwarding() && after.forwarding.remove(floating)
             }
@@ -382,6 +389,10 @@ fn refuse(held: &Observed, transaction: &Transaction) -> Result<(), KernelError>
                 let clash = clashes(&after, *floating, ports);
                 after.forwards.insert(*floating, *ports);
                 clash
+            }
+            Element::ForwardedTo(fixed) => {
+                after.forwarded_to.insert(*fixed);
+                false
             }
             Element::Forwarding(_) if !table.tells_forwarding() => {
                 return fail(element, libc::ENOENT);

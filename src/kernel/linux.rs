@@ -165,6 +165,9 @@ impl LinuxKernel {
                 let ports = self.elements(listing, &named(map, family))?.ports();
                 keep(ports.map(|ports| observed.forwards.extend(ports)));
             }
+            let set = named(names::FORWARDED_TO, family);
+            let keys = self.elements(listing, &set)?.keys::<FixedIp>();
+            keep(keys.map(|keys| observed.forwarded_to.extend(keys)));
             let set = named(names::FORWARDING, family);
             let keys = self.elements(listing, &set)?.keys::<FloatingIp>();
             keep(keys.map(|keys| observed.forwarding.extend(keys)));

@@ -161,6 +161,8 @@ pub struct State {
     associated4: usize,
     /// Hosts that leave as a floating IP by their forwards, and by how many.
     by_outbound: HashTrieMapSync<FixedIp, (FloatingIp, u32)>,
+    /// Hosts that forwards lead to, and how many.
+    by_target: HashTrieMapSync<FixedIp, u32>,
     /// Of IPv4 and IPv6.
     forwarded: [Forwarded; 2],
 }
@@ -262,6 +264,12 @@ impl State {
     #[must_use]
     pub fn sources_of(&self, family: Family) -> usize {
         self.associated_of(family) + self.by_outbound.size()
+    }
+
+    /// Whether any forward leads to the host.
+    #[must_use]
+    pub fn is_forwarded_to(&self, fixed: FixedIp) -> bool {
+        self.by_target.contains_key(&fixed)
     }
 
     /// The forwards of an address.
@@ -456,6 +464,9 @@ impl State {
         let total = &mut self.forwarded[place(floating.family())];
         total.ports += ports;
         total.ranges += ranges;
+        let others = self.by_target.get(&forward.fixed()).copied();
+        self.by_target
+            .insert_mut(forward.fixed(), others.unwrap_or(0) + 1);
         if forward.outbound() == Outbound::Floating {
             let others = self.by_outbound.get(&forward.fixed());
             let count = others.map_or(1, |(_, others)| others + 1);
@@ -469,6 +480,12 @@ impl State {
         let total = &mut self.forwarded[place(floating.family())];
         total.ports -= ports;
         total.ranges -= ranges;
+        match self.by_target.get(&forward.fixed()).copied() {
+            Some(count @ 2..) => self.by_target.insert_mut(forward.fixed(), count - 1),
+            Some(_) | None => {
+                self.by_target.remove_mut(&forward.fixed());
+            }
+        }
         if forward.outbound() == Outbound::Floating {
             match self.by_outbound.get(&forward.fixed()).copied() {
                 Some((floating, count @ 2..)) => {

@@ -56,6 +56,17 @@ fn bogus_packets_of_a_host_do_not_leave_with_its_private_address() {
         send_bogus(&lab.host_a, host, outside);
         settle(&lab.host_a, outside);
         assert_eq!(sniffer.packets(is_tcp_of(host)), [], "{family}");
+        // Nor those of one that only forwards lead to, while they do.
+        let host = lab.host_c.address(family);
+        let port = SocketAddr::new(floating(family, 11), 8080);
+        let to = SocketAddr::new(host, PORT);
+        daemon.order(&format!("forward {port} {to}"));
+        send_bogus(&lab.host_c, host, outside);
+        settle(&lab.host_c, outside);
+        assert_eq!(sniffer.packets(is_tcp_of(host)), [], "{family}");
+        daemon.order(&format!("unforward {port}"));
+        send_bogus(&lab.host_c, host, outside);
+        sniffer.wait_for("a bogus packet passes", is_tcp_of(host));
         // Those of a host without floating IP are none of our business.
         send_bogus(&lab.host_b, lab.host_b.address(family), outside);
         sniffer.wait_for(

@@ -93,7 +93,7 @@ impl Octets {
 }
 
 /// The sets that have elements of ours, in the order in which they are written.
-pub(super) const SETS: [&str; 13] = [
+pub(super) const SETS: [&str; 15] = [
     "floating_to_fixed4",
     "floating_to_fixed6",
     "fixed_to_floating4",
@@ -104,6 +104,8 @@ pub(super) const SETS: [&str; 13] = [
     "forward6",
     "forward_range4",
     "forward_range6",
+    "forwarded_to4",
+    "forwarded_to6",
     "forwarding4",
     "forwarding6",
     names::OUTSIDE,
@@ -117,8 +119,9 @@ pub(super) fn place(element: &Element) -> usize {
         Element::RestToFixed(floating, _) => (4, floating.family()),
         Element::Forward(floating, PortElement::One { .. }) => (6, floating.family()),
         Element::Forward(floating, PortElement::Range { .. }) => (8, floating.family()),
-        Element::Forwarding(floating) => (10, floating.family()),
-        Element::Outside(_) => return 12,
+        Element::ForwardedTo(fixed) => (10, fixed.family()),
+        Element::Forwarding(floating) => (12, floating.family()),
+        Element::Outside(_) => return 14,
     };
     match family {
         Family::V4 => v4,
@@ -135,6 +138,9 @@ pub(super) fn write_of_ours(writer: &mut Writer, element: &Element, key_only: bo
         Element::FixedToFloating(fixed, floating) => (fixed.ip(), floating.ip()),
         Element::Forward(floating, ports) => {
             return write_forward(writer, *floating, ports, key_only);
+        }
+        Element::ForwardedTo(fixed) => {
+            return write(writer, Octets::of(fixed.ip()).as_slice(), None, None, 0);
         }
         Element::Forwarding(floating) => {
             return write(writer, Octets::of(floating.ip()).as_slice(), None, None, 0);
