@@ -54,8 +54,11 @@ install -m 755 -t "$root/DEBIAN" packaging/debian/{postinst,prerm,postrm}
 (cd "$root" && find etc -type f -printf '/%p\n' | sort >DEBIAN/conffiles)
 (cd "$root" && find usr -type f -print0 | sort -z | xargs -0 md5sum >DEBIAN/md5sums)
 
-mkdir -p "$target/debian"
-deb=$target/debian/ipfloater_${version}_$(dpkg --print-architecture).deb
+# Nobody is to mistake what tests build for what users get.
+place=$target/debian
+[[ ${PROFILE:-release} == release ]] || place=$target/$PROFILE/debian
+mkdir -p "$place"
+deb=$place/ipfloater_${version}_$(dpkg --print-architecture).deb
 dpkg-deb --root-owner-group --build "$root" "$work/deb" >&2
 mv "$work/deb" "$deb" # at once, or another run might read a half
 printf '%s\n' "$deb"

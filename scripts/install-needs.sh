@@ -38,6 +38,7 @@ test_needs() {
     need tcpdump have tcpdump
     need dbus-daemon have dbus-daemon
     need systemd have busctl
+    need polkitd have pkttyagent
     need strace have strace
     need python3-venv python3 -c 'import ensurepip, venv'
 }

@@ -221,7 +221,12 @@ fn serve(socket: &api::varlink::Socket, service: &Service, dbus: bool) -> Result
             // The sender is used or dropped; either way it is over.
             let _ = stopped.await;
         };
-        let varlink = tokio::spawn(api::varlink::serve(listener, service.clone(), stopped));
+        let varlink = tokio::spawn(api::varlink::serve(
+            listener,
+            service.clone(),
+            Hidden::from_environment().peer_pidfd,
+            stopped,
+        ));
         let (arrived, arrival) = oneshot::channel();
         let bus = dbus.then(|| tokio::spawn(on_the_bus(service.clone(), arrived)));
         let signals = asked_to_stop().map_err(DaemonError::Thread)?;

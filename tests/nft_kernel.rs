@@ -46,6 +46,7 @@ const PLAIN: Hidden = Hidden {
     table_owner: true,
     conntrack_filter: true,
     map_keys: true,
+    peer_pidfd: true,
 };
 
 fn open() -> LinuxKernel {

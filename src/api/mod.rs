@@ -2,9 +2,8 @@
 //!
 //! Both buses decode with the same functions ([`decode`]) and name errors by
 //! the same list ([`error`]), so that a request means the same and fails the
-//! same on either. `async` ends here: a front asks the
-//! [`Authority`](crate::authority::Authority) and sends what it may to the
-//! controller's [`Handle`](crate::control::Handle).
+//! same on either. `async` ends here: a front asks the [`Authority`] and sends
+//! what it may to the controller's [`Handle`].
 
 pub mod dbus;
 pub mod decode;

@@ -38,6 +38,8 @@ const TAKES_PIDFD: u32 = 124;
 pub struct Polkit {
     /// Where the bus is; the well-known place when absent.
     address: Option<String>,
+    patience: Duration,
+    prompt: Duration,
     session: Mutex<Option<Arc<Session>>>,
     questions: AtomicU64,
 }
@@ -65,8 +67,20 @@ impl Polkit {
     pub fn on(address: Option<String>) -> Self {
         Self {
             address,
+            patience: PATIENCE,
+            prompt: PROMPT,
             session: Mutex::new(None),
             questions: AtomicU64::new(0),
+        }
+    }
+
+    /// The same with other times: for an answer, and for a prompt. For tests.
+    #[must_use]
+    pub fn with_times(self, patience: Duration, prompt: Duration) -> Self {
+        Self {
+            patience,
+            prompt,
+            ..self
         }
     }
 
@@ -74,9 +88,9 @@ impl Polkit {
     /// for a polkit that hangs waits no longer than they.
     async fn ask(&self, question: Question) -> Result<Verdict, Unanswered> {
         let limit = if question.interactive {
-            PROMPT
+            self.prompt
         } else {
-            PATIENCE
+            self.patience
         };
         timeout(limit, self.ask_twice(question))
             .await
@@ -153,7 +167,7 @@ impl Polkit {
         if let Some(session) = &*kept {
             return Ok(Arc::clone(session));
         }
-        let session = timeout(PATIENCE, Session::open(self.address.as_deref()))
+        let session = timeout(self.patience, Session::open(self.address.as_deref()))
             .await
             .map_err(|_| Unanswered::Silent)?
             .map_err(|error| Unanswered::Unreachable(error.to_string()))?;

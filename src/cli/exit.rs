@@ -54,6 +54,7 @@ impl From<&ClientError> for Exit {
             | ClientError::BusSilent
             | ClientError::Broken { .. } => Exit::Unreachable,
             ClientError::Misunderstood { .. } | ClientError::Unexpected { .. } => Exit::Failed,
+            ClientError::OtherDaemon => Exit::Denied,
             ClientError::Refused(refused) => refused.into(),
         }
     }

@@ -76,6 +76,7 @@ impl Failure {
                     ClientError::Misunderstood { .. } | ClientError::Unexpected { .. } => {
                         "Misunderstood"
                     }
+                    ClientError::OtherDaemon => "CallerUnidentified",
                     ClientError::Refused(refused) => &refused.name,
                 }
             }

@@ -6,8 +6,10 @@
 )]
 
 use std::io::{IsTerminal, Read, pipe, stdin};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
+use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
@@ -27,12 +29,14 @@ impl Agent {
         let (mut registered, tell) = pipe().ok()?;
         // It closes the descriptor once polkit knows it. As standard input the
         // descriptor needs no handing over; the password comes from /dev/tty.
-        let child = Command::new("pkttyagent")
+        let mut command = Command::new("pkttyagent");
+        command
             .args(["--process", &std::process::id().to_string()])
             .args(["--notify-fd", "0", "--fallback"])
-            .stdin(Stdio::from(tell))
-            .spawn()
-            .ok()?;
+            .stdin(Stdio::from(tell));
+        let child = ends_with_us(&mut command).spawn().ok()?;
+        // It holds our end of the pipe, too.
+        drop(command);
         let mut agent = Agent(child);
         // Nothing is written; it ends when the descriptor is closed, or the
         // agent has.
@@ -40,6 +44,15 @@ impl Agent {
         let ended = agent.0.try_wait().is_ok_and(|status| status.is_some());
         (!ended).then_some(agent)
     }
+}
+
+/// Has a program end when this one does, however that ends: an agent that stays
+/// would hold the terminal.
+#[allow(unsafe_code)]
+fn ends_with_us(command: &mut Command) -> &mut Command {
+    // SAFETY: the child does one system call between fork and exec, prctl(2),
+    // and allocates nothing.
+    unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGTERM)?)) }
 }
 
 impl Drop for Agent {

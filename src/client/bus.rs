@@ -9,59 +9,86 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
+use zbus::fdo::DBusProxy;
+use zbus::names::BusName;
 use zbus::proxy::MethodFlags;
 use zbus::wire::DynamicDeserialize;
 use zbus::{Connection, DBusError, OwnedVariant, Proxy, Variant};
 
-use super::{ClientError, PATIENCE, Refused};
+use super::{ClientError, INTERACTION_REQUIRED, PATIENCE, Refused};
+
+/// The daemon of the system, on the bus.
+const NAME: &str = "org.ipfloater";
 
 /// Values by name.
 type Row = BTreeMap<String, OwnedVariant>;
 
 /// Calls a method by its varlink name and parameters, and returns what varlink
-/// would answer. An `interactive` call waits while somebody authenticates.
+/// would answer. An `interactive` call waits while somebody authenticates. With
+/// `daemon`, only that process is called.
 pub(super) fn call(
     method: &str,
     parameters: &Map<String, Value>,
     interactive: bool,
+    daemon: Option<u32>,
 ) -> Result<Value, ClientError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| ClientError::Bus(Box::new(zbus::Error::InputOutput(error.into()))))?;
     let limit = if interactive { Duration::MAX } else { PATIENCE };
-    runtime.block_on(async {
-        match timeout(limit, ask(method, parameters, interactive)).await {
-            Err(_) => Err(ClientError::BusSilent),
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(zbus::Error::MethodError(name, text, _))) => Err(ClientError::Refused(refused(
-                name.as_str(),
-                text.unwrap_or_default(),
-            ))),
-            // Errors that every service may give have a type of their own.
-            Ok(Err(zbus::Error::FDO(error))) => Err(ClientError::Refused(refused(
-                error.name().as_str(),
-                error.description().unwrap_or_default().to_owned(),
-            ))),
-            Ok(Err(error)) => Err(ClientError::Bus(Box::new(error))),
+    let answer = async {
+        let connection = Connection::system().await?;
+        if let Some(daemon) = daemon {
+            let name = BusName::try_from(NAME)?;
+            let bus = DBusProxy::new(&connection).await?;
+            if bus.get_connection_unix_process_id(name).await? != daemon {
+                return Err(ClientError::OtherDaemon);
+            }
         }
+        Ok(ask(&connection, method, parameters, interactive).await?)
+    };
+    runtime.block_on(async {
+        timeout(limit, answer)
+            .await
+            .unwrap_or(Err(ClientError::BusSilent))
     })
 }
 
+impl From<zbus::fdo::Error> for ClientError {
+    fn from(error: zbus::fdo::Error) -> Self {
+        zbus::Error::from(error).into()
+    }
+}
+
+impl From<zbus::Error> for ClientError {
+    fn from(error: zbus::Error) -> Self {
+        let (name, text) = match &error {
+            zbus::Error::MethodError(name, text, _) => {
+                (name.as_str(), text.clone().unwrap_or_default())
+            }
+            // Errors that every service may give have a type of their own.
+            zbus::Error::FDO(error) => {
+                let text = error.description().unwrap_or_default();
+                (&*error.name().to_string(), text.to_owned())
+            }
+            _ => return ClientError::Bus(Box::new(error)),
+        };
+        match refused(name, text) {
+            Some(refused) => ClientError::Refused(refused),
+            None => ClientError::Bus(Box::new(error)),
+        }
+    }
+}
+
 async fn ask(
+    connection: &Connection,
     method: &str,
     parameters: &Map<String, Value>,
     interactive: bool,
 ) -> zbus::Result<Value> {
-    let connection = Connection::system().await?;
     let manager = Manager {
-        proxy: Proxy::new(
-            &connection,
-            "org.ipfloater",
-            "/org/ipfloater",
-            "org.ipfloater.Manager",
-        )
-        .await?,
+        proxy: Proxy::new(connection, NAME, "/org/ipfloater", "org.ipfloater.Manager").await?,
         flags: if interactive {
             MethodFlags::ALLOW_INTERACTIVE_AUTH
         } else {
@@ -204,22 +231,22 @@ fn plain(value: &Variant<'_>) -> Value {
     }
 }
 
-/// An error by the name that varlink has for it.
-fn refused(error: &str, message: String) -> Refused {
-    let name = match error {
-        "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired" => {
-            "io.systemd.InteractiveAuthenticationRequired"
-        }
-        "org.freedesktop.DBus.Error.AccessDenied" => "org.varlink.service.PermissionDenied",
-        "org.freedesktop.DBus.Error.InvalidArgs" => "org.varlink.service.InvalidParameter",
-        "org.freedesktop.DBus.Error.UnknownMethod" => "org.varlink.service.MethodNotFound",
-        "org.freedesktop.DBus.Error.LimitsExceeded" => "org.ipfloater.Busy",
-        other => other,
+/// An error of the daemon's by the name that varlink has for it; others are the
+/// bus's own.
+fn refused(error: &str, message: String) -> Option<Refused> {
+    let name = match error.strip_prefix("org.freedesktop.DBus.Error.") {
+        Some("InteractiveAuthorizationRequired") => INTERACTION_REQUIRED,
+        Some("AccessDenied") => "PermissionDenied",
+        Some("InvalidArgs") => "InvalidParameter",
+        Some("UnknownMethod") => "MethodNotFound",
+        Some("LimitsExceeded") => "Busy",
+        Some(_) => return None,
+        None => error,
     };
     let parameters = if message.is_empty() {
         json!({})
     } else {
         json!({ "message": message })
     };
-    Refused::new(name, parameters)
+    Some(Refused::new(name, parameters))
 }

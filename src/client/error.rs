@@ -62,6 +62,12 @@ pub enum ClientError {
         "org.ipfloater does not answer on the system bus; `ipfloater status` tells later what became of it"
     )]
     BusSilent,
+    /// The call had to go over the system bus, and there is another daemon.
+    #[error(
+        "this ipfloaterd cannot tell safely who calls by varlink, and the one on the system bus \
+         is another; use sudo"
+    )]
+    OtherDaemon,
     /// The daemon answered by an error.
     #[error(transparent)]
     Refused(Refused),
@@ -79,6 +85,7 @@ impl ClientError {
             | ClientError::Misunderstood { .. }
             | ClientError::Unexpected { .. }
             | ClientError::Bus(_)
+            | ClientError::OtherDaemon
             | ClientError::BusSilent => None,
         }
     }
@@ -110,19 +117,22 @@ impl Refused {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Ours say it themselves; those of org.varlink.service have no message.
-        if let Some(message) = self.parameter("message") {
-            return f.write_str(message);
-        }
+        // Ours say it themselves; the standard errors have a message on D-Bus
+        // only, and no remedy.
+        let message = self.parameter("message");
         match self.name.as_str() {
-            "PermissionDenied" => f.write_str(
-                "permission denied; `ipfloater permissions` tells what you may do and which rule \
-                 of the administrator decides",
+            "PermissionDenied" => write!(
+                f,
+                "{}; `ipfloater permissions` tells what you may do and which rule of the \
+                 administrator decides",
+                message.unwrap_or("permission denied")
             ),
-            "InteractiveAuthenticationRequired" => f.write_str(
-                "an administrator has to authenticate for that, and cannot be asked here; call \
-                 from a terminal, or use sudo",
+            super::INTERACTION_REQUIRED => write!(
+                f,
+                "{}, and nobody can be asked here; call from a terminal, or use sudo",
+                message.unwrap_or("an administrator has to authenticate for that")
             ),
+            _ if message.is_some() => f.write_str(message.unwrap_or_default()),
             "InvalidParameter" => {
                 let parameter = self.parameter("parameter").unwrap_or("a parameter");
                 write!(f, "{parameter} does not hold what it should")

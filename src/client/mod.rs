@@ -13,6 +13,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use varlink::sansio::{Client as Protocol, ClientEvent};
@@ -35,6 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The parameter by which a call waits while somebody authenticates.
 const INTERACTIVE: &str = "allowInteractiveAuthentication";
+
+/// The error of a call that did not wait for that, and should have.
+const INTERACTION_REQUIRED: &str = "InteractiveAuthenticationRequired";
 
 /// A connection to the daemon.
 #[derive(Debug)]
@@ -90,7 +95,7 @@ impl Client {
         let parameters = without_null(parameters);
         let answer = self.once(method, &parameters, false);
         match answer.as_ref().err().and_then(ClientError::refusal) {
-            Some("InteractiveAuthenticationRequired") => match self.agent() {
+            Some(INTERACTION_REQUIRED) => match self.agent() {
                 Some(_agent) => self.once(method, &parameters, true),
                 None => answer,
             },
@@ -116,15 +121,30 @@ impl Client {
         method: &str,
         parameters: &Map<String, Value>,
     ) -> Result<Answer<M>, ClientError> {
-        let answer = bus::call(method, parameters, false);
+        let daemon = self.listener()?;
+        let answer = bus::call(method, parameters, false, daemon);
         let answer = match answer.as_ref().err().and_then(ClientError::refusal) {
-            Some("InteractiveAuthenticationRequired") => match self.agent() {
-                Some(_agent) => bus::call(method, parameters, true),
+            Some(INTERACTION_REQUIRED) => match self.agent() {
+                Some(_agent) => bus::call(method, parameters, true, daemon),
                 None => answer,
             },
             Some(_) | None => answer,
         };
         self.read(answer?)
+    }
+
+    /// The process behind a socket that is not the system's. On the bus there is
+    /// one daemon only, and a call must not reach another than the socket does.
+    /// Behind the system's socket is the one of the system; who listens there
+    /// may be the service manager.
+    fn listener(&self) -> Result<Option<u32>, ClientError> {
+        if self.socket == Path::new(DEFAULT_SOCKET) {
+            return Ok(None);
+        }
+        let peer = getsockopt(&self.stream, PeerCredentials);
+        let peer = peer.map_err(|error| self.broken(error.into()))?;
+        // Of a process in another namespace it is 0, which nobody on the bus has.
+        Ok(Some(peer.pid().unsigned_abs()))
     }
 
     fn agent(&self) -> Option<Agent> {
@@ -144,7 +164,7 @@ impl Client {
         self.patience(patience)?;
         let mut first = self.next_answer();
         let refusal = first.as_ref().err().and_then(ClientError::refusal);
-        if refusal == Some("InteractiveAuthenticationRequired")
+        if refusal == Some(INTERACTION_REQUIRED)
             && let Some(_agent) = self.agent()
         {
             self.send(method, parameters, true, true)?;

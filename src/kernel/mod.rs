@@ -84,11 +84,14 @@ pub struct Hidden {
     /// Hides that only the key of a map can be looked up (Linux 6.5), which
     /// alters nothing but how three rules are written.
     pub map_keys: bool,
+    /// Hides which process is at the other end of the varlink socket
+    /// (SO_PEERPIDFD, Linux 6.5).
+    pub peer_pidfd: bool,
 }
 
 impl Hidden {
     /// What `IPFLOATER_HIDE_FEATURES` names, separated by commas:
-    /// `table-owner`, `conntrack-filter`, `map-keys`. For tests.
+    /// `table-owner`, `conntrack-filter`, `map-keys`, `peer-pidfd`. For tests.
     #[must_use]
     pub fn from_environment() -> Self {
         let names = std::env::var("IPFLOATER_HIDE_FEATURES").unwrap_or_default();
@@ -97,6 +100,7 @@ impl Hidden {
             table_owner: hides("table-owner"),
             conntrack_filter: hides("conntrack-filter"),
             map_keys: hides("map-keys"),
+            peer_pidfd: hides("peer-pidfd"),
         }
     }
 }

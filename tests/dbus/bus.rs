@@ -17,6 +17,10 @@ pub(crate) struct PrivateBus {
 
 impl PrivateBus {
     /// With the policy that gets installed.
+    #[allow(
+        dead_code,
+        reason = "not all of the test programs that share this need it"
+    )]
     pub(crate) fn start() -> Self {
         Self::start_with(concat!(
             "<include>",
@@ -32,6 +36,23 @@ impl PrivateBus {
     )]
     pub(crate) fn start_without_policy() -> Self {
         Self::start_with("")
+    }
+
+    /// With the policy that gets installed and with polkit's, which somebody
+    /// else of root's may stand in for.
+    #[allow(
+        dead_code,
+        reason = "only one of the test programs that share this needs it"
+    )]
+    pub(crate) fn start_with_polkit() -> Self {
+        Self::start_with(concat!(
+            "<include>",
+            env!("CARGO_MANIFEST_DIR"),
+            "/dbus/org.ipfloater.conf</include>",
+            r#"<policy user="root"><allow own="org.freedesktop.PolicyKit1"/></policy>"#,
+            r#"<policy context="default">"#,
+            r#"<allow send_destination="org.freedesktop.PolicyKit1"/></policy>"#
+        ))
     }
 
     fn start_with(policy: &str) -> Self {

@@ -65,7 +65,8 @@ impl Conversation {
         self.heard.drain(..end);
     }
 
-    /// Types a line.
+    /// Types a password.
+    #[track_caller]
     pub(super) fn type_line(&mut self, line: &str) {
         assert!(
             self.try_to_type(line),
@@ -74,13 +75,34 @@ impl Conversation {
         );
     }
 
-    /// Types a line, and tells whether anybody was there to read it.
+    /// Types a password, and tells whether anybody was there to read it. What is
+    /// typed before the terminal is told not to echo, just after the question, is
+    /// echoed and then thrown away (TCSAFLUSH): it is typed again.
+    #[track_caller]
     pub(super) fn try_to_type(&mut self, line: &str) -> bool {
-        // As slowly as a person: who asks for a password turns the echo off after
-        // asking, and forgets what was typed before (TCSAFLUSH).
-        std::thread::sleep(Duration::from_millis(500));
-        let stdin = self.stdin.as_mut().expect("it listens until `end`");
-        writeln!(stdin, "{line}").is_ok()
+        for _ in 0..30 {
+            std::thread::sleep(Duration::from_millis(200));
+            while let Ok(piece) = self.pieces.try_recv() {
+                self.heard.push_str(&String::from_utf8_lossy(&piece));
+            }
+            let before = self.heard.len();
+            let stdin = self.stdin.as_mut().expect("it listens until `end`");
+            if writeln!(stdin, "{line}").is_err() {
+                return false;
+            }
+            let deadline = Instant::now() + Duration::from_millis(300);
+            while self.heard.len() < before + line.len() {
+                let left = deadline.saturating_duration_since(Instant::now());
+                match self.pieces.recv_timeout(left) {
+                    Ok(piece) => self.heard.push_str(&String::from_utf8_lossy(&piece)),
+                    Err(_) => break,
+                }
+            }
+            if !self.heard[before..].starts_with(line) {
+                return true;
+            }
+        }
+        panic!("the terminal shows passwords: {:?}", self.heard);
     }
 
     /// Waits for its end, and tells how it ended and all that it said.

@@ -71,7 +71,7 @@ impl Daemon {
                     handle,
                     authority,
                 };
-                serve(socket.listener().unwrap(), service, stopped).await;
+                serve(socket.listener().unwrap(), service, false, stopped).await;
             });
         });
         Self {

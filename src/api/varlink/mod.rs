@@ -73,8 +73,14 @@ const REST: Duration = Duration::from_millis(200);
 const PARTING: Duration = Duration::from_secs(3);
 
 /// Serves everybody who connects until `stop` is ready, then answers the calls
-/// that are being worked on and closes.
-pub async fn serve(listener: UnixListener, service: Service, stop: impl Future<Output = ()>) {
+/// that are being worked on and closes. With `hides_processes` nobody is known
+/// by his process, as before Linux 6.5; for tests.
+pub async fn serve(
+    listener: UnixListener,
+    service: Service,
+    hides_processes: bool,
+    stop: impl Future<Output = ()>,
+) {
     let front = Arc::new(Front::new(service));
     let admission = Admission::new();
     let (closing, closed) = watch::channel(false);
@@ -87,7 +93,7 @@ pub async fn serve(listener: UnixListener, service: Service, stop: impl Future<O
             Some(ended) = connections.join_next() => note(ended),
             accepted = accept(&listener, &mut resting) => {
                 if let Some((stream, place, subject)) =
-                    accepted.and_then(|stream| admit(stream, &admission))
+                    accepted.and_then(|stream| admit(stream, &admission, hides_processes))
                 {
                     let connection =
                         Connection::new(stream, subject, Arc::clone(&front), closed.clone());
@@ -134,7 +140,11 @@ async fn accept(listener: &UnixListener, resting: &mut bool) -> Option<UnixStrea
 }
 
 /// Gives the connection a place, by who is at its other end.
-fn admit(stream: UnixStream, admission: &Admission) -> Option<(UnixStream, Place, Subject)> {
+fn admit(
+    stream: UnixStream,
+    admission: &Admission,
+    hides_processes: bool,
+) -> Option<(UnixStream, Place, Subject)> {
     let credentials = stream
         .peer_cred()
         .inspect_err(|error| warn!(%error, "varlink: a caller without credentials"))
@@ -146,7 +156,10 @@ fn admit(stream: UnixStream, admission: &Admission) -> Option<(UnixStream, Place
         origin: Origin::Peer {
             pid: credentials.pid().unwrap_or_default(),
             // Fails before Linux 6.5, and for a caller that is gone already.
-            process: getsockopt(&stream, sockopt::PeerPidfd).ok().map(Arc::new),
+            process: getsockopt(&stream, sockopt::PeerPidfd)
+                .ok()
+                .filter(|_| !hides_processes)
+                .map(Arc::new),
         },
     };
     Some((stream, place, subject))
