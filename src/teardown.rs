@@ -170,10 +170,10 @@ fn in_store(state_directory: &Path, report: &mut Report) -> Vec<AddressRange> {
     match SqliteStore::look(state_directory) {
         Ok(None) => Vec::new(),
         Ok(Some(state)) => {
-            if state.associated() > 0 {
+            let in_use = state.in_use().count();
+            if in_use > 0 {
                 report.notes.push(format!(
-                    "the store in {at} stays: the next start of ipfloaterd restores {} associations",
-                    state.associated()
+                    "the store in {at} stays: the next start of ipfloaterd restores what {in_use} addresses lead to"
                 ));
             }
             let addresses = state.allocations().map(|(floating, _)| floating.ip());

@@ -76,8 +76,11 @@ fn by_name(error: &str) -> Exit {
         | "CallerUnidentified"
         | "OutsidePermittedRanges" => Exit::Denied,
         "NoSuchPool" | "NotInPool" | "NotAssociated" => Exit::NotFound,
-        "AlreadyAllocated" | "AlreadyAssociated" | "TargetInUse" | "OwnerChanged" => Exit::Conflict,
-        "PoolExhausted" | "LimitReached" | "QuotaExceeded" => Exit::Exhausted,
+        "AlreadyAllocated" | "AlreadyAssociated" | "TargetInUse" | "ForwardClash"
+        | "OutboundClash" | "OwnerChanged" => Exit::Conflict,
+        "PoolExhausted" | "LimitReached" | "ForwardLimitReached" | "QuotaExceeded" => {
+            Exit::Exhausted
+        }
         "Busy" | "StoreFailed" | "Stopping" => Exit::Busy,
         _ => Exit::Failed,
     }

@@ -83,13 +83,15 @@ pub(super) fn status(
     if output.json {
         return Ok(output.json(&answer.json)?);
     }
-    let (mut addresses, _) = all(client, Value::Null)?;
-    addresses.retain(|address| address.fixed_address.is_some());
+    let (addresses, _) = all(client, Value::Null)?;
     if output.legend {
         health(output, &answer.message, &addresses)?;
     }
     output.heading("Table of redirections:")?;
-    for address in &addresses {
+    let tied = addresses
+        .iter()
+        .filter(|address| address.fixed_address.is_some());
+    for address in tied {
         output.line(&redirection(address))?;
     }
     Ok(())
@@ -124,7 +126,11 @@ fn health(output: &mut Output<'_>, status: &Status, addresses: &[Address]) -> Re
         .iter()
         .filter(|address| address.state == "pending");
     for address in waiting.take(PENDING_TOLD) {
-        let (what, why) = (redirection(address), or_dash(address.reason.as_ref()));
+        let what = match address.fixed_address {
+            Some(_) => redirection(address),
+            None => address.floating_ip.to_string(),
+        };
+        let why = or_dash(address.reason.as_ref());
         output.line(&format!("  pending: {what}: {why}"))?;
     }
     if *pending > PENDING_TOLD as u64 {

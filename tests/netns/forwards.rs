@@ -613,6 +613,8 @@ fn what_clashes_is_refused_and_names_the_other() {
             "{line}: {said}"
         );
     }
+    let clash = daemon.ipfloater(&format!("unforward {floating}:8005"));
+    assert_eq!(clash.status.code(), Some(6), "something else has it");
     let again = daemon.order(&format!("forward {floating}:8000-8010/tcp {host}"));
     assert!(again.contains("already"), "{again}");
     let absent = daemon.order(&format!("unforward {floating}:80"));

@@ -106,7 +106,7 @@ fn a_teardown_leaves_nothing_of_ours_and_everything_else() {
         "removed 1 local routes of protocol 245",
         "removed 1 addresses of protocol 245",
         "translated flows",
-        "restores 2 associations",
+        "restores what 2 addresses lead to",
     ] {
         assert!(stdout.contains(line), "{line}: {stdout}");
     }
