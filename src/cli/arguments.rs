@@ -127,8 +127,8 @@ pub enum Verb {
     },
     /// Lead ports of a floating IP to a host
     Forward {
-        /// The floating IP with its ports: ADDRESS:PORT[-PORT][/PROTOCOL]; tcp
-        /// when no protocol is named, and an IPv6 address stands in brackets
+        /// The floating IP with its ports: ADDRESS:PORT or ADDRESS:FIRST-LAST,
+        /// with /PROTOCOL when it is not tcp; an IPv6 address stands in brackets
         #[arg(value_name = "FLOATING:PORTS", value_parser = forward::floating)]
         floating: forward::End,
         /// The fixed address of the host, and the port that the first one leads
