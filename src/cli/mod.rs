@@ -102,6 +102,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             pool,
             owner,
             reassociate,
+            keep_established,
         } => {
             let fixed = addresses.pop().unwrap_or_default();
             let parameters = json!({
@@ -110,6 +111,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
                 "pool": pool,
                 "owner": owner.map(owner_uid).transpose()?,
                 "reassociate": reassociate,
+                "keep_established": keep_established,
             });
             verbs::associate(connect()?, &mut output, parameters)
         }
