@@ -132,6 +132,9 @@ pub enum Verb {
         /// Take the address from the host that has it, and displace the host's own
         #[arg(long)]
         reassociate: bool,
+        /// Let established flows go on where they are; only new ones follow
+        #[arg(long)]
+        keep_established: bool,
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,

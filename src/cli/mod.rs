@@ -120,6 +120,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             pool,
             owner,
             reassociate,
+            keep_established,
             dry_run,
         } => {
             let fixed = addresses.pop().unwrap_or_default();
@@ -129,6 +130,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
                 "pool": pool,
                 "owner": owner.map(owner_uid).transpose()?,
                 "reassociate": reassociate,
+                "keep_established": keep_established,
             });
             let parameters = Terms::from(dry_run).with(parameters);
             verbs::associate(connect()?, &mut output, parameters)

@@ -157,9 +157,12 @@ fn words(cut: &Cut) -> String {
                 fixed,
                 forwards,
                 leaving,
+                kept,
             } = keep;
             let hosts = fixed.iter().copied();
-            let hosts = hosts.chain(forwards.iter().map(Forward::fixed));
+            let hosts = hosts
+                .chain(forwards.iter().map(Forward::fixed))
+                .chain(kept.iter().copied());
             let mut hosts: Vec<FixedIp> = hosts.chain(leaving.iter().copied()).collect();
             hosts.sort_unstable();
             hosts.dedup();

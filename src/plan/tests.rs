@@ -138,6 +138,7 @@ fn associate(floating: &str, fixed: &str) -> Request {
         pool: None,
         owner: None,
         reassociate: false,
+        keep_established: false,
     })
 }
 

@@ -50,6 +50,10 @@ pub struct Address {
     /// The ports that lead to hosts of their own; absent when there are none.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub forwards: Vec<ForwardInfo>,
+    /// The hosts whose flows from before the association go on until they end by
+    /// themselves; absent when there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub kept_hosts: Vec<FixedIp>,
     /// Present and true when the configuration no longer has it in a pool.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub orphaned: bool,
@@ -92,6 +96,7 @@ impl Address {
             allocated_at: None,
             associated_at: None,
             forwards: Vec::new(),
+            kept_hosts: Vec::new(),
             ..self
         }
     }
@@ -123,6 +128,7 @@ impl Address {
                 .flat_map(|allocation| allocation.forwards.iter())
                 .map(ForwardInfo::from)
                 .collect(),
+            kept_hosts: allocation.map_or_else(Vec::new, |allocation| allocation.kept.clone()),
             orphaned: allocation.is_some() && pool.is_none(),
         }
     }
@@ -510,6 +516,7 @@ impl From<&Event> for EventInfo {
             EventKind::Changed(Change::Associate {
                 fixed, previous, ..
             }) => (Some(*fixed), *previous, None),
+            EventKind::Changed(Change::Keep { .. }) => (None, None, None),
             EventKind::Changed(Change::Disassociate { previous, .. }) => {
                 (None, Some(*previous), None)
             }
@@ -532,6 +539,7 @@ impl From<&Event> for EventInfo {
             EventKind::Changed(
                 Change::Allocate { .. }
                 | Change::Associate { .. }
+                | Change::Keep { .. }
                 | Change::Disassociate { .. }
                 | Change::Release { .. },
             )

@@ -30,9 +30,7 @@ async fn a_wrong_option_is_refused_by_its_name() {
     let arguments = ("", "10.0.0.5", unknown());
     let (_, text) = refused(&client, "Associate", &arguments).await;
     assert!(
-        text.starts_with(
-            "unknown option \"colour\"; this method knows pool, owner, reassociate, dry_run"
-        ),
+        text.starts_with("unknown option \"colour\"; this method knows pool, owner, reassociate"),
         "{text}"
     );
 

@@ -115,6 +115,8 @@ fn a_dry_run_touches_nothing_and_foretells_what_is_done() {
             format!("allocate {floating}"),
             format!("associate {floating} {a}"),
             format!("associate {floating} {b} --reassociate"),
+            format!("associate {floating} {a} --reassociate --keep-established"),
+            format!("associate {floating} {b} --reassociate"),
             format!("forward {} {}", end(floating, "7/udp"), end(c, "7")),
             format!("forward {} {c}", end(floating, "5000-5010/tcp")),
             format!(

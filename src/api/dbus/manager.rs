@@ -120,6 +120,7 @@ impl Manager {
         let pool = options.text("pool")?;
         let owner = options.number32("owner")?;
         let reassociate = options.flag("reassociate")?.unwrap_or_default();
+        let keep_established = options.flag("keep_established")?.unwrap_or_default();
         let terms = terms(&mut options)?;
         options.finish()?;
         let request = Request::Associate(Associate {
@@ -128,6 +129,7 @@ impl Manager {
             pool: pool_name(pool.as_deref())?,
             owner,
             reassociate,
+            keep_established,
         });
         self.change(&caller, request, terms).await
     }

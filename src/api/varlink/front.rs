@@ -291,6 +291,7 @@ fn associate(mut parameters: Parameters) -> Result<Request, Fault> {
     let pool = parameters.optional_text("pool")?;
     let owner = parameters.optional_int("owner")?;
     let reassociate = parameters.flag("reassociate")?;
+    let keep_established = parameters.flag("keep_established")?;
     parameters.end()?;
     Ok(Request::Associate(Associate {
         floating: floating("floating_ip", address)?,
@@ -298,6 +299,7 @@ fn associate(mut parameters: Parameters) -> Result<Request, Fault> {
         pool: pool_name(pool)?,
         owner,
         reassociate,
+        keep_established,
     }))
 }
 
