@@ -69,6 +69,7 @@ fn state() -> State {
             since: Timestamp(2),
         }),
         forwards: Default::default(),
+        attributes: Default::default(),
     };
     let allocations = [
         ("203.0.113.1", allocation(ALICE, Some("10.0.0.1"))),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{exit, forward};
+use super::{exit, forward, set};
 use crate::client::DEFAULT_SOCKET;
 
 /// Floating IP addresses: gives public addresses to private hosts.
@@ -149,6 +149,14 @@ pub enum Verb {
         #[arg(value_name = "FLOATING:PORTS", value_parser = forward::floating)]
         floating: forward::End,
     },
+    /// Note something of a floating IP: a name, words, tags, protection
+    Set {
+        /// The floating IP, or the fixed address that has it
+        address: String,
+        /// What is to be noted
+        #[command(flatten)]
+        attributes: set::Attributes,
+    },
     /// Give an address back to its pool, untied
     Release {
         /// The floating IP, or the fixed address that has it
@@ -168,6 +176,12 @@ pub enum Verb {
         /// Of the host with this fixed address
         #[arg(long, value_name = "ADDRESS")]
         fixed: Option<String>,
+        /// With this label
+        #[arg(long)]
+        label: Option<String>,
+        /// With this tag
+        #[arg(long)]
+        tag: Option<String>,
     },
     /// Tell everything about an address
     Show {

@@ -17,6 +17,7 @@ mod forward;
 mod monitor;
 mod original;
 mod output;
+mod set;
 mod text;
 mod verbs;
 
@@ -128,16 +129,23 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             reassociate,
         ),
         Verb::Unforward { floating } => forward::unforward(connect()?, &mut output, floating),
+        Verb::Set {
+            address,
+            attributes,
+        } => set::set(connect()?, &mut output, &address, attributes),
         Verb::Release { address } => verbs::release(connect()?, &mut output, &address),
         Verb::List {
             pool,
             state,
             owner,
             fixed,
+            label,
+            tag,
         } => {
             let owner = owner.map(owner_uid).transpose()?;
             let filter = json!({
                 "pool": pool, "state": state, "owner": owner, "fixed_address": fixed,
+                "label": label, "tag": tag,
             });
             verbs::list(connect()?, &mut output, filter)
         }

@@ -129,7 +129,9 @@ impl Batch {
         let mut wait = false;
         for change in self.changes() {
             match change {
-                Change::Allocate { .. } | Change::Release { previous: None, .. } => {}
+                Change::Allocate { .. }
+                | Change::Update { .. }
+                | Change::Release { previous: None, .. } => {}
                 Change::Associate {
                     floating,
                     fixed,

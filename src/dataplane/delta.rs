@@ -339,6 +339,7 @@ mod tests {
                 since: Timestamp(0),
             }),
             forwards: Default::default(),
+            attributes: Default::default(),
         };
         let allocations = pairs(text)
             .into_iter()

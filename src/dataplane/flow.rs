@@ -200,6 +200,7 @@ mod tests {
                     since: Timestamp(0),
                 }),
                 forwards: forward.parse().ok().into_iter().collect(),
+                attributes: Default::default(),
             };
             (floating.parse().unwrap(), allocation)
         });

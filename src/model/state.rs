@@ -7,7 +7,8 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Change, Family, FixedIp, FloatingIp, Forward, Forwards, InterfaceName, Outbound, PoolName,
+    Attributes, Change, Family, FixedIp, FloatingIp, Forward, Forwards, InterfaceName, Outbound,
+    PoolName,
 };
 
 /// A user id, as in getuid(2).
@@ -79,6 +80,8 @@ pub struct Allocation {
     pub association: Option<Association>,
     /// The ports that lead to hosts of their own.
     pub forwards: Forwards,
+    /// What is noted of it.
+    pub attributes: Attributes,
 }
 
 impl Allocation {
@@ -374,6 +377,7 @@ impl State {
                     allocated: at,
                     association: None,
                     forwards: Forwards::default(),
+                    attributes: Attributes::default(),
                 };
                 self.allocations.insert_mut(*floating, allocation);
                 self.note_owned(*owner);
@@ -409,6 +413,11 @@ impl State {
                 self.note_unforwarded(*floating, forward);
                 self.lead(*floating, |forwards| forwards.without(forward));
             }
+            Change::Update {
+                floating,
+                before: _,
+                after,
+            } => self.note(*floating, after.clone()),
             Change::Release { floating, previous } => {
                 self.note_untied(*previous);
                 if let Some(Allocation { owner, .. }) = self.allocations.get(floating) {
@@ -454,6 +463,18 @@ impl State {
             .expect("only the ports of an allocated address lead anywhere");
         let allocation = Allocation {
             forwards: alter(&allocation.forwards),
+            ..allocation.clone()
+        };
+        self.allocations.insert_mut(floating, allocation);
+    }
+
+    fn note(&mut self, floating: FloatingIp, attributes: Attributes) {
+        let allocation = self
+            .allocations
+            .get(&floating)
+            .expect("only of an allocated address anything is noted");
+        let allocation = Allocation {
+            attributes,
             ..allocation.clone()
         };
         self.allocations.insert_mut(floating, allocation);

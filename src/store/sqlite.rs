@@ -19,7 +19,8 @@ use rusqlite::{
 
 use crate::lock::Lock;
 use crate::model::{
-    Change, Event, EventKind, FloatingIp, Forwards, Revision, Sequence, State, Timestamp,
+    Attributes, Change, Event, EventKind, FloatingIp, Forwards, Revision, Sequence, State,
+    Timestamp,
 };
 
 use super::{EVENTS_KEPT, Store, StoreError, migrate};
@@ -132,10 +133,15 @@ impl SqliteStore {
             source,
         };
         let (revision, sequence) = Self::read_counters(connection)?;
+        let attributes = match Self::version(connection)? {
+            ..=2 => "NULL",
+            _ => "attributes",
+        };
         let mut statement = connection
-            .prepare(
-                "SELECT address, pool, owner, allocated_at, fixed, associated_at FROM floating_ip",
-            )
+            .prepare(&format!(
+                "SELECT address, pool, owner, allocated_at, fixed, associated_at, {attributes}
+                 FROM floating_ip"
+            ))
             .map_err(fail)?;
         let mut rows = statement.query([]).map_err(fail)?;
         let mut pools = HashMap::new();
@@ -162,11 +168,7 @@ impl SqliteStore {
             doing: "read",
             source,
         };
-        // A look at a store leaves it at its version.
-        let version = connection
-            .pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0))
-            .map_err(fail)?;
-        if version < 2 {
+        if Self::version(connection)? < 2 {
             return Ok(HashMap::new());
         }
         let mut statement = connection
@@ -187,6 +189,16 @@ impl SqliteStore {
             *of_it = of_it.with(read);
         }
         Ok(forwards)
+    }
+
+    /// The version of a store. A look at one leaves it at that.
+    fn version(connection: &Connection) -> Result<i32, StoreError> {
+        connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(|source| StoreError::Access {
+                doing: "read",
+                source,
+            })
     }
 
     fn read_counters(connection: &Connection) -> Result<(Revision, Sequence), StoreError> {
@@ -352,6 +364,9 @@ fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusql
                 forward.protocol().as_str(),
                 forward.ports().first().number(),
             ])?,
+        Change::Update { floating: _, before: _, after } => transaction
+            .prepare_cached("UPDATE floating_ip SET attributes = ?2 WHERE address = ?1")?
+            .execute(params![address, (*after != Attributes::default()).then(|| row::json(after))])?,
         Change::Release { floating: _, previous: _ } => {
             transaction.prepare_cached("DELETE FROM floating_ip WHERE address = ?1")?.execute([address])?
         }
@@ -411,6 +426,11 @@ fn log(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
             previous = Some(forward.fixed().to_string());
             text = Some(forward.to_string());
         }
+        EventKind::Changed(Change::Update {
+            floating: _,
+            before,
+            after,
+        }) => text = Some(row::json(&[before, after])),
         EventKind::Changed(Change::Release {
             floating: _,
             previous: from,

@@ -60,6 +60,10 @@ impl From<wire::Address> for Row {
             allocated_at,
             associated_at,
             forwards,
+            label,
+            description,
+            tags,
+            protected,
             orphaned,
         } = address;
         Row::default()
@@ -72,6 +76,13 @@ impl From<wire::Address> for Row {
             .maybe("allocated_at", allocated_at)
             .maybe("associated_at", associated_at)
             .maybe("forwards", (!forwards.is_empty()).then(|| rows(forwards)))
+            .maybe("label", label.map(text))
+            .maybe("description", description.map(String::from))
+            .maybe(
+                "tags",
+                (!tags.is_empty()).then(|| tags.into_iter().map(text).collect::<Vec<_>>()),
+            )
+            .maybe("protected", protected.then_some(true))
             .maybe("orphaned", orphaned.then_some(true))
     }
 }
