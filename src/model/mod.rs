@@ -4,6 +4,7 @@
 //! types is either right or cannot be made. Everything above speaks in them.
 
 mod address;
+mod attributes;
 mod change;
 mod forward;
 mod limits;
@@ -12,6 +13,7 @@ mod site;
 mod state;
 
 pub use address::{AddressError, Family, FixedIp, FloatingIp, ParseAddressError};
+pub use attributes::{Alteration, AttributeError, Attributes, Description, Label, MOST_TAGS};
 pub use change::{Actor, Change, Event, EventKind, Via};
 pub use forward::{Forward, ForwardError, Forwards, Outbound, Port, PortRange, Protocol};
 pub use limits::{DEFAULT_QUOTA, Gid, Limit, Limits, PartialLimit, Permitted};
