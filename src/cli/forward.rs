@@ -7,6 +7,7 @@ use serde_json::json;
 use super::Failure;
 use super::output::Output;
 use super::verbs::changed;
+use super::wait;
 use crate::client::Client;
 use crate::wire::ForwardInfo;
 
@@ -102,7 +103,7 @@ pub(super) fn forward(
         "outbound": outbound,
         "reassociate": reassociate,
     });
-    let answer = client.call("Forward", parameters.clone())?;
+    let answer = wait::call(&mut client, "Forward", parameters.clone())?;
     changed(output, &answer, |message| {
         let address = &message.address;
         let is_meant = |forward: &&ForwardInfo| {

@@ -19,6 +19,7 @@ mod original;
 mod output;
 mod text;
 mod verbs;
+mod wait;
 
 pub use arguments::{Arguments, Common, Verb};
 pub use exit::Exit;
@@ -65,6 +66,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         socket,
         json,
         no_ask_password,
+        no_wait,
         no_legend,
         server_ip,
         server_port,
@@ -77,7 +79,10 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         });
     }
     let mut output = Output::new(out, err, json, !no_legend);
-    let connect = || Client::connect(&socket).map(|client| client.asking(!no_ask_password));
+    let connect = || {
+        let client = Client::connect(&socket)?;
+        Ok(client.asking(!no_ask_password).waiting(!no_wait))
+    };
     match verb {
         Verb::Getip { private } => original::getip(connect, &mut output, &private),
         Verb::Redirect {

@@ -6,6 +6,7 @@ use super::Failure;
 use super::forward::words;
 use super::output::{Output, or_dash, state};
 use super::text::{moment, user};
+use super::wait;
 use crate::client::{Answer, Client};
 use crate::wire::{
     Address, Changed, Described, EventInfo, Events, Listed, Permission, Permissions, Reloaded,
@@ -39,7 +40,7 @@ pub(super) fn associate(
     output: &mut Output<'_>,
     parameters: Value,
 ) -> Result<(), Failure> {
-    let answer = client.call("Associate", parameters)?;
+    let answer = wait::call(&mut client, "Associate", parameters)?;
     changed(output, &answer, |message| {
         let Changed {
             address,

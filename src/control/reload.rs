@@ -37,6 +37,7 @@ impl Controller {
         self.site = Arc::new(site);
         self.ruleset = ruleset;
         self.follow();
+        self.follow_announcing();
         let what = news.join("; ");
         self.record_of(actor, vec![EventKind::Reloaded { what }]);
         Reloaded {

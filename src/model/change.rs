@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::{
-    FixedIp, FloatingIp, Forward, PendingReason, PoolName, Revision, Sequence, Timestamp, Uid,
+    FixedIp, FloatingIp, Forward, HardwareAddress, PendingReason, PoolName, Revision, Sequence,
+    Timestamp, Uid,
 };
 
 /// One alteration of the state. [`super::State::with`] applies it.
@@ -137,6 +138,13 @@ pub enum EventKind {
         /// What it waits for.
         reason: PendingReason,
     },
+    /// Another machine on the outside link has the address, or says so.
+    Conflict {
+        /// The address.
+        floating: FloatingIp,
+        /// Who.
+        by: HardwareAddress,
+    },
     /// The configuration was read again and is another.
     Reloaded {
         /// What is new, in words for a person.
@@ -163,6 +171,7 @@ impl EventKind {
             EventKind::Changed(Change::Release { .. }) => "release",
             EventKind::Activated { .. } => "activate",
             EventKind::Deferred { .. } => "defer",
+            EventKind::Conflict { .. } => "conflict",
             EventKind::Reloaded { .. } => "reload",
             EventKind::Repaired { .. } => "repair",
         }
@@ -173,9 +182,9 @@ impl EventKind {
     pub fn floating(&self) -> Option<FloatingIp> {
         match self {
             EventKind::Changed(change) => Some(change.floating()),
-            EventKind::Activated { floating } | EventKind::Deferred { floating, .. } => {
-                Some(*floating)
-            }
+            EventKind::Activated { floating }
+            | EventKind::Deferred { floating, .. }
+            | EventKind::Conflict { floating, .. } => Some(*floating),
             EventKind::Reloaded { .. } | EventKind::Repaired { .. } => None,
         }
     }
