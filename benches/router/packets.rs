@@ -196,6 +196,7 @@ fn table(associations: u32, guard: bool, first_host: Ipv4Addr) -> Transaction {
             ranges: vec![range],
             interface: None,
             routed: true,
+            announcing: Default::default(),
         }],
         private: vec![],
         guard,
