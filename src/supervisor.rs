@@ -183,6 +183,7 @@ mod tests {
             private: Vec::new(),
             guard: true,
             block_free: true,
+            counters: true,
             limits: Limits::default(),
         };
         Snapshot {

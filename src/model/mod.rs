@@ -10,6 +10,7 @@ mod limits;
 mod pool;
 mod site;
 mod state;
+mod traffic;
 
 pub use address::{AddressError, Family, FixedIp, FloatingIp, ParseAddressError};
 pub use change::{Actor, Change, Event, EventKind, Via};
@@ -20,3 +21,4 @@ pub use site::{NotAHost, RouterAddress, Site, Surroundings};
 pub use state::{
     Allocation, Association, Forwarded, PendingReason, Revision, Sequence, State, Timestamp, Uid,
 };
+pub use traffic::{Count, Direction};
