@@ -487,7 +487,7 @@ fn every_edit_by_somebody_else_is_seen() {
         "delete element inet ipfloater forward_range4 { 198.51.100.8 . udp . 5000-5200 }",
         "delete element inet ipfloater counted_in4 { 198.51.100.7 }",
         "add element inet ipfloater counted_out6 { 2001:db8:1::9 }",
-        "flush chain inet ipfloater inbound",
+        "flush chain inet ipfloater outbound",
         "add element inet ipfloater forward_range6 { 2001:db8:1::8 . tcp . 6000 : fd00::7 }",
     ] {
         in_namespace(move || {

@@ -662,24 +662,31 @@ fn guard_rule() -> Rule {
     untranslated
 }
 
-/// `IPS_DST_NAT` (include/uapi/linux/netfilter/nf_conntrack_common.h).
+/// `IPS_SRC_NAT` and `IPS_DST_NAT` (include/uapi/linux/netfilter/nf_conntrack_common.h).
+const STATUS_SNAT: u32 = 1 << 4;
 const STATUS_DNAT: u32 = 1 << 5;
 /// `NF_CT_STATE_INVALID_BIT` and `NF_CT_STATE_UNTRACKED_BIT` of the same file.
 const STATE_INVALID: u32 = 1;
 const STATE_UNTRACKED: u32 = 1 << 6;
 
-/// `ct KEY BITS`: any of the bits is set. The kernel keeps them in host order.
+/// `ct KEY BITS`: any of the bits is set.
 fn ct_bits(key: CtKey, bits: u32) -> Rule {
+    let mut rule = ct_masked(key, bits);
+    rule.push(Expr::Cmp {
+        op: CmpOp::Neq,
+        register: R1,
+        data: vec![0; 4],
+    });
+    rule
+}
+
+/// These bits of what `ct KEY` loads. The kernel keeps them in host order.
+fn ct_masked(key: CtKey, bits: u32) -> Rule {
     vec![
         Expr::Ct { key, to: R1 },
         Expr::Mask {
             register: R1,
             mask: bits.to_ne_bytes().to_vec(),
-        },
-        Expr::Cmp {
-            op: CmpOp::Neq,
-            register: R1,
-            data: vec![0; 4],
         },
     ]
 }
