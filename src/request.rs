@@ -8,6 +8,10 @@ use crate::model::{
     PendingReason, PoolName, Port, PortRange, Protocol, Revision, Sequence, Uid,
 };
 
+mod terms;
+
+pub use terms::{Effect, EffectKind, Terms};
+
 /// What may be asked to be changed. Reading needs no request: see
 /// [`crate::control::Snapshot`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +72,10 @@ pub struct Associate {
     /// Whether the floating IP may be taken from another host, and whether
     /// another floating IP of this host may be displaced.
     pub reassociate: bool,
+    /// Whether flows from before go on until they end by themselves: those of
+    /// the host that has the floating IP now, and those that this host began
+    /// under another address.
+    pub keep_established: bool,
 }
 
 /// Untie a floating IP from its host.
@@ -158,6 +166,8 @@ pub struct Outcome {
     pub revision: Revision,
     /// The last event of it, or the current one when nothing changed.
     pub sequence: Sequence,
+    /// Of a dry run: what would have been done, and was not.
+    pub effects: Option<Vec<Effect>>,
 }
 
 /// Why a request cannot be granted. Each is one named error in `interfaces/`,

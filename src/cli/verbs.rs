@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::forward::words;
 use super::output::{Output, or_dash, state};
+use super::terms::forecast;
 use super::text::{moment, user};
 use crate::client::{Answer, Client};
 use crate::wire::{
@@ -17,11 +18,8 @@ const PAGE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 pub(super) fn allocate(
     mut client: Client,
     output: &mut Output<'_>,
-    address: Option<String>,
-    pool: Option<String>,
-    owner: Option<u32>,
+    parameters: Value,
 ) -> Result<(), Failure> {
-    let parameters = json!({"floating_ip": address, "pool": pool, "owner": owner});
     let answer = client.call("Allocate", parameters)?;
     changed(output, &answer, |Changed { address, .. }| {
         let Address {
@@ -63,9 +61,9 @@ pub(super) fn associate(
 pub(super) fn disassociate(
     mut client: Client,
     output: &mut Output<'_>,
-    address: &str,
+    parameters: Value,
 ) -> Result<(), Failure> {
-    let answer = client.call("Disassociate", json!({"address": address}))?;
+    let answer = client.call("Disassociate", parameters)?;
     changed(output, &answer, |message| {
         let floating = message.address.floating_ip;
         if message.changed {
@@ -80,9 +78,9 @@ pub(super) fn disassociate(
 pub(super) fn release(
     mut client: Client,
     output: &mut Output<'_>,
-    address: &str,
+    parameters: Value,
 ) -> Result<(), Failure> {
-    let answer = client.call("Release", json!({"address": address}))?;
+    let answer = client.call("Release", parameters)?;
     changed(output, &answer, |message| {
         let floating = message.address.floating_ip;
         if message.changed {
@@ -101,6 +99,9 @@ pub(super) fn changed(
 ) -> Result<(), Failure> {
     if output.json {
         return Ok(output.json(&answer.json)?);
+    }
+    if answer.message.dry_run {
+        return forecast(output, answer.message.changed, &answer.message.effects);
     }
     output.line(&sentence(&answer.message))?;
     let Address {
@@ -172,6 +173,10 @@ pub(super) fn show(
             output.line(&format!("{name:>13}: {value}"))?;
         }
     }
+    if !address.kept_hosts.is_empty() {
+        let hosts: Vec<_> = address.kept_hosts.iter().map(ToString::to_string).collect();
+        output.line(&format!("{:>13}: {}", "Old flows of", hosts.join(", ")))?;
+    }
     for forward in &address.forwards {
         output.line(&format!("{:>13}: {}", "Forwards", words(forward)))?;
     }
@@ -214,8 +219,12 @@ pub(super) fn permissions(
     Ok(())
 }
 
-pub(super) fn reload(mut client: Client, output: &mut Output<'_>) -> Result<(), Failure> {
-    let answer: Answer<Reloaded> = client.call("Reload", Value::Null)?;
+pub(super) fn reload(
+    mut client: Client,
+    output: &mut Output<'_>,
+    parameters: Value,
+) -> Result<(), Failure> {
+    let answer: Answer<Reloaded> = client.call("Reload", parameters)?;
     if output.json {
         return Ok(output.json(&answer.json)?);
     }
@@ -223,9 +232,13 @@ pub(super) fn reload(mut client: Client, output: &mut Output<'_>) -> Result<(), 
         changed,
         news,
         warnings,
+        dry_run,
+        effects,
         ..
     } = answer.message;
-    if !changed {
+    if dry_run {
+        forecast(output, changed, &effects)?;
+    } else if !changed {
         output.line("The configuration says what it said before")?;
     }
     for line in news {

@@ -48,4 +48,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
          outbound   TEXT    NOT NULL,
          PRIMARY KEY (address, protocol, first_port)
      ) WITHOUT ROWID, STRICT;",
+    // 3: hosts whose flows from before an association go on, with spaces
+    // between them.
+    "ALTER TABLE floating_ip ADD COLUMN kept TEXT;",
 ];

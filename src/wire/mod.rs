@@ -16,7 +16,7 @@ use crate::model::{
     Protocol,
 };
 use crate::reload::Reread;
-use crate::request::Outcome;
+use crate::request::{Effect, Outcome};
 
 /// The version of the interfaces. It grows when something is added; nothing is
 /// ever taken away.
@@ -50,6 +50,10 @@ pub struct Address {
     /// The ports that lead to hosts of their own; absent when there are none.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub forwards: Vec<ForwardInfo>,
+    /// The hosts whose flows from before the association go on until they end by
+    /// themselves; absent when there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub kept_hosts: Vec<FixedIp>,
     /// Present and true when the configuration no longer has it in a pool.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub orphaned: bool,
@@ -92,6 +96,7 @@ impl Address {
             allocated_at: None,
             associated_at: None,
             forwards: Vec::new(),
+            kept_hosts: Vec::new(),
             ..self
         }
     }
@@ -123,6 +128,7 @@ impl Address {
                 .flat_map(|allocation| allocation.forwards.iter())
                 .map(ForwardInfo::from)
                 .collect(),
+            kept_hosts: allocation.map_or_else(Vec::new, |allocation| allocation.kept.clone()),
             orphaned: allocation.is_some() && pool.is_none(),
         }
     }
@@ -173,6 +179,32 @@ pub struct Changed {
     pub revision: u64,
     /// The last event of it, or the current one.
     pub sequence: u64,
+    /// Present and true of a dry run: nothing was altered, and `address` and
+    /// `changed` are what they would be.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub dry_run: bool,
+    /// Of a dry run: what would be done.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub effects: Vec<EffectInfo>,
+}
+
+/// One thing that a change would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EffectInfo {
+    /// To what: `store`, `kernel`, `address` or `flows`.
+    pub kind: String,
+    /// What, in a line.
+    pub text: String,
+}
+
+impl From<Effect> for EffectInfo {
+    fn from(effect: Effect) -> Self {
+        let Effect { kind, text } = effect;
+        EffectInfo {
+            kind: kind.as_str().to_owned(),
+            text,
+        }
+    }
 }
 
 impl Changed {
@@ -188,6 +220,7 @@ impl Changed {
             displaced,
             revision,
             sequence,
+            effects,
         } = outcome;
         let state = match (&allocation, pending) {
             (None, _) => AddressState::Free,
@@ -203,6 +236,8 @@ impl Changed {
             displaced_floating_ip: displaced,
             revision: revision.0,
             sequence: sequence.0,
+            dry_run: effects.is_some(),
+            effects: effects.into_iter().flatten().map(Into::into).collect(),
         }
     }
 }
@@ -365,12 +400,23 @@ pub struct Reloaded {
     pub warnings: Vec<String>,
     /// The event of it, or the current one when nothing is new.
     pub sequence: u64,
+    /// Present and true of a dry run: nothing was altered.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub dry_run: bool,
+    /// Of a dry run: what would be done.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub effects: Vec<EffectInfo>,
 }
 
 impl From<Reread> for Reloaded {
     fn from(reread: Reread) -> Self {
         let Reread {
-            reloaded: control::Reloaded { news, sequence },
+            reloaded:
+                control::Reloaded {
+                    news,
+                    sequence,
+                    effects,
+                },
             files,
             warnings,
         } = reread;
@@ -383,6 +429,8 @@ impl From<Reread> for Reloaded {
                 .collect(),
             warnings,
             sequence: sequence.0,
+            dry_run: effects.is_some(),
+            effects: effects.into_iter().flatten().map(Into::into).collect(),
         }
     }
 }
@@ -468,6 +516,7 @@ impl From<&Event> for EventInfo {
             EventKind::Changed(Change::Associate {
                 fixed, previous, ..
             }) => (Some(*fixed), *previous, None),
+            EventKind::Changed(Change::Keep { .. }) => (None, None, None),
             EventKind::Changed(Change::Disassociate { previous, .. }) => {
                 (None, Some(*previous), None)
             }
@@ -490,6 +539,7 @@ impl From<&Event> for EventInfo {
             EventKind::Changed(
                 Change::Allocate { .. }
                 | Change::Associate { .. }
+                | Change::Keep { .. }
                 | Change::Disassociate { .. }
                 | Change::Release { .. },
             )

@@ -12,7 +12,8 @@ use ipfloater::control::{Controller, Handle, Message, Parts, Rejection};
 use ipfloater::kernel::{Announcer, FakeKernel};
 use ipfloater::model::{AddressRange, Limits, Pool, PoolName, Site};
 use ipfloater::request::{
-    Allocate, Associate, Disassociate, ForwardPorts, Outcome, Release, Request, UnforwardPorts,
+    Allocate, Associate, Disassociate, ForwardPorts, Outcome, Release, Request, Terms,
+    UnforwardPorts,
 };
 use ipfloater::store::SqliteStore;
 use policy::Defaults;
@@ -93,9 +94,14 @@ impl Running {
 
     /// Has root's request carried out.
     pub(crate) fn ask(&self, request: Request) -> Result<Outcome, Rejection> {
+        self.ask_on(request, Terms::default())
+    }
+
+    /// Has root's request carried out on these terms.
+    pub(crate) fn ask_on(&self, request: Request, terms: Terms) -> Result<Outcome, Rejection> {
         let asked = async {
             let request = of_root(&self.handle, request).await;
-            self.handle.submit(request).await
+            self.handle.submit(request, terms).await
         };
         self.runtime.block_on(asked)
     }
@@ -160,6 +166,7 @@ pub(crate) fn associate(floating: &str, fixed: &str) -> Request {
         pool: None,
         owner: None,
         reassociate: true,
+        keep_established: false,
     })
 }
 

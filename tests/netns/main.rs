@@ -57,6 +57,8 @@ mod talk;
 
 mod bypass;
 mod closed;
+mod complaints;
+mod dry_run;
 mod errors;
 mod forwards;
 mod hairpin;

@@ -216,7 +216,7 @@ fn control(inbox: Inbox) {
     let mut log: Vec<Event> = Vec::new();
     while let Ok(message) = inbox.messages.recv() {
         match message {
-            Message::Request(request, reply) => {
+            Message::Request(request, _, reply) => {
                 let _ = reply.send(carry_out(&inbox, &mut log, &request));
             }
             Message::History {
@@ -280,6 +280,7 @@ fn carry_out(
         displaced: None,
         revision: state.revision(),
         sequence: state.sequence(),
+        effects: None,
     };
     let shown = Snapshot {
         state,
@@ -440,11 +441,8 @@ pub(crate) fn full(count: u32) -> State {
             since: Timestamp(1_700_000_000),
         });
         let allocation = Allocation {
-            pool: PoolName::default_pool(),
-            owner: 1000,
-            allocated: Timestamp(1_700_000_000),
             association,
-            forwards: Default::default(),
+            ..Allocation::new(PoolName::default_pool(), 1000, Timestamp(1_700_000_000))
         };
         (floating(&format!("198.{b}.{c}.{d}")), allocation)
     });

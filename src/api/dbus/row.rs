@@ -29,6 +29,16 @@ impl Row {
     }
 }
 
+impl Row {
+    /// What a dry run tells besides.
+    fn forecast(self, dry_run: bool, effects: Vec<wire::EffectInfo>) -> Self {
+        self.maybe("dry_run", dry_run.then_some(true)).maybe(
+            "effects",
+            (!effects.is_empty()).then(|| effect_rows(effects)),
+        )
+    }
+}
+
 impl Type for Row {
     const SIGNATURE: &'static Signature =
         <std::collections::BTreeMap<&str, Variant<'static>> as Type>::SIGNATURE;
@@ -60,6 +70,7 @@ impl From<wire::Address> for Row {
             allocated_at,
             associated_at,
             forwards,
+            kept_hosts,
             orphaned,
         } = address;
         Row::default()
@@ -72,6 +83,13 @@ impl From<wire::Address> for Row {
             .maybe("allocated_at", allocated_at)
             .maybe("associated_at", associated_at)
             .maybe("forwards", (!forwards.is_empty()).then(|| rows(forwards)))
+            .maybe(
+                "kept_hosts",
+                (!kept_hosts.is_empty()).then(|| {
+                    let hosts = kept_hosts.into_iter();
+                    hosts.map(text).collect::<Vec<_>>()
+                }),
+            )
             .maybe("orphaned", orphaned.then_some(true))
     }
 }
@@ -108,6 +126,8 @@ impl From<wire::Changed> for Row {
             displaced_floating_ip,
             revision,
             sequence,
+            dry_run,
+            effects,
         } = result;
         Row::from(address)
             .put("changed", changed)
@@ -115,7 +135,17 @@ impl From<wire::Changed> for Row {
             .maybe("displaced_floating_ip", displaced_floating_ip.map(text))
             .put("revision", revision)
             .put("sequence", sequence)
+            .forecast(dry_run, effects)
     }
+}
+
+/// What a dry run tells: `aa{sv}`.
+fn effect_rows(effects: Vec<wire::EffectInfo>) -> Vec<BTreeMap<&'static str, Variant<'static>>> {
+    let row = |effect| {
+        let wire::EffectInfo { kind, text } = effect;
+        BTreeMap::from([("kind", kind.into()), ("text", text.into())])
+    };
+    effects.into_iter().map(row).collect()
 }
 
 impl From<wire::PoolInfo> for Row {
@@ -182,6 +212,8 @@ impl From<wire::Reloaded> for Row {
             files,
             warnings,
             sequence,
+            dry_run,
+            effects,
         } = reloaded;
         Row::default()
             .put("changed", changed)
@@ -189,6 +221,7 @@ impl From<wire::Reloaded> for Row {
             .put("files", files)
             .put("warnings", warnings)
             .put("sequence", sequence)
+            .forecast(dry_run, effects)
     }
 }
 
