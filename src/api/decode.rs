@@ -378,6 +378,7 @@ mod tests {
                 private: vec!["10.0.0.0/8".parse().unwrap()],
                 guard: true,
                 block_free: true,
+                counters: true,
                 limits: Default::default(),
             }),
             outside: Default::default(),

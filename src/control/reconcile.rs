@@ -196,6 +196,7 @@ impl Controller {
                 Element::FixedToFloating(..)
                 | Element::ForwardedTo(_)
                 | Element::Forwarding(_)
+                | Element::Counted(..)
                 | Element::Outside(_) => None,
             });
         let stale: BTreeSet<_> = stale.collect();

@@ -91,6 +91,7 @@ fn news(old: &Site, new: &Site) -> Vec<String> {
         private,
         guard,
         block_free,
+        counters,
         limits,
     } = new;
     let by_name = |pools: &[Pool]| -> BTreeMap<PoolName, Pool> {
@@ -127,6 +128,7 @@ fn news(old: &Site, new: &Site) -> Vec<String> {
     differs(*private != old.private, "the private ranges are others");
     differs(*guard != old.guard, "GUARD_FORWARD is another");
     differs(*block_free != old.block_free, "BLOCK_PUBLIC_IPS is another");
+    differs(*counters != old.counters, "COUNTERS is another");
     differs(
         *limits != old.limits,
         "quotas or permitted ranges are others",

@@ -12,6 +12,7 @@ mod neighbour;
 mod pool;
 mod site;
 mod state;
+mod traffic;
 
 pub use address::{AddressError, Family, FixedIp, FloatingIp, ParseAddressError};
 pub use attributes::{Alteration, AttributeError, Attributes, Description, Label, MOST_TAGS};
@@ -24,3 +25,4 @@ pub use site::{NotAHost, RouterAddress, Site, Surroundings};
 pub use state::{
     Allocation, Association, Forwarded, PendingReason, Revision, Sequence, State, Timestamp, Uid,
 };
+pub use traffic::{Count, Direction};

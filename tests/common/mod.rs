@@ -39,6 +39,7 @@ pub(crate) fn site() -> Site {
         private: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
         guard: true,
         block_free: true,
+        counters: true,
         limits: Limits::default(),
     }
 }

@@ -70,6 +70,7 @@ fn site() -> Site {
         private: vec!["10.0.0.0/8".parse().unwrap()],
         guard: true,
         block_free: true,
+        counters: true,
         limits: Default::default(),
     }
 }

@@ -197,6 +197,7 @@ fn snapshot(state: State) -> Snapshot {
             private: vec!["10.0.0.0/8".parse().unwrap()],
             guard: true,
             block_free: true,
+            counters: true,
             limits: Default::default(),
         }),
         outside: ["eth0".parse().unwrap()].into(),
