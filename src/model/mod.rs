@@ -6,6 +6,7 @@
 mod address;
 mod change;
 mod forward;
+mod lease;
 mod limits;
 mod pool;
 mod site;
@@ -14,6 +15,7 @@ mod state;
 pub use address::{AddressError, Family, FixedIp, FloatingIp, ParseAddressError};
 pub use change::{Actor, Change, Event, EventKind, Via};
 pub use forward::{Forward, ForwardError, Forwards, Outbound, Port, PortRange, Protocol};
+pub use lease::{Lease, LeaseError};
 pub use limits::{DEFAULT_QUOTA, Gid, Limit, Limits, PartialLimit, Permitted};
 pub use pool::{AddressRange, InterfaceName, NameError, Pool, PoolName, RangeError};
 pub use site::{NotAHost, RouterAddress, Site, Surroundings};

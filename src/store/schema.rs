@@ -51,4 +51,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     // 3: hosts whose flows from before an association go on, with spaces
     // between them.
     "ALTER TABLE floating_ip ADD COLUMN kept TEXT;",
+    // 4: ends of allocations and associations.
+    "ALTER TABLE floating_ip ADD COLUMN expires_at INTEGER;
+     ALTER TABLE floating_ip ADD COLUMN association_expires_at INTEGER;",
 ];

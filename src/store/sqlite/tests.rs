@@ -231,6 +231,16 @@ fn every_change_comes_back_as_it_was_recorded() {
             floating: floating(2),
             hosts: vec![fixed(5), fixed(6)],
         },
+        Change::SetEnd {
+            floating: floating(2),
+            of: Lease::Allocation,
+            at: Some(Timestamp(1_800_000_000)),
+        },
+        Change::SetEnd {
+            floating: floating(2),
+            of: Lease::Allocation,
+            at: None,
+        },
         Change::Release {
             floating: floating(2),
             previous: Some(fixed(5)),
@@ -252,6 +262,16 @@ fn every_change_comes_back_as_it_was_recorded() {
             floating: "2001:db8::7".parse().unwrap(),
             forward: "80-89/tcp -> [fd00::8]:80".parse().unwrap(),
         },
+        Change::SetEnd {
+            floating: "2001:db8::7".parse().unwrap(),
+            of: Lease::Association,
+            at: Some(Timestamp(1_800_000_000)),
+        },
+        Change::SetEnd {
+            floating: "2001:db8::7".parse().unwrap(),
+            of: Lease::Allocation,
+            at: Some(Timestamp(1_900_000_000)),
+        },
     ];
     let (events, state) = committed(&State::default(), &changes);
     let mut store = SqliteStore::open(directory.path()).unwrap();
@@ -259,7 +279,10 @@ fn every_change_comes_back_as_it_was_recorded() {
     let mut history = store.history(None, None, 100).unwrap();
     history.reverse();
     assert_eq!(history, events);
-    assert!(same(&store.load().unwrap(), &state));
+    let loaded = store.load().unwrap();
+    assert!(same(&loaded, &state));
+    assert!(loaded.ends().eq(state.ends()));
+    assert_eq!(loaded.ends().count(), 2);
 }
 
 #[test]
