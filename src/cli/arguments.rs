@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::terms::DryRun;
+use super::terms::{DryRun, Lasting};
 use super::{exit, forward, set};
 use crate::client::DEFAULT_SOCKET;
 
@@ -119,6 +119,9 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// When it ends
+        #[command(flatten)]
+        lasting: Lasting,
     },
     /// Tie a floating IP to a host
     #[command(override_usage = "ipfloater associate [OPTIONS] [FLOATING] FIXED")]
@@ -141,6 +144,9 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// When it ends
+        #[command(flatten)]
+        lasting: Lasting,
     },
     /// Untie a floating IP from its host; it stays allocated
     Disassociate {
