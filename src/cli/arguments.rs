@@ -188,7 +188,11 @@ pub enum Verb {
     /// Have the daemon read its configuration again
     Reload,
     /// Tell what is so, and then everything that happens
-    Monitor,
+    Monitor {
+        /// Tell what happened since this event, instead of what is so
+        #[arg(long, value_name = "SEQUENCE")]
+        since: Option<u64>,
+    },
     /// Tell what happened, latest first
     History {
         /// Only to this floating IP, or the one that this host has

@@ -75,7 +75,7 @@ fn by_name(error: &str) -> Exit {
         | "InteractiveAuthenticationRequired"
         | "CallerUnidentified"
         | "OutsidePermittedRanges" => Exit::Denied,
-        "NoSuchPool" | "NotInPool" | "NotAssociated" => Exit::NotFound,
+        "NoSuchPool" | "NotInPool" | "NotAssociated" | "SequenceGone" => Exit::NotFound,
         "AlreadyAllocated" | "AlreadyAssociated" | "TargetInUse" | "ForwardClash"
         | "OutboundClash" | "OwnerChanged" => Exit::Conflict,
         "PoolExhausted" | "LimitReached" | "ForwardLimitReached" | "QuotaExceeded" => {

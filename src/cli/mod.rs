@@ -151,7 +151,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         Verb::Show { address } => verbs::show(connect()?, &mut output, &address),
         Verb::Permissions { address } => verbs::permissions(connect()?, &mut output, address),
         Verb::Reload => verbs::reload(connect()?, &mut output),
-        Verb::Monitor => monitor::monitor(connect()?, &mut output),
+        Verb::Monitor { since } => monitor::monitor(connect, &mut output, since),
         Verb::History { address, lines } => verbs::history(connect()?, &mut output, address, lines),
         Verb::Completion { shell } => Ok(output.script(&completion(shell))?),
     }

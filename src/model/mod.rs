@@ -13,7 +13,7 @@ mod site;
 mod state;
 
 pub use address::{AddressError, Family, FixedIp, FloatingIp, ParseAddressError};
-pub use change::{Actor, Change, Event, EventKind, Via};
+pub use change::{Actor, Change, Event, EventKind, Recorded, Via};
 pub use forward::{Forward, ForwardError, Forwards, Outbound, Port, PortRange, Protocol};
 pub use limits::{DEFAULT_QUOTA, Gid, Limit, Limits, PartialLimit, Permitted};
 pub use neighbour::{Announcing, HardwareAddress, NoHardwareAddress};
