@@ -4,9 +4,13 @@
 use std::net::IpAddr;
 
 use crate::model::{
-    Allocation, FixedIp, FloatingIp, Forward, ForwardError, Limit, NotAHost, Outbound,
+    Allocation, Alteration, FixedIp, FloatingIp, Forward, ForwardError, Limit, NotAHost, Outbound,
     PendingReason, PoolName, Port, PortRange, Protocol, Revision, Sequence, Uid,
 };
+
+mod terms;
+
+pub use terms::{Effect, EffectKind, Terms};
 
 /// What may be asked to be changed. Reading needs no request: see
 /// [`crate::control::Snapshot`].
@@ -22,6 +26,8 @@ pub enum Request {
     Forward(ForwardPorts),
     /// Lead ports of a floating IP nowhere of their own any more.
     Unforward(UnforwardPorts),
+    /// Note something else of an allocated address.
+    Update(Update),
     /// Give an address back to its pool, untied.
     Release(Release),
 }
@@ -36,6 +42,7 @@ impl Request {
             Request::Disassociate(_) => "disassociate",
             Request::Forward(_) => "forward",
             Request::Unforward(_) => "unforward",
+            Request::Update(_) => "update",
             Request::Release(_) => "release",
         }
     }
@@ -124,6 +131,15 @@ pub struct UnforwardPorts {
     pub ports: PortRange,
 }
 
+/// Note something else of an allocated address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// The floating IP, or the fixed address that has it.
+    pub address: IpAddr,
+    /// What to note.
+    pub alteration: Alteration,
+}
+
 /// Give an address back to its pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
@@ -162,6 +178,8 @@ pub struct Outcome {
     pub revision: Revision,
     /// The last event of it, or the current one when nothing changed.
     pub sequence: Sequence,
+    /// Of a dry run: what would have been done, and was not.
+    pub effects: Option<Vec<Effect>>,
 }
 
 /// Why a request cannot be granted. Each is one named error in `interfaces/`,
@@ -267,6 +285,18 @@ pub enum Refusal {
         /// The fixed address.
         address: IpAddr,
     },
+    /// Nobody has the address, and so nothing can be noted of it.
+    #[error("{floating} is allocated to nobody; allocate it first")]
+    NotAllocated {
+        /// The address.
+        floating: FloatingIp,
+    },
+    /// The address is not to be released.
+    #[error("{floating} is protected from being released; unprotect it first")]
+    Protected {
+        /// The address.
+        floating: FloatingIp,
+    },
     /// The address got another owner while the right to alter it was looked into.
     #[error("the owner of {floating} changed while this was being authorized; ask again")]
     OwnerChanged {
@@ -359,6 +389,8 @@ impl Refusal {
             Refusal::AlreadyAssociated { .. } => "AlreadyAssociated",
             Refusal::TargetInUse { .. } => "TargetInUse",
             Refusal::NotAssociated { .. } => "NotAssociated",
+            Refusal::NotAllocated { .. } => "NotAllocated",
+            Refusal::Protected { .. } => "Protected",
             Refusal::OwnerChanged { .. } => "OwnerChanged",
             Refusal::QuotaExceeded { .. } => "QuotaExceeded",
             Refusal::OutsidePermittedRanges { .. } => "OutsidePermittedRanges",

@@ -185,6 +185,7 @@ mod tests {
             private: Vec::new(),
             guard: true,
             block_free: true,
+            counters: true,
             limits: Limits::default(),
         };
         Snapshot {

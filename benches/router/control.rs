@@ -334,6 +334,7 @@ fn table(associations: u32) -> Transaction {
         private: vec![],
         guard: true,
         block_free: true,
+        counters: true,
         limits: Default::default(),
     };
     let add = (0..associations).flat_map(pair).collect();

@@ -21,7 +21,7 @@ use crate::model::{
     State, Uid,
 };
 use crate::plan;
-use crate::request::{Disassociate, Refusal, Release, Request};
+use crate::request::{Disassociate, Refusal, Release, Request, Update};
 
 mod limit;
 
@@ -61,7 +61,8 @@ pub struct Entry {
     pub revision: Option<Revision>,
     /// The event in the daemon's own log.
     pub sequence: Option<Sequence>,
-    /// [`GRANTED`], [`UNCHANGED`], [`DENIED`], or the name of a refusal.
+    /// [`GRANTED`], [`UNCHANGED`], [`DRY_RUN`], [`DENIED`], or the name of a
+    /// refusal.
     pub outcome: &'static str,
     /// All of it in words.
     pub sentence: String,
@@ -72,6 +73,9 @@ pub const GRANTED: &str = "granted";
 
 /// It already was as asked.
 pub const UNCHANGED: &str = "unchanged";
+
+/// It was not to be done: a dry run.
+pub const DRY_RUN: &str = "dry-run";
 
 /// The caller may not.
 pub const DENIED: &str = "denied";
@@ -133,6 +137,23 @@ impl Entry {
         }
     }
 
+    /// A request that was only to be tried, and would be granted.
+    #[must_use]
+    pub fn dry_run(
+        state: &State,
+        site: &Site,
+        request: &Request,
+        who: &Who,
+        floating: FloatingIp,
+    ) -> Self {
+        let (verb, uid) = (request.verb(), who.actor.uid);
+        let sentence = format!("dry run: {verb} of {floating} by uid {uid}");
+        Self {
+            floating: Some(floating),
+            ..Self::request(state, site, request, who, DRY_RUN, sentence)
+        }
+    }
+
     /// A request that was refused.
     #[must_use]
     pub fn refusal(
@@ -179,6 +200,7 @@ impl Entry {
         let concern = plan::concern(state, site, who.actor.uid, request);
         let (floating, fixed) = match request {
             Request::Disassociate(Disassociate { address })
+            | Request::Update(Update { address, .. })
             | Request::Release(Release { address })
                 if concern.floating.is_none() =>
             {
@@ -189,6 +211,7 @@ impl Entry {
             | Request::Disassociate(_)
             | Request::Forward(_)
             | Request::Unforward(_)
+            | Request::Update(_)
             | Request::Release(_) => (concern.floating, concern.fixed),
         };
         let allocation = floating.and_then(|floating| state.allocation(floating));
@@ -303,6 +326,12 @@ impl Entry {
     }
 }
 
+/// A change in words.
+#[must_use]
+pub fn in_words(change: &Change) -> String {
+    words(change).0
+}
+
 /// A change in words, with the host that has the address since and the one that
 /// had it before.
 fn words(change: &Change) -> (String, Option<FixedIp>, Option<FixedIp>) {
@@ -370,6 +399,15 @@ fn words(change: &Change) -> (String, Option<FixedIp>, Option<FixedIp>) {
             format!("{floating} no longer forwards {forward}"),
             None,
             Some(forward.fixed()),
+        ),
+        Change::Update {
+            floating,
+            before,
+            after,
+        } => (
+            format!("{floating} updated: {}", after.news(before)),
+            None,
+            None,
         ),
         Change::Release { floating, previous } => (format!("{floating} released"), None, *previous),
     }

@@ -100,6 +100,7 @@ fn site(quota: u32, ranges: &[&str]) -> Site {
         private: vec!["10.0.0.0/8".parse().unwrap()],
         guard: true,
         block_free: true,
+        counters: true,
         limits: Limits {
             default: limit,
 

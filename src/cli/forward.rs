@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Failure;
 use super::output::Output;
+use super::terms::Terms;
 use super::verbs::changed;
 use super::wait;
 use crate::client::Client;
@@ -80,21 +81,20 @@ fn with_brackets(address: &str) -> String {
 /// The protocol that is meant when none is named.
 const PROTOCOL: &str = "tcp";
 
-pub(super) fn forward(
-    mut client: Client,
-    output: &mut Output<'_>,
+/// What is asked of the daemon.
+pub(super) fn parameters(
     floating: End,
     fixed: End,
     outbound: Option<String>,
     reassociate: bool,
-) -> Result<(), Failure> {
+) -> Value {
     let End {
         address,
         ports,
         protocol,
     } = floating;
     let fixed_port: Option<u16> = fixed.ports.and_then(|port| port.parse().ok());
-    let parameters = json!({
+    json!({
         "floating_ip": address,
         "protocol": protocol.unwrap_or_else(|| PROTOCOL.to_owned()),
         "ports": ports,
@@ -102,7 +102,14 @@ pub(super) fn forward(
         "fixed_port": fixed_port,
         "outbound": outbound,
         "reassociate": reassociate,
-    });
+    })
+}
+
+pub(super) fn forward(
+    mut client: Client,
+    output: &mut Output<'_>,
+    parameters: Value,
+) -> Result<(), Failure> {
     let answer = wait::call(&mut client, "Forward", parameters.clone())?;
     changed(output, &answer, |message| {
         let address = &message.address;
@@ -131,6 +138,7 @@ pub(super) fn unforward(
     mut client: Client,
     output: &mut Output<'_>,
     floating: End,
+    terms: Terms,
 ) -> Result<(), Failure> {
     let End {
         address,
@@ -142,6 +150,7 @@ pub(super) fn unforward(
         ports.unwrap_or_default(),
     );
     let parameters = json!({"floating_ip": address, "protocol": protocol, "ports": ports});
+    let parameters = terms.with(parameters);
     let answer = client.call("Unforward", parameters)?;
     changed(output, &answer, |message| {
         let floating = message.address.floating_ip;

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::forward::words;
 use super::output::{Output, or_dash, state};
+use super::set;
+use super::terms::forecast;
 use super::text::{moment, user};
 use super::wait;
 use crate::client::{Answer, Client};
@@ -18,11 +20,8 @@ const PAGE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 pub(super) fn allocate(
     mut client: Client,
     output: &mut Output<'_>,
-    address: Option<String>,
-    pool: Option<String>,
-    owner: Option<u32>,
+    parameters: Value,
 ) -> Result<(), Failure> {
-    let parameters = json!({"floating_ip": address, "pool": pool, "owner": owner});
     let answer = client.call("Allocate", parameters)?;
     changed(output, &answer, |Changed { address, .. }| {
         let Address {
@@ -64,9 +63,9 @@ pub(super) fn associate(
 pub(super) fn disassociate(
     mut client: Client,
     output: &mut Output<'_>,
-    address: &str,
+    parameters: Value,
 ) -> Result<(), Failure> {
-    let answer = client.call("Disassociate", json!({"address": address}))?;
+    let answer = client.call("Disassociate", parameters)?;
     changed(output, &answer, |message| {
         let floating = message.address.floating_ip;
         if message.changed {
@@ -81,9 +80,9 @@ pub(super) fn disassociate(
 pub(super) fn release(
     mut client: Client,
     output: &mut Output<'_>,
-    address: &str,
+    parameters: Value,
 ) -> Result<(), Failure> {
-    let answer = client.call("Release", json!({"address": address}))?;
+    let answer = client.call("Release", parameters)?;
     changed(output, &answer, |message| {
         let floating = message.address.floating_ip;
         if message.changed {
@@ -102,6 +101,9 @@ pub(super) fn changed(
 ) -> Result<(), Failure> {
     if output.json {
         return Ok(output.json(&answer.json)?);
+    }
+    if answer.message.dry_run {
+        return forecast(output, answer.message.changed, &answer.message.effects);
     }
     output.line(&sentence(&answer.message))?;
     let Address {
@@ -168,7 +170,7 @@ pub(super) fn show(
         ("Allocated", address.allocated_at.map(moment)),
         ("Associated", address.associated_at.map(moment)),
     ];
-    for (name, value) in lines {
+    for (name, value) in lines.into_iter().chain(set::lines(&address)) {
         if let Some(value) = value {
             output.line(&format!("{name:>13}: {value}"))?;
         }
@@ -219,8 +221,12 @@ pub(super) fn permissions(
     Ok(())
 }
 
-pub(super) fn reload(mut client: Client, output: &mut Output<'_>) -> Result<(), Failure> {
-    let answer: Answer<Reloaded> = client.call("Reload", Value::Null)?;
+pub(super) fn reload(
+    mut client: Client,
+    output: &mut Output<'_>,
+    parameters: Value,
+) -> Result<(), Failure> {
+    let answer: Answer<Reloaded> = client.call("Reload", parameters)?;
     if output.json {
         return Ok(output.json(&answer.json)?);
     }
@@ -228,9 +234,13 @@ pub(super) fn reload(mut client: Client, output: &mut Output<'_>) -> Result<(), 
         changed,
         news,
         warnings,
+        dry_run,
+        effects,
         ..
     } = answer.message;
-    if !changed {
+    if dry_run {
+        forecast(output, changed, &effects)?;
+    } else if !changed {
         output.line("The configuration says what it said before")?;
     }
     for line in news {

@@ -42,11 +42,12 @@ mod keys {
     pub(super) const PROBE: &str = "PROBE";
     pub(super) const ANNOUNCE_REFRESH: &str = "ANNOUNCE_REFRESH";
     pub(super) const GUARD_FORWARD: &str = "GUARD_FORWARD";
+    pub(super) const COUNTERS: &str = "COUNTERS";
     pub(super) const QUOTA: &str = "QUOTA";
     pub(super) const PERMITTED_IP_RANGES: &str = "PERMITTED_IP_RANGES";
 
     /// Keys of the section `[IPFLOATER]`.
-    pub(super) const MAIN: [&str; 11] = [
+    pub(super) const MAIN: [&str; 12] = [
         IP_POOL,
         IP_POOL_FILE,
         PRIVATE_IP_RANGES,
@@ -56,6 +57,7 @@ mod keys {
         PROBE,
         ANNOUNCE_REFRESH,
         GUARD_FORWARD,
+        COUNTERS,
         QUOTA,
         PERMITTED_IP_RANGES,
     ];
@@ -313,6 +315,7 @@ impl Settings {
         let site = Site {
             guard: main.flag(keys::GUARD_FORWARD)?.unwrap_or(true),
             block_free: main.flag(keys::BLOCK_PUBLIC_IPS)?.unwrap_or(true),
+            counters: main.flag(keys::COUNTERS)?.unwrap_or(true),
             limits,
             pools,
             private,
@@ -405,6 +408,7 @@ impl fmt::Display for Settings {
             word(self.site.block_free)
         )?;
         writeln!(f, "forwarded packets guarded: {}", word(self.site.guard))?;
+        writeln!(f, "packets counted: {}", word(self.site.counters))?;
         write_limits(f, &self.site.limits)?;
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;

@@ -100,6 +100,7 @@ impl Batch {
                 self.state.revision()
             },
             sequence: self.state.sequence(),
+            effects: None,
         })
     }
 
@@ -132,6 +133,7 @@ impl Batch {
             match change {
                 Change::Allocate { .. }
                 | Change::Keep { .. }
+                | Change::Update { .. }
                 | Change::Release { previous: None, .. } => {}
                 Change::Associate {
                     floating,

@@ -10,6 +10,7 @@ mod batch;
 mod claims;
 mod controller;
 mod cutter;
+mod forecast;
 mod handle;
 mod reconcile;
 mod reload;

@@ -11,7 +11,7 @@ use crate::dataplane::{
     Associations, Cut, Delta, Desired, Element, IfIndex, Link, Observed, Step, Tenants,
 };
 use crate::kernel::KernelError;
-use crate::model::{Announcing, EventKind, FloatingIp, InterfaceName, PendingReason};
+use crate::model::{Announcing, EventKind, FloatingIp, InterfaceName, PendingReason, State};
 
 use super::Controller;
 use super::agenda::Look;
@@ -84,20 +84,31 @@ impl Controller {
         if !self.certain {
             return self.look_and_apply(Look::Everything).is_some();
         }
-        let desired = self.desired();
-        let mut delta = Delta::of(&desired, &self.observed, touched);
-        let orphan_gone = |floating: &FloatingIp| {
-            self.site.pool_of(*floating).is_none() && self.state.allocation(*floating).is_none()
-        };
-        if touched.iter().any(orphan_gone) {
-            delta.transaction.pool = Some(desired.pool(&self.observed));
-        }
+        let delta = self.difference(&self.state, &self.observed, touched);
         let applied = self.carry_out(&delta, false);
         for floating in touched {
             self.update_pending(*floating, &applied);
         }
         self.note_failures(&applied);
         applied.failure.is_none()
+    }
+
+    /// What differs for a few addresses between a state and the kernel.
+    pub(super) fn difference(
+        &self,
+        state: &State,
+        observed: &Observed,
+        touched: &[FloatingIp],
+    ) -> Delta {
+        let desired = self.desired_of(state);
+        let mut delta = Delta::of(&desired, observed, touched);
+        let orphan_gone = |floating: &FloatingIp| {
+            self.site.pool_of(*floating).is_none() && state.allocation(*floating).is_none()
+        };
+        if touched.iter().any(orphan_gone) {
+            delta.transaction.pool = Some(desired.pool(observed));
+        }
+        delta
     }
 
     /// Looks at the kernel because something was noticed or is tried again, and
@@ -185,6 +196,7 @@ impl Controller {
                 Element::FixedToFloating(..)
                 | Element::ForwardedTo(_)
                 | Element::Forwarding(_)
+                | Element::Counted(..)
                 | Element::Outside(_) => None,
             });
         let stale: BTreeSet<_> = stale.collect();
@@ -416,7 +428,12 @@ impl Controller {
     }
 
     pub(super) fn desired(&self) -> Desired<'_> {
-        Desired::new(&self.ruleset, &self.state, &self.site).by_claims(&self.inquiry.claims)
+        self.desired_of(&self.state)
+    }
+
+    /// What would be desired with that state.
+    pub(super) fn desired_of<'a>(&'a self, state: &'a State) -> Desired<'a> {
+        Desired::new(&self.ruleset, state, &self.site).by_claims(&self.inquiry.claims)
     }
 }
 

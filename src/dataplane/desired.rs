@@ -90,6 +90,18 @@ impl<'a> Desired<'a> {
         self.state.is_forwarded_to(fixed)
     }
 
+    /// Whether the packets of an address should be counted: from its allocation
+    /// to its release, whoever has it meanwhile.
+    #[must_use]
+    pub fn counts(&self, floating: FloatingIp) -> bool {
+        self.ruleset.counts() && self.state.allocation(floating).is_some()
+    }
+
+    /// Every address that somebody owns.
+    pub fn allocated(&self) -> impl Iterator<Item = FloatingIp> + 'a {
+        self.state.allocations().map(|(floating, _)| floating)
+    }
+
     /// Every address that should lead somewhere.
     pub fn in_use(&self) -> impl Iterator<Item = FloatingIp> + 'a {
         self.state.in_use()
@@ -160,6 +172,12 @@ impl<'a> Desired<'a> {
         if observed.presence.contains_key(&floating) {
             return None;
         }
+        self.obstacle(floating, observed)
+    }
+
+    /// What keeps the router from answering for the address.
+    #[must_use]
+    pub fn obstacle(&self, floating: FloatingIp, observed: &Observed) -> Option<PendingReason> {
         match self.place(floating, observed) {
             Place::Pending(reason) => Some(reason),
             Place::Nowhere => self.link(floating, observed).err(),

@@ -11,6 +11,7 @@ mod flow;
 mod observed;
 mod ports;
 pub mod ruleset;
+mod words;
 
 pub use claims::{Claim, Claims};
 pub use delta::{Cut, Delta, Element, Step, Transaction};

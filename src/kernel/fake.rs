@@ -305,6 +305,7 @@ impl Kernel for FakeKernel {
             forwards: Default::default(),
             forwarded_to: Default::default(),
             forwarding: Default::default(),
+            counted: Default::default(),
             pool: Vec::new(),
             outside: Default::default(),
             ..held
@@ -400,6 +401,10 @@ fn refuse(held: &Observed, transaction: &Transaction) -> Result<(), KernelError>
             Element::Forwarding(floating) => {
                 table.tells_forwarding() && after.forwarding.remove(floating)
             }
+            Element::Counted(direction, floating, _) => {
+                let counted = &mut after.counted[direction.place()];
+                table.counts() && counted.remove(floating).is_some()
+            }
             Element::Outside(name) => after.outside.remove(name),
         };
         if !there {
@@ -434,6 +439,11 @@ fn refuse(held: &Observed, transaction: &Transaction) -> Result<(), KernelError>
             }
             Element::Forwarding(floating) => {
                 after.forwarding.insert(*floating);
+                false
+            }
+            Element::Counted(..) if !table.counts() => return fail(element, libc::ENOENT),
+            Element::Counted(direction, floating, count) => {
+                after.counted[direction.place()].insert(*floating, *count);
                 false
             }
             Element::Outside(name) => {

@@ -4,6 +4,7 @@
 //! types is either right or cannot be made. Everything above speaks in them.
 
 mod address;
+mod attributes;
 mod change;
 mod forward;
 mod limits;
@@ -11,8 +12,10 @@ mod neighbour;
 mod pool;
 mod site;
 mod state;
+mod traffic;
 
 pub use address::{AddressError, Family, FixedIp, FloatingIp, ParseAddressError};
+pub use attributes::{Alteration, AttributeError, Attributes, Description, Label, MOST_TAGS};
 pub use change::{Actor, Change, Event, EventKind, Recorded, Via};
 pub use forward::{Forward, ForwardError, Forwards, Outbound, Port, PortRange, Protocol};
 pub use limits::{DEFAULT_QUOTA, Gid, Limit, Limits, PartialLimit, Permitted};
@@ -22,3 +25,4 @@ pub use site::{NotAHost, RouterAddress, Site, Surroundings};
 pub use state::{
     Allocation, Association, Forwarded, PendingReason, Revision, Sequence, State, Timestamp, Uid,
 };
+pub use traffic::{Count, Direction};

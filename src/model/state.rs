@@ -7,8 +7,8 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Change, Family, FixedIp, FloatingIp, Forward, Forwards, HardwareAddress, InterfaceName,
-    Outbound, PoolName,
+    Attributes, Change, Family, FixedIp, FloatingIp, Forward, Forwards, HardwareAddress,
+    InterfaceName, Outbound, PoolName,
 };
 
 /// A user id, as in getuid(2).
@@ -83,6 +83,8 @@ pub struct Allocation {
     /// The hosts whose flows from before the association go on until they end
     /// by themselves: those that had the address, and the one that has it.
     pub kept: Vec<FixedIp>,
+    /// What is noted of it.
+    pub attributes: Attributes,
 }
 
 impl Allocation {
@@ -96,6 +98,7 @@ impl Allocation {
             association: None,
             forwards: Forwards::default(),
             kept: Vec::new(),
+            attributes: Attributes::default(),
         }
     }
 
@@ -201,6 +204,7 @@ pub struct State {
     by_fixed: HashTrieMapSync<FixedIp, FloatingIp>,
     last_allocated: RedBlackTreeMapSync<(PoolName, Family), FloatingIp>,
     by_owner: HashTrieMapSync<Uid, u32>,
+    allocated4: usize,
     associated4: usize,
     /// Hosts that leave as a floating IP by their forwards, and by how many.
     by_outbound: HashTrieMapSync<FixedIp, (FloatingIp, u32)>,
@@ -234,6 +238,7 @@ impl State {
                 state.note_tied(association.fixed, floating);
             }
             state.note_owned(allocation.owner);
+            state.allocated4 += usize::from(floating.family() == Family::V4);
             for forward in allocation.forwards.iter() {
                 state.note_forwarded(floating, forward);
             }
@@ -376,6 +381,15 @@ impl State {
         self.allocations.size()
     }
 
+    /// How many addresses of a family are allocated.
+    #[must_use]
+    pub fn allocated_of(&self, family: Family) -> usize {
+        match family {
+            Family::V4 => self.allocated4,
+            Family::V6 => self.allocated() - self.allocated4,
+        }
+    }
+
     /// How many addresses a user owns.
     #[must_use]
     pub fn owned_by(&self, owner: Uid) -> u32 {
@@ -413,6 +427,7 @@ impl State {
                     .insert_mut((pool.clone(), floating.family()), *floating);
                 let allocation = Allocation::new(pool.clone(), *owner, at);
                 self.allocations.insert_mut(*floating, allocation);
+                self.allocated4 += usize::from(floating.family() == Family::V4);
                 self.note_owned(*owner);
             }
             Change::Associate {
@@ -458,11 +473,20 @@ impl State {
                     ..allocation
                 });
             }
+            Change::Update {
+                floating,
+                before: _,
+                after,
+            } => self.alter(*floating, |allocation| Allocation {
+                attributes: after.clone(),
+                ..allocation
+            }),
             Change::Release { floating, previous } => {
                 self.note_untied(*previous);
                 if let Some(Allocation { owner, .. }) = self.allocations.get(floating) {
                     let owner = *owner;
                     self.note_disowned(owner);
+                    self.allocated4 -= usize::from(floating.family() == Family::V4);
                 }
                 self.allocations.remove_mut(floating);
             }

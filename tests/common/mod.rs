@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use ipfloater::authority::{Authority, Authorized, Caller, Origin, Subject};
 use ipfloater::control::{Controller, Handle, Message, Parts, Rejection};
 use ipfloater::kernel::{Announcer, FakeKernel};
-use ipfloater::model::{AddressRange, Limits, Pool, PoolName, Site};
+use ipfloater::model::{AddressRange, Alteration, Limits, Pool, PoolName, Site};
 use ipfloater::request::{
-    Allocate, Associate, Disassociate, ForwardPorts, Outcome, Release, Request, UnforwardPorts,
+    Allocate, Associate, Disassociate, ForwardPorts, Outcome, Release, Request, Terms,
+    UnforwardPorts, Update,
 };
 use ipfloater::store::SqliteStore;
 use policy::Defaults;
@@ -38,6 +39,7 @@ pub(crate) fn site() -> Site {
         private: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
         guard: true,
         block_free: true,
+        counters: true,
         limits: Limits::default(),
     }
 }
@@ -93,9 +95,14 @@ impl Running {
 
     /// Has root's request carried out.
     pub(crate) fn ask(&self, request: Request) -> Result<Outcome, Rejection> {
+        self.ask_on(request, Terms::default())
+    }
+
+    /// Has root's request carried out on these terms.
+    pub(crate) fn ask_on(&self, request: Request, terms: Terms) -> Result<Outcome, Rejection> {
         let asked = async {
             let request = of_root(&self.handle, request).await;
-            self.handle.submit(request).await
+            self.handle.submit(request, terms).await
         };
         self.runtime.block_on(asked)
     }
@@ -184,6 +191,13 @@ pub(crate) fn unforward(floating: &str, ports: &str) -> Request {
         floating: floating.parse().unwrap(),
         protocol: protocol.parse().unwrap(),
         ports: ports.parse().unwrap(),
+    })
+}
+
+pub(crate) fn update(address: &str, alteration: Alteration) -> Request {
+    Request::Update(Update {
+        address: address.parse().unwrap(),
+        alteration,
     })
 }
 

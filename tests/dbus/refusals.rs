@@ -23,12 +23,15 @@ async fn a_wrong_option_is_refused_by_its_name() {
     for method in ["Disassociate", "Release", "Describe"] {
         let (name, text) = refused(&client, method, &("10.0.0.5", unknown())).await;
         assert_eq!(name, "org.freedesktop.DBus.Error.InvalidArgs", "{method}");
-        assert_eq!(text, "unknown option \"colour\"; this method has none yet");
+        let none = text == "unknown option \"colour\"; this method has none yet";
+        assert_eq!(none, method == "Describe", "{text}");
+        assert!(text.starts_with("unknown option \"colour\"; "), "{text}");
     }
     let arguments = ("", "10.0.0.5", unknown());
-    assert_eq!(
-        refused(&client, "Associate", &arguments).await.1,
-        "unknown option \"colour\"; this method knows pool, owner, reassociate, keep_established"
+    let (_, text) = refused(&client, "Associate", &arguments).await;
+    assert!(
+        text.starts_with("unknown option \"colour\"; this method knows pool, owner, reassociate"),
+        "{text}"
     );
 
     let error = service.call("Allocate", &["a{sv}", "1", "pool", "u", "7"]);
@@ -137,6 +140,7 @@ async fn a_user_who_is_not_root_may_read_and_not_change() {
             "disassociate",
             "manage",
         ),
+        ("Update", &["sa{sv}", "192.0.2.10", "0"], "update", "manage"),
         (
             "Release",
             &["sa{sv}", "192.0.2.10", "0"],
@@ -219,6 +223,8 @@ fn rejections() -> Vec<Rejection> {
         Refusal::AlreadyAssociated { floating, fixed },
         Refusal::TargetInUse { fixed, floating },
         Refusal::NotAssociated { address },
+        Refusal::NotAllocated { floating },
+        Refusal::Protected { floating },
         Refusal::OwnerChanged { floating },
         Refusal::QuotaExceeded {
             owner: 1000,
@@ -253,6 +259,8 @@ fn rejections() -> Vec<Rejection> {
             | Refusal::AlreadyAssociated { .. }
             | Refusal::TargetInUse { .. }
             | Refusal::NotAssociated { .. }
+            | Refusal::NotAllocated { .. }
+            | Refusal::Protected { .. }
             | Refusal::OwnerChanged { .. }
             | Refusal::QuotaExceeded { .. }
             | Refusal::OutsidePermittedRanges { .. }

@@ -70,6 +70,7 @@ fn site() -> Site {
         private: vec!["10.0.0.0/8".parse().unwrap()],
         guard: true,
         block_free: true,
+        counters: true,
         limits: Default::default(),
     }
 }
@@ -84,7 +85,7 @@ impl Responder {
     fn run(mut self) {
         while let Ok(message) = self.inbox.messages.recv() {
             match message {
-                Message::Request(request, reply) => {
+                Message::Request(request, _, reply) => {
                     let answer = self.carry_out(&request);
                     let _ = reply.send(answer);
                 }
@@ -113,7 +114,11 @@ impl Responder {
                 Message::Reload { reply, .. } => {
                     let sequence = self.inbox.snapshots.borrow().state.sequence();
                     let news = Vec::new();
-                    let _ = reply.send(Reloaded { news, sequence });
+                    let _ = reply.send(Reloaded {
+                        news,
+                        sequence,
+                        effects: None,
+                    });
                 }
                 Message::Noticed(_) => self.repair(),
                 Message::Watching
@@ -146,6 +151,7 @@ impl Responder {
             displaced: None,
             revision: state.revision(),
             sequence: state.sequence(),
+            effects: None,
         })
     }
 
@@ -216,6 +222,19 @@ impl Responder {
                     forward: *forward,
                 });
                 (floating, change.into_iter().collect())
+            }
+            Request::Update(wanted) => {
+                let floating = known(wanted.address)?;
+                let allocation = state.allocation(floating);
+                let before = allocation.map(|allocation| allocation.attributes.clone());
+                let before = before.unwrap_or_default();
+                let after = wanted.alteration.of(&before).unwrap();
+                let change = Change::Update {
+                    floating,
+                    before,
+                    after,
+                };
+                (floating, vec![change])
             }
             Request::Release(wanted) => {
                 let floating = known(wanted.address)?;

@@ -197,6 +197,7 @@ fn snapshot(state: State) -> Snapshot {
             private: vec!["10.0.0.0/8".parse().unwrap()],
             guard: true,
             block_free: true,
+            counters: true,
             limits: Default::default(),
         }),
         outside: ["eth0".parse().unwrap()].into(),
@@ -217,7 +218,7 @@ fn control(inbox: Inbox) {
     let mut log: Vec<Event> = Vec::new();
     while let Ok(message) = inbox.messages.recv() {
         match message {
-            Message::Request(request, reply) => {
+            Message::Request(request, _, reply) => {
                 let _ = reply.send(carry_out(&inbox, &mut log, &request));
             }
             Message::History {
@@ -310,6 +311,7 @@ fn carry_out(
         displaced: None,
         revision: state.revision(),
         sequence: state.sequence(),
+        effects: None,
     };
     let shown = Snapshot {
         state,
@@ -419,6 +421,19 @@ fn decide(
                 forward: *forward,
             });
             Ok((floating, change.into_iter().collect()))
+        }
+        Request::Update(wanted) => {
+            let floating = meant(wanted.address);
+            let allocation = state.allocation(floating);
+            let before = allocation.ok_or(Refusal::NotAllocated { floating })?;
+            let before = before.attributes.clone();
+            let after = wanted.alteration.of(&before).unwrap();
+            let change = Change::Update {
+                floating,
+                before,
+                after,
+            };
+            Ok((floating, vec![change]))
         }
         Request::Release(wanted) => {
             let floating = meant(wanted.address);

@@ -12,18 +12,18 @@ use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedVariant, interface};
 
 use crate::api::Service;
-use crate::api::decode;
+use crate::api::decode::{self, AttributeFields};
 use crate::api::permissions::permissions;
 use crate::authority::{Authority, Caller, Origin, Sight, Subject, Verb};
 use crate::control::{Handle, Snapshot};
 use crate::model::{FloatingIp, PoolName, Sequence, Uid};
 use crate::reload::Reloader;
-use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request};
+use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms, Update};
 use crate::wire::{API_VERSION, Changed, EventInfo, PoolInfo, Reloaded, Status};
 
 use super::admission::{Admission, Admitted};
 use super::error::ErrorReply;
-use super::options::Options;
+use super::options::{OptionError, Options};
 use super::row::{Row, permission_rows};
 
 /// zbus knows what can fail by the name `Result`.
@@ -71,13 +71,13 @@ impl Manager {
     }
 
     /// Has a request carried out, if its caller may make it.
-    async fn change(&self, caller: &Caller, request: Request) -> Result<Row> {
+    async fn change(&self, caller: &Caller, request: Request, terms: Terms) -> Result<Row> {
         let Snapshot { state, site, .. } = &*self.handle.snapshot();
         let request = self
             .authority
             .authorize(caller, request, state, site)
             .await?;
-        let outcome = self.handle.submit(request).await?;
+        let outcome = self.handle.submit(request, terms).await?;
         Ok(Changed::new(&self.handle.snapshot(), outcome).into())
     }
 }
@@ -96,13 +96,14 @@ impl Manager {
         let floating = options.text("floating_ip")?;
         let pool = options.text("pool")?;
         let owner = options.number32("owner")?;
+        let terms = terms(&mut options)?;
         options.finish()?;
         let request = Request::Allocate(Allocate {
             floating: floating_ip(floating.as_deref())?,
             pool: pool_name(pool.as_deref())?,
             owner,
         });
-        self.change(&caller, request).await
+        self.change(&caller, request, terms).await
     }
 
     #[zbus(out_args("result"))]
@@ -120,6 +121,7 @@ impl Manager {
         let owner = options.number32("owner")?;
         let reassociate = options.flag("reassociate")?.unwrap_or_default();
         let keep_established = options.flag("keep_established")?.unwrap_or_default();
+        let terms = terms(&mut options)?;
         options.finish()?;
         let request = Request::Associate(Associate {
             floating: self::floating_ip(Some(floating_ip).filter(|text| !text.is_empty()))?,
@@ -129,7 +131,7 @@ impl Manager {
             reassociate,
             keep_established,
         });
-        self.change(&caller, request).await
+        self.change(&caller, request, terms).await
     }
 
     #[zbus(out_args("result"))]
@@ -141,10 +143,12 @@ impl Manager {
         options: Given,
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
-        Options::new(options).finish()?;
+        let mut options = Options::new(options);
+        let terms = terms(&mut options)?;
+        options.finish()?;
         let address = decode::address("address", address)?;
         let request = Request::Disassociate(Disassociate { address });
-        self.change(&caller, request).await
+        self.change(&caller, request, terms).await
     }
 
     #[zbus(out_args("result"))]
@@ -167,6 +171,7 @@ impl Manager {
         let fixed_port = options.number32("fixed_port")?;
         let outbound = options.text("outbound")?;
         let reassociate = options.flag("reassociate")?.unwrap_or_default();
+        let terms = terms(&mut options)?;
         options.finish()?;
         let request = decode::forward(&decode::ForwardFields {
             floating_ip,
@@ -177,7 +182,7 @@ impl Manager {
             outbound: outbound.as_deref(),
             reassociate,
         })?;
-        self.change(&caller, Request::Forward(request)).await
+        self.change(&caller, Request::Forward(request), terms).await
     }
 
     #[zbus(out_args("result"))]
@@ -191,9 +196,32 @@ impl Manager {
         options: Given,
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
-        Options::new(options).finish()?;
+        let mut options = Options::new(options);
+        let terms = terms(&mut options)?;
+        options.finish()?;
         let request = decode::unforward(floating_ip, protocol, ports)?;
-        self.change(&caller, Request::Unforward(request)).await
+        self.change(&caller, Request::Unforward(request), terms)
+            .await
+    }
+
+    #[zbus(out_args("result"))]
+    async fn update(
+        &self,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+        address: &str,
+        options: Given,
+    ) -> Result<Row> {
+        let (caller, _admitted) = self.admit(bus, &call).await?;
+        let mut options = Options::new(options);
+        let fields = attributes(&mut options)?;
+        let terms = terms(&mut options)?;
+        options.finish()?;
+        let request = Request::Update(Update {
+            address: decode::address("address", address)?,
+            alteration: decode::alteration(fields)?,
+        });
+        self.change(&caller, request, terms).await
     }
 
     #[zbus(out_args("result"))]
@@ -205,10 +233,12 @@ impl Manager {
         options: Given,
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
-        Options::new(options).finish()?;
+        let mut options = Options::new(options);
+        let terms = terms(&mut options)?;
+        options.finish()?;
         let address = decode::address("address", address)?;
         let request = Request::Release(Release { address });
-        self.change(&caller, request).await
+        self.change(&caller, request, terms).await
     }
 
     #[zbus(out_args("addresses", "next"))]
@@ -224,10 +254,19 @@ impl Manager {
         let state = options.text("state")?;
         let owner = options.number32("owner")?;
         let fixed = options.text("fixed_address")?;
+        let label = options.text("label")?;
+        let tag = options.text("tag")?;
         let limit = options.number32("limit")?;
         let after = options.text("after")?;
         options.finish()?;
-        let filter = decode::filter(pool.as_deref(), state.as_deref(), owner, fixed.as_deref())?;
+        let filter = decode::filter(
+            pool.as_deref(),
+            state.as_deref(),
+            owner,
+            fixed.as_deref(),
+            label.as_deref(),
+            tag.as_deref(),
+        )?;
         let page = decode::Page::new(limit.map(i64::from), after.as_deref())?;
         let (addresses, next) = decode::list(&self.handle.snapshot(), sight, &filter, page);
         let next = next.map(|next| next.to_string()).unwrap_or_default();
@@ -306,9 +345,11 @@ impl Manager {
         options: Given,
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
-        Options::new(options).finish()?;
+        let mut options = Options::new(options);
+        let terms = terms(&mut options)?;
+        options.finish()?;
         self.authority.may(&caller, Verb::Reload).await?;
-        let reread = self.reloader.reload(&caller.subject.who()).await?;
+        let reread = self.reloader.reload(&caller.subject.who(), terms).await?;
         Ok(Reloaded::from(reread).into())
     }
 
@@ -366,6 +407,13 @@ pub(super) fn state(snapshot: &Snapshot) -> String {
     Status::new(snapshot).state
 }
 
+/// On what terms a change is asked for.
+fn terms(options: &mut Options) -> std::result::Result<Terms, OptionError> {
+    Ok(Terms {
+        dry_run: options.flag("dry_run")?.unwrap_or_default(),
+    })
+}
+
 fn floating_ip(text: Option<&str>) -> std::result::Result<Option<FloatingIp>, Refusal> {
     text.map(|text| decode::floating("floating_ip", text))
         .transpose()
@@ -377,6 +425,18 @@ fn pool_name(text: Option<&str>) -> std::result::Result<Option<PoolName>, Refusa
 
 fn rows(messages: impl IntoIterator<Item = impl Into<Row>>) -> Vec<Row> {
     messages.into_iter().map(Into::into).collect()
+}
+
+/// The options that are noted of an address.
+fn attributes(options: &mut Options) -> std::result::Result<AttributeFields, OptionError> {
+    Ok(AttributeFields {
+        label: options.text("label")?,
+        description: options.text("description")?,
+        tags: options.texts("tags")?,
+        add_tags: options.texts("add_tags")?,
+        remove_tags: options.texts("remove_tags")?,
+        protected: options.flag("protected")?,
+    })
 }
 
 /// Who calls: the uid that the bus vouches for, and the name that the bus put

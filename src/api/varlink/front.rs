@@ -11,13 +11,13 @@ use super::service::{self, SERVICE};
 use super::stream::{Monitor, Pages, Stream};
 use super::systemd_service::{self, SYSTEMD};
 use crate::api::Service;
-use crate::api::decode::{self, ForwardFields, Page};
+use crate::api::decode::{self, AttributeFields, ForwardFields, Page};
 use crate::api::permissions::permissions;
 use crate::authority::{Authority, Caller, Subject, Verb};
 use crate::control::{Handle, Snapshot};
 use crate::model::{FloatingIp, PoolName, Sequence};
 use crate::reload::Reloader;
-use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request};
+use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms, Update};
 use crate::wire::{
     API_VERSION, Changed, Described, EventInfo, Events, Listed, PoolInfo, Pools, Reloaded, Status,
     Version,
@@ -120,20 +120,13 @@ impl Front {
         parameters: Parameters,
     ) -> Option<Result<Answer, Fault>> {
         Some(match method {
-            "Allocate" => self.change(&caller, allocate(parameters)).await,
-            "Associate" => self.change(&caller, associate(parameters)).await,
-            "Disassociate" => {
-                let request = address(parameters)
-                    .map(|address| Request::Disassociate(Disassociate { address }));
-                self.change(&caller, request).await
-            }
-            "Forward" => self.change(&caller, forward(parameters)).await,
-            "Unforward" => self.change(&caller, unforward(parameters)).await,
-            "Release" => {
-                let request =
-                    address(parameters).map(|address| Request::Release(Release { address }));
-                self.change(&caller, request).await
-            }
+            "Allocate" => self.change(&caller, parameters, allocate).await,
+            "Associate" => self.change(&caller, parameters, associate).await,
+            "Disassociate" => self.change(&caller, parameters, disassociate).await,
+            "Forward" => self.change(&caller, parameters, forward).await,
+            "Unforward" => self.change(&caller, parameters, unforward).await,
+            "Update" => self.change(&caller, parameters, update).await,
+            "Release" => self.change(&caller, parameters, release).await,
             "List" => self.list(&caller, parameters, mode).await,
             "Describe" => self.describe(&caller, parameters).await,
             "ListPools" => self.pools(&caller, parameters).await,
@@ -149,14 +142,17 @@ impl Front {
     async fn change(
         &self,
         caller: &Caller,
-        request: Result<Request, Fault>,
+        mut parameters: Parameters,
+        decode: fn(Parameters) -> Result<Request, Fault>,
     ) -> Result<Answer, Fault> {
+        let terms = terms(&mut parameters)?;
+        let request = decode(parameters)?;
         let Snapshot { state, site, .. } = &*self.handle.snapshot();
         let request = self
             .authority
-            .authorize(caller, request?, state, site)
+            .authorize(caller, request, state, site)
             .await?;
-        let outcome = self.handle.submit(request).await?;
+        let outcome = self.handle.submit(request, terms).await?;
         once(&Changed::new(&self.handle.snapshot(), outcome))
     }
 
@@ -167,18 +163,27 @@ impl Front {
         mode: Mode,
     ) -> Result<Answer, Fault> {
         let mut filter = parameters.object("filter")?;
-        let (pool, state, owner, fixed) = (
+        let (pool, state, owner, fixed, label, tag) = (
             filter.optional_text("pool")?,
             filter.optional_text("state")?,
             filter.optional_int("owner")?,
             filter.optional_text("fixed_address")?,
+            filter.optional_text("label")?,
+            filter.optional_text("tag")?,
         );
         filter.end()?;
         let limit = parameters.optional_int("limit")?;
         let after = parameters.optional_text("after")?;
         parameters.end()?;
 
-        let filter = decode::filter(pool.as_deref(), state.as_deref(), owner, fixed.as_deref())?;
+        let filter = decode::filter(
+            pool.as_deref(),
+            state.as_deref(),
+            owner,
+            fixed.as_deref(),
+            label.as_deref(),
+            tag.as_deref(),
+        )?;
         let page = Page::new(limit, after.as_deref())?;
         let sight = self.authority.sight(caller).await?;
         let snapshot = self.handle.snapshot();
@@ -227,10 +232,11 @@ impl Front {
         once(&answer)
     }
 
-    async fn reload(&self, caller: &Caller, parameters: Parameters) -> Result<Answer, Fault> {
+    async fn reload(&self, caller: &Caller, mut parameters: Parameters) -> Result<Answer, Fault> {
+        let terms = terms(&mut parameters)?;
         parameters.end()?;
         self.authority.may(caller, Verb::Reload).await?;
-        let reread = self.reloader.reload(&caller.subject.who()).await?;
+        let reread = self.reloader.reload(&caller.subject.who(), terms).await?;
         once(&Reloaded::from(reread))
     }
 
@@ -276,6 +282,13 @@ impl Front {
     }
 }
 
+/// On what terms a change is asked for.
+fn terms(parameters: &mut Parameters) -> Result<Terms, Fault> {
+    Ok(Terms {
+        dry_run: parameters.flag("dry_run")?,
+    })
+}
+
 fn allocate(mut parameters: Parameters) -> Result<Request, Fault> {
     let address = parameters.optional_text("floating_ip")?;
     let pool = parameters.optional_text("pool")?;
@@ -306,6 +319,16 @@ fn associate(mut parameters: Parameters) -> Result<Request, Fault> {
     }))
 }
 
+fn disassociate(parameters: Parameters) -> Result<Request, Fault> {
+    let address = address(parameters)?;
+    Ok(Request::Disassociate(Disassociate { address }))
+}
+
+fn release(parameters: Parameters) -> Result<Request, Fault> {
+    let address = address(parameters)?;
+    Ok(Request::Release(Release { address }))
+}
+
 fn forward(mut parameters: Parameters) -> Result<Request, Fault> {
     let floating_ip = parameters.text("floating_ip")?;
     let protocol = parameters.text("protocol")?;
@@ -333,6 +356,28 @@ fn unforward(mut parameters: Parameters) -> Result<Request, Fault> {
     parameters.end()?;
     let request = decode::unforward(&floating_ip, &protocol, &ports)?;
     Ok(Request::Unforward(request))
+}
+
+fn update(mut parameters: Parameters) -> Result<Request, Fault> {
+    let address = parameters.text("address")?;
+    let fields = attributes(&mut parameters)?;
+    parameters.end()?;
+    Ok(Request::Update(Update {
+        address: decode::address("address", &address)?,
+        alteration: decode::alteration(fields)?,
+    }))
+}
+
+/// The parameters that are noted of an address.
+fn attributes(parameters: &mut Parameters) -> Result<AttributeFields, Fault> {
+    Ok(AttributeFields {
+        label: parameters.optional_text("label")?,
+        description: parameters.optional_text("description")?,
+        tags: parameters.optional_texts("tags")?,
+        add_tags: parameters.optional_texts("add_tags")?,
+        remove_tags: parameters.optional_texts("remove_tags")?,
+        protected: parameters.optional_flag("protected")?,
+    })
 }
 
 fn version(parameters: Parameters) -> Result<Answer, Fault> {
