@@ -395,6 +395,8 @@ fn who_says_that_many_addresses_of_ours_are_his_does_not_fill_the_log() {
         let mut problems = now.health.problems.iter();
         problems.any(|problem| problem.contains("and 47 more"))
     });
+    // What is shown is told a moment later.
+    std::thread::sleep(Duration::from_millis(300));
     let mut conflicts = 0;
     while let Ok(published) = events.try_recv() {
         // That the addresses work is shown a moment before it is told.
