@@ -243,7 +243,11 @@ pub enum Verb {
         dry_run: DryRun,
     },
     /// Tell what is so, and then everything that happens
-    Monitor,
+    Monitor {
+        /// Tell what happened since this event, instead of what is so
+        #[arg(long, value_name = "SEQUENCE")]
+        since: Option<u64>,
+    },
     /// Tell what happened, latest first
     History {
         /// Only to this floating IP, or the one that this host has

@@ -200,7 +200,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             &mut output,
             Terms::from(dry_run).with(json!({})),
         ),
-        Verb::Monitor => monitor::monitor(connect()?, &mut output),
+        Verb::Monitor { since } => monitor::monitor(connect, &mut output, since),
         Verb::History { address, lines } => verbs::history(connect()?, &mut output, address, lines),
         Verb::Completion { shell } => Ok(output.script(&completion(shell))?),
     }

@@ -324,6 +324,7 @@ impl Manager {
         let address = options.text("address")?;
         let limit = options.number32("limit")?;
         let before = options.number64("before")?;
+        let after = options.number64("after")?;
         options.finish()?;
         let address = address
             .map(|text| decode::floating("address", &text))
@@ -332,8 +333,8 @@ impl Manager {
         self.authority.may(&caller, Verb::History).await?;
         let snapshot = self.handle.snapshot();
         let about = address.map(|address| decode::subject_of_history(&snapshot, address));
-        let before = before.map(Sequence);
-        let events = self.handle.history(about, before, limit).await?;
+        let (before, after) = (before.map(Sequence), after.map(Sequence));
+        let events = decode::history(&self.handle, about, after, before, limit).await?;
         Ok(rows(events.iter().map(EventInfo::from)))
     }
 

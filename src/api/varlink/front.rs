@@ -255,6 +255,7 @@ impl Front {
         let address = parameters.optional_text("address")?;
         let limit = parameters.optional_int("limit")?;
         let before: Option<u64> = parameters.optional_int("before")?;
+        let after: Option<u64> = parameters.optional_int("after")?;
         parameters.end()?;
         let floating = floating("address", address)?;
         let limit = decode::limit("limit", limit)?;
@@ -262,8 +263,8 @@ impl Front {
 
         let snapshot = self.handle.snapshot();
         let floating = floating.map(|address| decode::subject_of_history(&snapshot, address));
-        let before = before.map(Sequence);
-        let events = self.handle.history(floating, before, limit).await?;
+        let (before, after) = (before.map(Sequence), after.map(Sequence));
+        let events = decode::history(&self.handle, floating, after, before, limit).await?;
         once(&Events {
             events: events.iter().map(EventInfo::from).collect(),
         })
@@ -272,14 +273,19 @@ impl Front {
     async fn monitor(
         &self,
         caller: &Caller,
-        parameters: Parameters,
+        mut parameters: Parameters,
         mode: Mode,
     ) -> Result<Answer, Fault> {
+        let after: Option<u64> = parameters.optional_int("after")?;
         parameters.end()?;
         if mode != Mode::More {
             return Err(Fault::ExpectedMore);
         }
         let sight = self.authority.sight(caller).await?;
+        if let Some(after) = after {
+            let monitor = Monitor::resume(self.handle.clone(), Sequence(after), sight).await?;
+            return Ok(Answer::Stream(Stream::Monitor(monitor)));
+        }
         let (snapshot, events) = self.handle.subscribe();
         Ok(Answer::Stream(Stream::Monitor(Monitor::new(
             snapshot, events, sight,
