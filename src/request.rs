@@ -71,6 +71,10 @@ pub struct Associate {
     /// Whether the floating IP may be taken from another host, and whether
     /// another floating IP of this host may be displaced.
     pub reassociate: bool,
+    /// Whether flows from before go on until they end by themselves: those of
+    /// the host that has the floating IP now, and those that this host began
+    /// under another address.
+    pub keep_established: bool,
 }
 
 /// Untie a floating IP from its host.

@@ -253,6 +253,7 @@ fn many_requests_at_once_have_one_commit_and_each_its_own_answer() {
                         pool: None,
                         owner: None,
                         reassociate: false,
+                        keep_established: false,
                     });
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .build()

@@ -345,15 +345,11 @@ mod tests {
     /// allocated, and so is 198.51.100.1, which is in no pool.
     fn snapshot() -> Snapshot {
         let allocation = |host: Option<&str>| Allocation {
-            pool: PoolName::default_pool(),
-            owner: 1000,
-            allocated: Timestamp(1),
             association: host.map(|host| Association {
                 fixed: host.parse().unwrap(),
                 since: Timestamp(2),
             }),
-            forwards: Default::default(),
-            attributes: Default::default(),
+            ..Allocation::new(PoolName::default_pool(), 1000, Timestamp(1))
         };
         let allocations = [
             ("198.51.100.1", None),

@@ -336,6 +336,15 @@ fn words(change: &Change) -> (String, Option<FixedIp>, Option<FixedIp>) {
             Some(*fixed),
             Some(*previous),
         ),
+        Change::Keep { floating, hosts } => {
+            let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+            let hosts = hosts.join(", ");
+            (
+                format!("{floating} keeps the established flows of {hosts}"),
+                None,
+                None,
+            )
+        }
         Change::Disassociate { floating, previous } => (
             format!("{floating} disassociated from {previous}"),
             None,

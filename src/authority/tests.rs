@@ -61,15 +61,11 @@ impl Policy for Granting {
 /// alice's and tied nowhere; the others up to .7 are free.
 fn state() -> State {
     let allocation = |owner, host: Option<&str>| Allocation {
-        pool: PoolName::default_pool(),
-        owner,
-        allocated: Timestamp(1),
         association: host.map(|host| Association {
             fixed: host.parse().unwrap(),
             since: Timestamp(2),
         }),
-        forwards: Default::default(),
-        attributes: Default::default(),
+        ..Allocation::new(PoolName::default_pool(), owner, Timestamp(1))
     };
     let allocations = [
         ("203.0.113.1", allocation(ALICE, Some("10.0.0.1"))),
@@ -139,6 +135,7 @@ fn associate(floating: Option<&str>, fixed: &str) -> Request {
         pool: None,
         owner: None,
         reassociate: false,
+        keep_established: false,
     })
 }
 

@@ -119,6 +119,9 @@ pub enum Verb {
         /// Take the address from the host that has it, and displace the host's own
         #[arg(long)]
         reassociate: bool,
+        /// Let established flows go on where they are; only new ones follow
+        #[arg(long)]
+        keep_established: bool,
     },
     /// Untie a floating IP from its host; it stays allocated
     Disassociate {

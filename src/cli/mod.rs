@@ -103,6 +103,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             pool,
             owner,
             reassociate,
+            keep_established,
         } => {
             let fixed = addresses.pop().unwrap_or_default();
             let parameters = json!({
@@ -111,6 +112,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
                 "pool": pool,
                 "owner": owner.map(owner_uid).transpose()?,
                 "reassociate": reassociate,
+                "keep_established": keep_established,
             });
             verbs::associate(connect()?, &mut output, parameters)
         }

@@ -173,6 +173,10 @@ pub(super) fn show(
             output.line(&format!("{name:>13}: {value}"))?;
         }
     }
+    if !address.kept_hosts.is_empty() {
+        let hosts: Vec<_> = address.kept_hosts.iter().map(ToString::to_string).collect();
+        output.line(&format!("{:>13}: {}", "Old flows of", hosts.join(", ")))?;
+    }
     for forward in &address.forwards {
         output.line(&format!("{:>13}: {}", "Forwards", words(forward)))?;
     }

@@ -4,7 +4,7 @@
 use crate::audit::Entry;
 use crate::authority::Authorized;
 use crate::dataplane::{Cut, Tenants};
-use crate::model::{Change, Event, EventKind, FloatingIp, Revision, State, Timestamp};
+use crate::model::{Change, Event, EventKind, FixedIp, FloatingIp, Revision, State, Timestamp};
 use crate::plan::{self, Decision, Right, View};
 use crate::request::{Outcome, Refusal, Request};
 
@@ -130,6 +130,7 @@ impl Batch {
         for change in self.changes() {
             match change {
                 Change::Allocate { .. }
+                | Change::Keep { .. }
                 | Change::Update { .. }
                 | Change::Release { previous: None, .. } => {}
                 Change::Associate {
@@ -137,7 +138,11 @@ impl Batch {
                     fixed,
                     previous,
                 } => {
-                    cuts.extend([self.cut(*floating), Cut::Outbound(*fixed)]);
+                    cuts.push(self.cut(*floating));
+                    if self.keeps(*floating, *fixed) {
+                        continue;
+                    }
+                    cuts.push(Cut::Outbound(*fixed));
                     // Until now it left as another one, by a forward.
                     let other = self.state.outbound_of(*fixed);
                     cuts.extend(other.map(|other| self.cut(other)));
@@ -165,6 +170,12 @@ impl Batch {
             }
         }
         (cuts, wait)
+    }
+
+    /// Whether flows of that host from before go on, after all of the batch.
+    fn keeps(&self, floating: FloatingIp, fixed: FixedIp) -> bool {
+        let allocation = self.state.allocation(floating);
+        allocation.is_some_and(|allocation| allocation.kept.contains(&fixed))
     }
 
     /// The cut of what does not belong to the hosts that have the address after

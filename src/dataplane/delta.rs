@@ -331,15 +331,11 @@ mod tests {
 
     fn state(text: &str) -> State {
         let allocation = |fixed| Allocation {
-            pool: PoolName::default_pool(),
-            owner: 0,
-            allocated: Timestamp(0),
             association: Some(Association {
                 fixed,
                 since: Timestamp(0),
             }),
-            forwards: Default::default(),
-            attributes: Default::default(),
+            ..Allocation::new(PoolName::default_pool(), 0, Timestamp(0))
         };
         let allocations = pairs(text)
             .into_iter()

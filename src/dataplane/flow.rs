@@ -36,6 +36,8 @@ pub struct Tenants {
     pub forwards: Forwards,
     /// The hosts that leave as it.
     pub leaving: Vec<FixedIp>,
+    /// The hosts whose flows from before go on.
+    pub kept: Vec<FixedIp>,
 }
 
 impl Tenants {
@@ -56,6 +58,7 @@ impl Tenants {
             fixed,
             forwards: allocation.forwards.clone(),
             leaving: leaving.into_iter().collect(),
+            kept: allocation.kept.clone(),
         }
     }
 
@@ -69,11 +72,14 @@ impl Tenants {
     #[must_use]
     pub fn have(&self, floating: FloatingIp, flow: &Flow) -> bool {
         let floating = floating.ip();
+        let keep = |host: IpAddr| self.kept.iter().any(|fixed| fixed.ip() == host);
         let inbound = flow.to != floating
             || is_answered_as(flow, Some(&self.forwards), self.fixed.map(FixedIp::ip))
-                .unwrap_or(false);
+                .unwrap_or(false)
+            || keep(flow.answered_by);
         let outbound = flow.answered_to != floating
-            || self.leaving.iter().any(|fixed| fixed.ip() == flow.from);
+            || self.leaving.iter().any(|fixed| fixed.ip() == flow.from)
+            || keep(flow.from);
         inbound && outbound
     }
 }
@@ -98,6 +104,7 @@ pub struct Associations {
     by_floating: HashMap<IpAddr, IpAddr>,
     by_fixed: HashMap<IpAddr, IpAddr>,
     forwards: HashMap<IpAddr, Forwards>,
+    kept: HashMap<IpAddr, Vec<FixedIp>>,
     pools: Vec<AddressRange>,
     private: Vec<IpNet>,
 }
@@ -120,6 +127,10 @@ impl Associations {
                 let forwards = allocation.forwards.clone();
                 associations.forwards.insert(floating.ip(), forwards);
             }
+            if !allocation.kept.is_empty() {
+                let kept = allocation.kept.clone();
+                associations.kept.insert(floating.ip(), kept);
+            }
         }
         let sources = state.sources();
         associations
@@ -141,19 +152,28 @@ impl Associations {
         let forwards = self.forwards.get(&to);
         let fixed = self.by_floating.get(&to).copied();
         let inbound = match is_answered_as(flow, forwards, fixed) {
-            Some(right) => right,
+            Some(right) => right || self.keeps(to, answered_by),
             // Untranslated to a free address: the router's own affair.
             None => answered_by == to || !self.in_pool(to),
         };
         let outbound = if answered_to != from && self.in_pool(answered_to) {
             // Translated to a floating IP: its own hosts' flows only.
-            self.by_fixed.get(&from) == Some(&answered_to)
+            self.by_fixed.get(&from) == Some(&answered_to) || self.keeps(answered_to, from)
         } else {
             // Not so translated: fine, but for a host that has a floating IP
             // and speaks to the outside.
-            !(self.by_fixed.contains_key(&from) && self.is_outside(to))
+            match self.by_fixed.get(&from) {
+                Some(floating) => !self.is_outside(to) || self.keeps(*floating, from),
+                None => true,
+            }
         };
         inbound && outbound
+    }
+
+    /// Whether flows of that host from before the association go on.
+    fn keeps(&self, floating: IpAddr, host: IpAddr) -> bool {
+        let kept = self.kept.get(&floating);
+        kept.is_some_and(|kept| kept.iter().any(|fixed| fixed.ip() == host))
     }
 
     /// Whether the address is neither inside nor a floating IP.
@@ -182,25 +202,31 @@ mod tests {
             "198.51.100.9".parse().unwrap(),
         );
         let pairs = [
-            ("198.51.100.7", Some("10.0.0.5"), "8080/tcp -> 10.0.0.9:80"),
-            ("198.51.100.8", Some("10.0.0.6"), ""),
+            (
+                "198.51.100.7",
+                Some("10.0.0.5"),
+                "8080/tcp -> 10.0.0.9:80",
+                "",
+            ),
+            ("198.51.100.8", Some("10.0.0.6"), "", ""),
+            ("198.51.100.6", Some("10.0.0.16"), "", "10.0.0.15"),
+            ("198.51.100.4", Some("10.0.0.14"), "", "10.0.0.14"),
             (
                 "198.51.100.5",
                 None,
                 "9000-9009/tcp -> 10.0.0.8:9000, outbound floating",
+                "",
             ),
         ];
-        let pairs = pairs.map(|(floating, fixed, forward)| {
+        let pairs = pairs.map(|(floating, fixed, forward, kept)| {
             let allocation = Allocation {
-                pool: PoolName::default_pool(),
-                owner: 0,
-                allocated: Timestamp(0),
                 association: fixed.map(|fixed| Association {
                     fixed: fixed.parse().unwrap(),
                     since: Timestamp(0),
                 }),
                 forwards: forward.parse().ok().into_iter().collect(),
-                attributes: Default::default(),
+                kept: kept.parse().into_iter().collect(),
+                ..Allocation::new(PoolName::default_pool(), 0, Timestamp(0))
             };
             (floating.parse().unwrap(), allocation)
         });
@@ -305,6 +331,31 @@ mod tests {
             (
                 "outbound of one that does not",
                 "10.0.0.9 192.0.2.1 192.0.2.1 198.51.100.7",
+                false,
+            ),
+            (
+                "inbound to a former host whose flows are kept",
+                "192.0.2.1 198.51.100.6 10.0.0.15 192.0.2.1",
+                true,
+            ),
+            (
+                "outbound of a former host whose flows are kept",
+                "10.0.0.15 192.0.2.1 192.0.2.1 198.51.100.6",
+                true,
+            ),
+            (
+                "inbound to a host that never had the address",
+                "192.0.2.1 198.51.100.6 10.0.0.17 192.0.2.1",
+                false,
+            ),
+            (
+                "outbound, begun before an association that keeps it",
+                "10.0.0.14 192.0.2.1 192.0.2.1 203.0.113.1",
+                true,
+            ),
+            (
+                "outbound, begun before an association that keeps only another's",
+                "10.0.0.16 192.0.2.1 192.0.2.1 203.0.113.1",
                 false,
             ),
             (

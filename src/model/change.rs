@@ -28,6 +28,13 @@ pub enum Change {
         /// The host that had it until now.
         previous: Option<FixedIp>,
     },
+    /// Flows from before an association go on until they end by themselves.
+    Keep {
+        /// The address.
+        floating: FloatingIp,
+        /// Whose: the hosts that had it, and the one that has it since.
+        hosts: Vec<FixedIp>,
+    },
     /// An address is untied from its host and stays allocated.
     Disassociate {
         /// The address.
@@ -76,6 +83,7 @@ impl Change {
         match self {
             Change::Allocate { floating, .. }
             | Change::Associate { floating, .. }
+            | Change::Keep { floating, .. }
             | Change::Disassociate { floating, .. }
             | Change::Forward { floating, .. }
             | Change::Unforward { floating, .. }
@@ -159,6 +167,7 @@ impl EventKind {
         match self {
             EventKind::Changed(Change::Allocate { .. }) => "allocate",
             EventKind::Changed(Change::Associate { .. }) => "associate",
+            EventKind::Changed(Change::Keep { .. }) => "keep",
             EventKind::Changed(Change::Disassociate { .. }) => "disassociate",
             EventKind::Changed(Change::Forward { .. }) => "forward",
             EventKind::Changed(Change::Unforward { .. }) => "unforward",

@@ -80,11 +80,28 @@ pub struct Allocation {
     pub association: Option<Association>,
     /// The ports that lead to hosts of their own.
     pub forwards: Forwards,
+    /// The hosts whose flows from before the association go on until they end
+    /// by themselves: those that had the address, and the one that has it.
+    pub kept: Vec<FixedIp>,
     /// What is noted of it.
     pub attributes: Attributes,
 }
 
 impl Allocation {
+    /// An address that leads nowhere yet.
+    #[must_use]
+    pub fn new(pool: PoolName, owner: Uid, allocated: Timestamp) -> Self {
+        Self {
+            pool,
+            owner,
+            allocated,
+            association: None,
+            forwards: Forwards::default(),
+            kept: Vec::new(),
+            attributes: Attributes::default(),
+        }
+    }
+
     /// Whether packets to the address lead anywhere.
     #[must_use]
     pub fn is_in_use(&self) -> bool {
@@ -371,14 +388,7 @@ impl State {
             } => {
                 self.last_allocated
                     .insert_mut((pool.clone(), floating.family()), *floating);
-                let allocation = Allocation {
-                    pool: pool.clone(),
-                    owner: *owner,
-                    allocated: at,
-                    association: None,
-                    forwards: Forwards::default(),
-                    attributes: Attributes::default(),
-                };
+                let allocation = Allocation::new(pool.clone(), *owner, at);
                 self.allocations.insert_mut(*floating, allocation);
                 self.note_owned(*owner);
             }
@@ -401,23 +411,38 @@ impl State {
                 self.note_untied(Some(*previous));
                 self.tie(*floating, None);
             }
+            Change::Keep { floating, hosts } => {
+                self.alter(*floating, |allocation| Allocation {
+                    kept: hosts.clone(),
+                    ..allocation
+                });
+            }
             Change::Forward {
                 floating,
                 forward,
                 previous: _,
             } => {
                 self.note_forwarded(*floating, forward);
-                self.lead(*floating, |forwards| forwards.with(*forward));
+                self.alter(*floating, |allocation| Allocation {
+                    forwards: allocation.forwards.with(*forward),
+                    ..allocation
+                });
             }
             Change::Unforward { floating, forward } => {
                 self.note_unforwarded(*floating, forward);
-                self.lead(*floating, |forwards| forwards.without(forward));
+                self.alter(*floating, |allocation| Allocation {
+                    forwards: allocation.forwards.without(forward),
+                    ..allocation
+                });
             }
             Change::Update {
                 floating,
                 before: _,
                 after,
-            } => self.note(*floating, after.clone()),
+            } => self.alter(*floating, |allocation| Allocation {
+                attributes: after.clone(),
+                ..allocation
+            }),
             Change::Release { floating, previous } => {
                 self.note_untied(*previous);
                 if let Some(Allocation { owner, .. }) = self.allocations.get(floating) {
@@ -444,39 +469,22 @@ impl State {
         self
     }
 
+    /// An association begins without flows of before; whoever wants them kept
+    /// says so afterwards.
     fn tie(&mut self, floating: FloatingIp, association: Option<Association>) {
-        let allocation = self
-            .allocations
-            .get(&floating)
-            .expect("only an allocated address is tied or untied");
-        let allocation = Allocation {
+        self.alter(floating, |allocation| Allocation {
             association,
-            ..allocation.clone()
-        };
-        self.allocations.insert_mut(floating, allocation);
+            kept: Vec::new(),
+            ..allocation
+        });
     }
 
-    fn lead(&mut self, floating: FloatingIp, alter: impl FnOnce(&Forwards) -> Forwards) {
+    fn alter(&mut self, floating: FloatingIp, how: impl FnOnce(Allocation) -> Allocation) {
         let allocation = self
             .allocations
             .get(&floating)
-            .expect("only the ports of an allocated address lead anywhere");
-        let allocation = Allocation {
-            forwards: alter(&allocation.forwards),
-            ..allocation.clone()
-        };
-        self.allocations.insert_mut(floating, allocation);
-    }
-
-    fn note(&mut self, floating: FloatingIp, attributes: Attributes) {
-        let allocation = self
-            .allocations
-            .get(&floating)
-            .expect("only of an allocated address anything is noted");
-        let allocation = Allocation {
-            attributes,
-            ..allocation.clone()
-        };
+            .expect("only an allocated address is altered");
+        let allocation = how(allocation.clone());
         self.allocations.insert_mut(floating, allocation);
     }
 

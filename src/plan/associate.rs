@@ -19,6 +19,7 @@ pub(super) fn associate(
         pool,
         owner,
         reassociate,
+        keep_established,
     } = request;
     let owner = owner.unwrap_or(right.actor.uid);
     let current = view.state.floating_of(*fixed);
@@ -80,12 +81,31 @@ pub(super) fn associate(
         fixed: *fixed,
         previous,
     });
+    if *keep_established {
+        changes.push(keep(view, floating, *fixed, previous));
+    }
     Ok(Decision {
         floating,
         changes,
         previous,
         displaced: current,
     })
+}
+
+/// Whose flows from before go on: those of the host that has the address from
+/// now on, of the one that had it, and whose were kept when that one got it.
+fn keep(view: View<'_>, floating: FloatingIp, fixed: FixedIp, previous: Option<FixedIp>) -> Change {
+    let allocation = view.state.allocation(floating);
+    let kept = allocation.map_or(&[][..], |allocation| &allocation.kept);
+    let mut hosts: Vec<_> = kept
+        .iter()
+        .copied()
+        .chain(previous)
+        .chain([fixed])
+        .collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    Change::Keep { floating, hosts }
 }
 
 fn is_of(view: View<'_>, floating: FloatingIp, pool: &crate::model::PoolName) -> bool {

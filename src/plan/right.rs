@@ -88,6 +88,7 @@ pub fn concern(state: &State, site: &Site, uid: Uid, request: &Request) -> Conce
             pool,
             owner,
             reassociate: _,
+            keep_established: _,
         }) => {
             let current = state.floating_of(*fixed);
             let kept = current.filter(|current| {

@@ -139,6 +139,7 @@ fn associate(floating: &str, fixed: &str) -> Request {
         pool: None,
         owner: None,
         reassociate: false,
+        keep_established: false,
     })
 }
 

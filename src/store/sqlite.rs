@@ -26,7 +26,7 @@ use crate::model::{
 use super::{EVENTS_KEPT, Store, StoreError, migrate};
 
 mod row;
-use row::{allocation, event, forward, named, reading};
+use row::{allocation, event, forward, hosts_text, named, reading};
 
 /// The database and the lock, in the state directory.
 const DATABASE: &str = "ipfloater.db";
@@ -133,20 +133,23 @@ impl SqliteStore {
             source,
         };
         let (revision, sequence) = Self::read_counters(connection)?;
-        let attributes = match Self::version(connection)? {
-            ..=2 => "NULL",
-            _ => "attributes",
-        };
+        let version = Self::version(connection)?;
+        let kept = if version < 3 { "NULL" } else { "kept" };
+        let attributes = if version < 4 { "NULL" } else { "attributes" };
         let mut statement = connection
             .prepare(&format!(
-                "SELECT address, pool, owner, allocated_at, fixed, associated_at, {attributes}
-                 FROM floating_ip"
+                "SELECT address, pool, owner, allocated_at, fixed, associated_at, {kept}, {attributes}
+                 FROM floating_ip",
             ))
             .map_err(fail)?;
         let mut rows = statement.query([]).map_err(fail)?;
         let mut pools = HashMap::new();
         let mut allocations = Vec::new();
-        let mut forwards = Self::read_forwards(connection)?;
+        let mut forwards = if version < 2 {
+            HashMap::new()
+        } else {
+            Self::read_forwards(connection)?
+        };
         while let Some(row) = rows.next().map_err(fail)? {
             let read = allocation(row, &mut pools);
             let (floating, mut read) =
@@ -168,9 +171,6 @@ impl SqliteStore {
             doing: "read",
             source,
         };
-        if Self::version(connection)? < 2 {
-            return Ok(HashMap::new());
-        }
         let mut statement = connection
             .prepare(
                 "SELECT address, protocol, first_port, last_port, fixed, fixed_port, outbound
@@ -339,10 +339,18 @@ fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusql
             )?
             .execute(params![address, pool.as_str(), owner, at.0])?,
         Change::Associate { floating: _, fixed, previous: _ } => transaction
-            .prepare_cached("UPDATE floating_ip SET fixed = ?2, associated_at = ?3 WHERE address = ?1")?
+            .prepare_cached(
+                "UPDATE floating_ip SET fixed = ?2, associated_at = ?3, kept = NULL WHERE address = ?1",
+            )?
             .execute(params![address, fixed.to_string(), at.0])?,
+        Change::Keep { floating: _, hosts } => transaction
+            .prepare_cached("UPDATE floating_ip SET kept = ?2 WHERE address = ?1")?
+            .execute([address, hosts_text(hosts)])?,
         Change::Disassociate { floating: _, previous: _ } => transaction
-            .prepare_cached("UPDATE floating_ip SET fixed = NULL, associated_at = NULL WHERE address = ?1")?
+            .prepare_cached(
+                "UPDATE floating_ip SET fixed = NULL, associated_at = NULL, kept = NULL
+                 WHERE address = ?1",
+            )?
             .execute([address])?,
         Change::Forward { floating: _, forward, previous: _ } => transaction
             .prepare_cached("INSERT INTO forward VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
@@ -403,6 +411,9 @@ fn log(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
         }) => {
             fixed = Some(to.to_string());
             previous = from.map(|from| from.to_string());
+        }
+        EventKind::Changed(Change::Keep { floating: _, hosts }) => {
+            text = Some(hosts_text(hosts));
         }
         EventKind::Changed(Change::Disassociate {
             floating: _,

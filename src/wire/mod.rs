@@ -52,6 +52,10 @@ pub struct Address {
     /// The ports that lead to hosts of their own; absent when there are none.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub forwards: Vec<ForwardInfo>,
+    /// The hosts whose flows from before the association go on until they end by
+    /// themselves; absent when there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub kept_hosts: Vec<FixedIp>,
     /// Its name.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub label: Option<Label>,
@@ -106,6 +110,7 @@ impl Address {
             allocated_at: None,
             associated_at: None,
             forwards: Vec::new(),
+            kept_hosts: Vec::new(),
             label: None,
             description: None,
             tags: BTreeSet::new(),
@@ -149,6 +154,7 @@ impl Address {
                 .flat_map(|allocation| allocation.forwards.iter())
                 .map(ForwardInfo::from)
                 .collect(),
+            kept_hosts: allocation.map_or_else(Vec::new, |allocation| allocation.kept.clone()),
             label,
             description,
             tags,
@@ -506,6 +512,7 @@ impl From<&Event> for EventInfo {
             EventKind::Changed(Change::Associate {
                 fixed, previous, ..
             }) => (Some(*fixed), *previous, None),
+            EventKind::Changed(Change::Keep { .. }) => (None, None, None),
             EventKind::Changed(Change::Disassociate { previous, .. }) => {
                 (None, Some(*previous), None)
             }
@@ -531,6 +538,7 @@ impl From<&Event> for EventInfo {
             EventKind::Changed(
                 Change::Allocate { .. }
                 | Change::Associate { .. }
+                | Change::Keep { .. }
                 | Change::Disassociate { .. }
                 | Change::Update { .. }
                 | Change::Release { .. },

@@ -160,6 +160,7 @@ pub(crate) fn associate(floating: &str, fixed: &str) -> Request {
         pool: None,
         owner: None,
         reassociate: true,
+        keep_established: false,
     })
 }
 

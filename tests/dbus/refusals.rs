@@ -28,7 +28,7 @@ async fn a_wrong_option_is_refused_by_its_name() {
     let arguments = ("", "10.0.0.5", unknown());
     assert_eq!(
         refused(&client, "Associate", &arguments).await.1,
-        "unknown option \"colour\"; this method knows pool, owner, reassociate"
+        "unknown option \"colour\"; this method knows pool, owner, reassociate, keep_established"
     );
 
     let error = service.call("Allocate", &["a{sv}", "1", "pool", "u", "7"]);

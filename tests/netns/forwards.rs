@@ -29,7 +29,7 @@ fn name(transport: Transport) -> &'static str {
 
 impl Daemon {
     /// Leads ports of a floating IP to those of a host from one on.
-    fn forward(
+    pub(super) fn forward(
         &self,
         floating: IpAddr,
         ports: &str,
@@ -43,7 +43,7 @@ impl Daemon {
         self.order(&format!("forward {from} {to} {more}"))
     }
 
-    fn unforward(&self, floating: IpAddr, ports: &str, transport: Transport) -> String {
+    pub(super) fn unforward(&self, floating: IpAddr, ports: &str, transport: Transport) -> String {
         let from = end(floating, format!("{ports}/{}", name(transport)));
         self.order(&format!("unforward {from}"))
     }

@@ -57,6 +57,7 @@ mod talk;
 
 mod bypass;
 mod closed;
+mod complaints;
 mod errors;
 mod forwards;
 mod hairpin;

@@ -9,7 +9,7 @@ use ipfloater::model::Family;
 
 use super::craft::{UDP, datagram};
 use super::daemon::Daemon;
-use super::lab::{Lab, floating};
+use super::lab::{Host, Lab, floating};
 use super::namespace::{BRIEFLY, eventually};
 use super::service::PORT;
 use super::talk::{Tcp, Transport, Udp, saw};
@@ -315,4 +315,71 @@ fn while_an_address_is_moved_to_and_fro_every_new_flow_reaches_one_of_its_hosts(
         heard.iter().all(|heard| !heard.is_empty()),
         "both hosts had their share"
     );
+}
+
+#[test]
+fn with_keep_established_flows_stay_where_they_are_and_only_new_ones_follow() {
+    let lab = Lab::new();
+    let mut daemon = lab.start();
+    for family in Family::BOTH {
+        let floating = floating(family, 10);
+        daemon.associate(floating, &lab.host_a);
+        let outside = lab.outside.address(family);
+        let to_a = saw(&lab.host_a, outside);
+        let as_floating = saw(&lab.outside, floating);
+        let converse = |host: &Host, transport, to| {
+            let mut flow = host.converse(transport, to).expect("it can begin");
+            flow.say().expect("it is answered");
+            flow
+        };
+        let mut asked =
+            Transport::BOTH.map(|transport| converse(&lab.outside, transport, floating));
+        let mut begun = Transport::BOTH.map(|transport| converse(&lab.host_a, transport, outside));
+        let mut before = converse(&lab.host_b, Tcp, outside);
+        let host_b = lab.host_b.address(family);
+
+        daemon.order(&format!(
+            "associate {floating} {host_b} --reassociate --keep-established"
+        ));
+
+        let mut go_on = || {
+            for flow in &mut asked {
+                assert_eq!(flow.say(), to_a, "{family}: asked");
+            }
+            for flow in &mut begun {
+                assert_eq!(flow.say(), as_floating, "{family}: begun");
+            }
+            let router_or_host = saw(&lab.outside, host_b);
+            assert_eq!(before.say(), router_or_host, "{family}: begun before");
+            for transport in Transport::BOTH {
+                assert_eq!(
+                    lab.outside.ask(transport, floating),
+                    saw(&lab.host_b, outside)
+                );
+                assert_eq!(lab.host_b.ask(transport, outside), as_floating);
+            }
+        };
+        go_on();
+        let kept = daemon.show(floating)["kept_hosts"].clone();
+        let both = [lab.host_a.address(family), host_b].map(|host| host.to_string());
+        assert_eq!(kept, serde_json::json!(both));
+
+        // Who starts looks at all flows, and ends what disagrees.
+        daemon.stop();
+        daemon.start(&lab.router);
+        go_on();
+
+        daemon.reassociate(floating, &lab.host_c);
+        assert_eq!(
+            asked[0].say(),
+            saw(&lab.host_c, outside),
+            "datagrams follow"
+        );
+        assert_eq!(asked[1].say(), Err(ErrorKind::ConnectionReset));
+        let [datagrams, lines] = &mut begun;
+        assert_ne!(datagrams.say(), as_floating);
+        assert!(lines.say().is_err());
+        assert!(daemon.show(floating).get("kept_hosts").is_none());
+        daemon.release(floating);
+    }
 }

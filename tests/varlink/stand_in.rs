@@ -452,12 +452,8 @@ pub(crate) fn full(count: u32) -> State {
             since: Timestamp(1_700_000_000),
         });
         let allocation = Allocation {
-            pool: PoolName::default_pool(),
-            owner: 1000,
-            allocated: Timestamp(1_700_000_000),
             association,
-            forwards: Default::default(),
-            attributes: Default::default(),
+            ..Allocation::new(PoolName::default_pool(), 1000, Timestamp(1_700_000_000))
         };
         (floating(&format!("198.{b}.{c}.{d}")), allocation)
     });

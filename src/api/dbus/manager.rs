@@ -119,6 +119,7 @@ impl Manager {
         let pool = options.text("pool")?;
         let owner = options.number32("owner")?;
         let reassociate = options.flag("reassociate")?.unwrap_or_default();
+        let keep_established = options.flag("keep_established")?.unwrap_or_default();
         options.finish()?;
         let request = Request::Associate(Associate {
             floating: self::floating_ip(Some(floating_ip).filter(|text| !text.is_empty()))?,
@@ -126,6 +127,7 @@ impl Manager {
             pool: pool_name(pool.as_deref())?,
             owner,
             reassociate,
+            keep_established,
         });
         self.change(&caller, request).await
     }

@@ -60,6 +60,7 @@ impl From<wire::Address> for Row {
             allocated_at,
             associated_at,
             forwards,
+            kept_hosts,
             label,
             description,
             tags,
@@ -76,6 +77,13 @@ impl From<wire::Address> for Row {
             .maybe("allocated_at", allocated_at)
             .maybe("associated_at", associated_at)
             .maybe("forwards", (!forwards.is_empty()).then(|| rows(forwards)))
+            .maybe(
+                "kept_hosts",
+                (!kept_hosts.is_empty()).then(|| {
+                    let hosts = kept_hosts.into_iter();
+                    hosts.map(text).collect::<Vec<_>>()
+                }),
+            )
             .maybe("label", label.map(text))
             .maybe("description", description.map(String::from))
             .maybe(

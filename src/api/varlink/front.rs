@@ -298,6 +298,7 @@ fn associate(mut parameters: Parameters) -> Result<Request, Fault> {
     let pool = parameters.optional_text("pool")?;
     let owner = parameters.optional_int("owner")?;
     let reassociate = parameters.flag("reassociate")?;
+    let keep_established = parameters.flag("keep_established")?;
     parameters.end()?;
     Ok(Request::Associate(Associate {
         floating: floating("floating_ip", address)?,
@@ -305,6 +306,7 @@ fn associate(mut parameters: Parameters) -> Result<Request, Fault> {
         pool: pool_name(pool)?,
         owner,
         reassociate,
+        keep_established,
     }))
 }
 

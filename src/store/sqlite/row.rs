@@ -44,9 +44,10 @@ pub(super) fn allocation(
         allocated: Timestamp(row.get(3)?),
         association,
         forwards: Forwards::default(),
-        attributes: match row.get_ref(6)?.as_str_or_null()? {
+        kept: hosts(row, 6)?,
+        attributes: match row.get_ref(7)?.as_str_or_null()? {
             None => Attributes::default(),
-            Some(_) => from_json(row, 6)?,
+            Some(_) => from_json(row, 7)?,
         },
     };
     Ok((floating, allocation))
@@ -86,6 +87,10 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
             floating: parse(row, 6)?,
             fixed: parse(row, 7)?,
             previous: optional(row, 8)?,
+        }),
+        "keep" => EventKind::Changed(Change::Keep {
+            floating: parse(row, 6)?,
+            hosts: hosts(row, 11)?,
         }),
         "disassociate" => EventKind::Changed(Change::Disassociate {
             floating: parse(row, 6)?,
@@ -156,6 +161,21 @@ where
 {
     let is_there = row.get_ref(column)?.as_str_or_null()?.is_some();
     is_there.then(|| parse(row, column)).transpose()
+}
+
+/// Hosts with spaces between them; none when there is no text.
+fn hosts(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<FixedIp>> {
+    let hosts = row.get_ref(column)?.as_str_or_null()?.unwrap_or_default();
+    let hosts = hosts.split_whitespace().map(str::parse);
+    hosts
+        .collect::<Result<_, _>>()
+        .map_err(|_| strange(column, "no address of a host"))
+}
+
+/// The same as a text.
+pub(super) fn hosts_text(hosts: &[FixedIp]) -> String {
+    let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+    hosts.join(" ")
 }
 
 /// What is kept as JSON.
