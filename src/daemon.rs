@@ -31,6 +31,7 @@ use crate::model::{Actor, Via};
 use crate::privilege::files::{self, FilesError};
 use crate::privilege::{self, PrivilegeError, User};
 use crate::reload::Reloader;
+use crate::request::Terms;
 use crate::store::{SqliteStore, StateDirectory, StoreError};
 use crate::supervisor;
 
@@ -306,7 +307,7 @@ async fn reload_when_asked(mut hangups: Signal, reloader: &Reloader) -> Infallib
     };
     while hangups.recv().await.is_some() {
         // What came of it is in the log.
-        let _ = reloader.reload(&own).await;
+        let _ = reloader.reload(&own, Terms::default()).await;
     }
     pending().await
 }

@@ -14,6 +14,7 @@ use crate::chain;
 use crate::config::{Settings, check_against};
 use crate::control::{Handle, Rejection, Reloaded};
 use crate::kernel;
+use crate::request::Terms;
 use crate::supervisor;
 
 /// Reads the configuration again.
@@ -54,10 +55,13 @@ impl Reloader {
 
     /// Reads the configuration again, for whoever may ask for it, and records
     /// what came of it.
-    pub async fn reload(&self, who: &Who) -> Result<Reread, Rejection> {
+    pub async fn reload(&self, who: &Who, terms: Terms) -> Result<Reread, Rejection> {
         let _turn = self.turn.lock().await;
+        if terms.dry_run {
+            return self.try_out(who, terms).await;
+        }
         supervisor::reloading();
-        let reread = self.reread(who).await;
+        let reread = self.reread(who, terms).await;
         supervisor::reloaded();
         let uid = who.actor.uid;
         let (outcome, sentence) = match &reread {
@@ -85,7 +89,25 @@ impl Reloader {
         reread
     }
 
-    async fn reread(&self, who: &Who) -> Result<Reread, Rejection> {
+    /// Reads it, and has the controller tell what it would alter.
+    async fn try_out(&self, who: &Who, terms: Terms) -> Result<Reread, Rejection> {
+        let reread = self.reread(who, terms).await;
+        let uid = who.actor.uid;
+        let (outcome, sentence) = match &reread {
+            Ok(_) => (
+                audit::DRY_RUN,
+                format!("dry run: the configuration was looked at by uid {uid}"),
+            ),
+            Err(rejection) => (
+                rejection.name(),
+                format!("dry run: the configuration, looked at by uid {uid}: {rejection}"),
+            ),
+        };
+        audit::Entry::new("reload", who, outcome, sentence).write();
+        reread
+    }
+
+    async fn reread(&self, who: &Who, terms: Terms) -> Result<Reread, Rejection> {
         let Self {
             config, simulated, ..
         } = self.clone();
@@ -102,7 +124,7 @@ impl Reloader {
         let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
         let reloaded = self
             .handle
-            .reload(site, warnings.clone(), who.actor)
+            .reload(site, warnings.clone(), who.actor, terms)
             .await?;
         Ok(Reread {
             reloaded,

@@ -8,6 +8,10 @@ use crate::model::{
     PendingReason, PoolName, Port, PortRange, Protocol, Revision, Sequence, Uid,
 };
 
+mod terms;
+
+pub use terms::{Effect, EffectKind, Terms};
+
 /// What may be asked to be changed. Reading needs no request: see
 /// [`crate::control::Snapshot`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +178,8 @@ pub struct Outcome {
     pub revision: Revision,
     /// The last event of it, or the current one when nothing changed.
     pub sequence: Sequence,
+    /// Of a dry run: what would have been done, and was not.
+    pub effects: Option<Vec<Effect>>,
 }
 
 /// Why a request cannot be granted. Each is one named error in `interfaces/`,

@@ -260,7 +260,7 @@ fn many_requests_at_once_have_one_commit_and_each_its_own_answer() {
                     .unwrap();
                 let asked = async {
                     let request = common::of_root(&handle, request).await;
-                    handle.submit(request).await
+                    handle.submit(request, Default::default()).await
                 };
                 runtime.block_on(asked)
             })

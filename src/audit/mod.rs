@@ -61,7 +61,8 @@ pub struct Entry {
     pub revision: Option<Revision>,
     /// The event in the daemon's own log.
     pub sequence: Option<Sequence>,
-    /// [`GRANTED`], [`UNCHANGED`], [`DENIED`], or the name of a refusal.
+    /// [`GRANTED`], [`UNCHANGED`], [`DRY_RUN`], [`DENIED`], or the name of a
+    /// refusal.
     pub outcome: &'static str,
     /// All of it in words.
     pub sentence: String,
@@ -72,6 +73,9 @@ pub const GRANTED: &str = "granted";
 
 /// It already was as asked.
 pub const UNCHANGED: &str = "unchanged";
+
+/// It was not to be done: a dry run.
+pub const DRY_RUN: &str = "dry-run";
 
 /// The caller may not.
 pub const DENIED: &str = "denied";
@@ -130,6 +134,23 @@ impl Entry {
         Self {
             floating: Some(floating),
             ..Self::request(state, site, request, who, UNCHANGED, sentence)
+        }
+    }
+
+    /// A request that was only to be tried, and would be granted.
+    #[must_use]
+    pub fn dry_run(
+        state: &State,
+        site: &Site,
+        request: &Request,
+        who: &Who,
+        floating: FloatingIp,
+    ) -> Self {
+        let (verb, uid) = (request.verb(), who.actor.uid);
+        let sentence = format!("dry run: {verb} of {floating} by uid {uid}");
+        Self {
+            floating: Some(floating),
+            ..Self::request(state, site, request, who, DRY_RUN, sentence)
         }
     }
 
@@ -303,6 +324,12 @@ impl Entry {
             record!(info);
         }
     }
+}
+
+/// A change in words.
+#[must_use]
+pub fn in_words(change: &Change) -> String {
+    words(change).0
 }
 
 /// A change in words, with the host that has the address since and the one that

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::terms::DryRun;
 use super::{exit, forward, set};
 use crate::client::DEFAULT_SOCKET;
 
@@ -71,6 +72,9 @@ pub enum Verb {
     Getip {
         /// The private address of the host
         private: String,
+        /// Whether to do it at all
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Give a host this floating IP
     Redirect {
@@ -81,11 +85,17 @@ pub enum Verb {
         /// Take the address from the host that has it, and the host's own from it
         #[arg(long)]
         reassociate: bool,
+        /// Whether to do it at all
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Take a floating IP from its host and give it back to its pool
     Releaseip {
         /// The floating IP, or the private address that has it
         address: String,
+        /// Whether to do it at all
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Tell how the daemon is, and which host has which address
     Status,
@@ -103,6 +113,9 @@ pub enum Verb {
         /// For this user, by name or number, instead of the one who asks
         #[arg(long, value_name = "USER")]
         owner: Option<String>,
+        /// Whether to do it at all
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Tie a floating IP to a host
     #[command(override_usage = "ipfloater associate [OPTIONS] [FLOATING] FIXED")]
@@ -122,11 +135,17 @@ pub enum Verb {
         /// Let established flows go on where they are; only new ones follow
         #[arg(long)]
         keep_established: bool,
+        /// Whether to do it at all
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Untie a floating IP from its host; it stays allocated
     Disassociate {
         /// The floating IP, or the fixed address that has it
         address: String,
+        /// Whether to do it at all
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Lead ports of a floating IP to a host
     Forward {
@@ -145,12 +164,18 @@ pub enum Verb {
         /// Take the ports from the host that they lead to
         #[arg(long)]
         reassociate: bool,
+        /// Whether to do it at all
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Lead ports of a floating IP to a host no longer
     Unforward {
         /// The floating IP with its ports, as they were forwarded
         #[arg(value_name = "FLOATING:PORTS", value_parser = forward::floating)]
         floating: forward::End,
+        /// Whether to do it at all
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Note something of a floating IP: a name, words, tags, protection
     Set {
@@ -159,11 +184,17 @@ pub enum Verb {
         /// What is to be noted
         #[command(flatten)]
         attributes: set::Attributes,
+        /// Whether to do it at all
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Give an address back to its pool, untied
     Release {
         /// The floating IP, or the fixed address that has it
         address: String,
+        /// Whether to do it at all
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// List the addresses that are not free
     List {
@@ -197,7 +228,11 @@ pub enum Verb {
         address: Option<String>,
     },
     /// Have the daemon read its configuration again
-    Reload,
+    Reload {
+        /// Whether to do it at all
+        #[command(flatten)]
+        dry_run: DryRun,
+    },
     /// Tell what is so, and then everything that happens
     Monitor,
     /// Tell what happened, latest first

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Failure;
 use super::output::Output;
+use super::terms::Terms;
 use super::verbs::changed;
 use crate::client::Client;
 use crate::wire::ForwardInfo;
@@ -79,21 +80,20 @@ fn with_brackets(address: &str) -> String {
 /// The protocol that is meant when none is named.
 const PROTOCOL: &str = "tcp";
 
-pub(super) fn forward(
-    mut client: Client,
-    output: &mut Output<'_>,
+/// What is asked of the daemon.
+pub(super) fn parameters(
     floating: End,
     fixed: End,
     outbound: Option<String>,
     reassociate: bool,
-) -> Result<(), Failure> {
+) -> Value {
     let End {
         address,
         ports,
         protocol,
     } = floating;
     let fixed_port: Option<u16> = fixed.ports.and_then(|port| port.parse().ok());
-    let parameters = json!({
+    json!({
         "floating_ip": address,
         "protocol": protocol.unwrap_or_else(|| PROTOCOL.to_owned()),
         "ports": ports,
@@ -101,7 +101,14 @@ pub(super) fn forward(
         "fixed_port": fixed_port,
         "outbound": outbound,
         "reassociate": reassociate,
-    });
+    })
+}
+
+pub(super) fn forward(
+    mut client: Client,
+    output: &mut Output<'_>,
+    parameters: Value,
+) -> Result<(), Failure> {
     let answer = client.call("Forward", parameters.clone())?;
     changed(output, &answer, |message| {
         let address = &message.address;
@@ -130,6 +137,7 @@ pub(super) fn unforward(
     mut client: Client,
     output: &mut Output<'_>,
     floating: End,
+    terms: Terms,
 ) -> Result<(), Failure> {
     let End {
         address,
@@ -141,6 +149,7 @@ pub(super) fn unforward(
         ports.unwrap_or_default(),
     );
     let parameters = json!({"floating_ip": address, "protocol": protocol, "ports": ports});
+    let parameters = terms.with(parameters);
     let answer = client.call("Unforward", parameters)?;
     changed(output, &answer, |message| {
         let floating = message.address.floating_ip;

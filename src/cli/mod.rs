@@ -18,15 +18,18 @@ mod monitor;
 mod original;
 mod output;
 mod set;
+mod terms;
 mod text;
 mod verbs;
 
 pub use arguments::{Arguments, Common, Verb};
 pub use exit::Exit;
 pub use failure::Failure;
+pub use terms::DryRun;
 
 use crate::client::Client;
 use output::Output;
+use terms::Terms;
 
 /// Does what the arguments of the process say, and tells how it ended.
 pub fn run() -> Exit {
@@ -80,13 +83,25 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
     let mut output = Output::new(out, err, json, !no_legend);
     let connect = || Client::connect(&socket).map(|client| client.asking(!no_ask_password));
     match verb {
-        Verb::Getip { private } => original::getip(connect, &mut output, &private),
+        Verb::Getip { private, dry_run } => {
+            original::getip(connect, &mut output, &private, dry_run.into())
+        }
         Verb::Redirect {
             floating,
             private,
             reassociate,
-        } => original::redirect(connect, &mut output, &floating, &private, reassociate),
-        Verb::Releaseip { address } => original::releaseip(connect, &mut output, &address),
+            dry_run,
+        } => {
+            let parameters = json!({
+                "fixed_address": private,
+                "floating_ip": floating,
+                "reassociate": reassociate,
+            });
+            original::obtain(connect, &mut output, Terms::from(dry_run).with(parameters))
+        }
+        Verb::Releaseip { address, dry_run } => {
+            original::releaseip(connect, &mut output, &address, dry_run.into())
+        }
         Verb::Status => original::status(connect, &mut output),
         Verb::Version => original::version(connect, &mut output),
         Verb::Ippool => original::ippool(connect, &mut output),
@@ -94,9 +109,12 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             address,
             pool,
             owner,
+            dry_run,
         } => {
             let owner = owner.map(owner_uid).transpose()?;
-            verbs::allocate(connect()?, &mut output, address, pool, owner)
+            let parameters = json!({"floating_ip": address, "pool": pool, "owner": owner});
+            let parameters = Terms::from(dry_run).with(parameters);
+            verbs::allocate(connect()?, &mut output, parameters)
         }
         Verb::Associate {
             mut addresses,
@@ -104,6 +122,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             owner,
             reassociate,
             keep_established,
+            dry_run,
         } => {
             let fixed = addresses.pop().unwrap_or_default();
             let parameters = json!({
@@ -114,28 +133,41 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
                 "reassociate": reassociate,
                 "keep_established": keep_established,
             });
+            let parameters = Terms::from(dry_run).with(parameters);
             verbs::associate(connect()?, &mut output, parameters)
         }
-        Verb::Disassociate { address } => verbs::disassociate(connect()?, &mut output, &address),
+        Verb::Disassociate { address, dry_run } => {
+            let parameters = Terms::from(dry_run).with(json!({"address": address}));
+            verbs::disassociate(connect()?, &mut output, parameters)
+        }
         Verb::Forward {
             floating,
             fixed,
             outbound,
             reassociate,
-        } => forward::forward(
-            connect()?,
-            &mut output,
-            floating,
-            fixed,
-            outbound,
-            reassociate,
-        ),
-        Verb::Unforward { floating } => forward::unforward(connect()?, &mut output, floating),
+            dry_run,
+        } => {
+            let parameters = forward::parameters(floating, fixed, outbound, reassociate);
+            let parameters = Terms::from(dry_run).with(parameters);
+            forward::forward(connect()?, &mut output, parameters)
+        }
+        Verb::Unforward { floating, dry_run } => {
+            forward::unforward(connect()?, &mut output, floating, dry_run.into())
+        }
         Verb::Set {
             address,
             attributes,
-        } => set::set(connect()?, &mut output, &address, attributes),
-        Verb::Release { address } => verbs::release(connect()?, &mut output, &address),
+            dry_run,
+        } => {
+            let mut parameters = attributes.parameters();
+            parameters["address"] = address.into();
+            let parameters = Terms::from(dry_run).with(parameters);
+            set::set(connect()?, &mut output, parameters)
+        }
+        Verb::Release { address, dry_run } => {
+            let parameters = Terms::from(dry_run).with(json!({"address": address}));
+            verbs::release(connect()?, &mut output, parameters)
+        }
         Verb::List {
             pool,
             state,
@@ -153,7 +185,11 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         }
         Verb::Show { address } => verbs::show(connect()?, &mut output, &address),
         Verb::Permissions { address } => verbs::permissions(connect()?, &mut output, address),
-        Verb::Reload => verbs::reload(connect()?, &mut output),
+        Verb::Reload { dry_run } => verbs::reload(
+            connect()?,
+            &mut output,
+            Terms::from(dry_run).with(json!({})),
+        ),
         Verb::Monitor => monitor::monitor(connect()?, &mut output),
         Verb::History { address, lines } => verbs::history(connect()?, &mut output, address, lines),
         Verb::Completion { shell } => Ok(output.script(&completion(shell))?),

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 
 use super::output::{Output, or_dash, size as size_of};
+use super::terms::Terms;
 use super::verbs::{all, changed};
 use super::{Failure, text};
 use crate::client::{Answer, Client, ClientError, Refused};
@@ -24,26 +25,17 @@ pub(super) fn getip(
     connect: impl FnOnce() -> Result<Client, ClientError>,
     output: &mut Output<'_>,
     private: &str,
+    terms: Terms,
 ) -> Result<(), Failure> {
-    obtain(connect, output, json!({"fixed_address": private}))
+    obtain(
+        connect,
+        output,
+        terms.with(json!({"fixed_address": private})),
+    )
 }
 
-pub(super) fn redirect(
-    connect: impl FnOnce() -> Result<Client, ClientError>,
-    output: &mut Output<'_>,
-    floating: &str,
-    private: &str,
-    reassociate: bool,
-) -> Result<(), Failure> {
-    let parameters = json!({
-        "fixed_address": private,
-        "floating_ip": floating,
-        "reassociate": reassociate,
-    });
-    obtain(connect, output, parameters)
-}
-
-fn obtain(
+/// `getip` and `redirect`, by what they ask for.
+pub(super) fn obtain(
     connect: impl FnOnce() -> Result<Client, ClientError>,
     output: &mut Output<'_>,
     parameters: Value,
@@ -60,13 +52,15 @@ pub(super) fn releaseip(
     connect: impl FnOnce() -> Result<Client, ClientError>,
     output: &mut Output<'_>,
     address: &str,
+    terms: Terms,
 ) -> Result<(), Failure> {
+    let parameters = terms.with(json!({"address": address}));
     let not_released = |why| Failure::NotReleased {
         address: address.to_owned(),
         why,
     };
     let answer = connect()
-        .and_then(|mut client| client.call("Release", json!({"address": address})))
+        .and_then(|mut client| client.call("Release", parameters))
         .map_err(|error| told(error, not_released))?;
     changed(output, &answer, |message: &Changed| {
         let floating = message.address.floating_ip;

@@ -1,7 +1,7 @@
 //! The verb `set`: what is noted of a floating IP.
 
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Failure;
 use super::output::Output;
@@ -38,7 +38,7 @@ pub struct Attributes {
 
 impl Attributes {
     /// As the interface takes them.
-    fn parameters(self) -> Map<String, Value> {
+    pub(super) fn parameters(self) -> Value {
         let Attributes {
             label,
             description,
@@ -49,30 +49,23 @@ impl Attributes {
             unprotect,
         } = self;
         let some = |names: Vec<String>| (!names.is_empty()).then_some(names);
-        let parameters = json!({
+        json!({
             "label": label,
             "description": description,
             "tags": clear_tags.then(Vec::<String>::new),
             "add_tags": some(tags),
             "remove_tags": some(untags),
             "protected": (protect || unprotect).then_some(protect),
-        });
-        match parameters {
-            Value::Object(parameters) => parameters,
-            _ => Map::new(),
-        }
+        })
     }
 }
 
 pub(super) fn set(
     mut client: Client,
     output: &mut Output<'_>,
-    address: &str,
-    attributes: Attributes,
+    parameters: Value,
 ) -> Result<(), Failure> {
-    let mut parameters = attributes.parameters();
-    parameters.insert("address".to_owned(), address.into());
-    let answer = client.call("Update", parameters.into())?;
+    let answer = client.call("Update", parameters)?;
     changed(output, &answer, |message| {
         let floating = message.address.floating_ip;
         if message.changed {

@@ -6,6 +6,7 @@ use super::Failure;
 use super::forward::words;
 use super::output::{Output, or_dash, state};
 use super::set;
+use super::terms::forecast;
 use super::text::{moment, user};
 use crate::client::{Answer, Client};
 use crate::wire::{
@@ -18,11 +19,8 @@ const PAGE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 pub(super) fn allocate(
     mut client: Client,
     output: &mut Output<'_>,
-    address: Option<String>,
-    pool: Option<String>,
-    owner: Option<u32>,
+    parameters: Value,
 ) -> Result<(), Failure> {
-    let parameters = json!({"floating_ip": address, "pool": pool, "owner": owner});
     let answer = client.call("Allocate", parameters)?;
     changed(output, &answer, |Changed { address, .. }| {
         let Address {
@@ -64,9 +62,9 @@ pub(super) fn associate(
 pub(super) fn disassociate(
     mut client: Client,
     output: &mut Output<'_>,
-    address: &str,
+    parameters: Value,
 ) -> Result<(), Failure> {
-    let answer = client.call("Disassociate", json!({"address": address}))?;
+    let answer = client.call("Disassociate", parameters)?;
     changed(output, &answer, |message| {
         let floating = message.address.floating_ip;
         if message.changed {
@@ -81,9 +79,9 @@ pub(super) fn disassociate(
 pub(super) fn release(
     mut client: Client,
     output: &mut Output<'_>,
-    address: &str,
+    parameters: Value,
 ) -> Result<(), Failure> {
-    let answer = client.call("Release", json!({"address": address}))?;
+    let answer = client.call("Release", parameters)?;
     changed(output, &answer, |message| {
         let floating = message.address.floating_ip;
         if message.changed {
@@ -102,6 +100,9 @@ pub(super) fn changed(
 ) -> Result<(), Failure> {
     if output.json {
         return Ok(output.json(&answer.json)?);
+    }
+    if answer.message.dry_run {
+        return forecast(output, answer.message.changed, &answer.message.effects);
     }
     output.line(&sentence(&answer.message))?;
     let Address {
@@ -219,8 +220,12 @@ pub(super) fn permissions(
     Ok(())
 }
 
-pub(super) fn reload(mut client: Client, output: &mut Output<'_>) -> Result<(), Failure> {
-    let answer: Answer<Reloaded> = client.call("Reload", Value::Null)?;
+pub(super) fn reload(
+    mut client: Client,
+    output: &mut Output<'_>,
+    parameters: Value,
+) -> Result<(), Failure> {
+    let answer: Answer<Reloaded> = client.call("Reload", parameters)?;
     if output.json {
         return Ok(output.json(&answer.json)?);
     }
@@ -228,9 +233,13 @@ pub(super) fn reload(mut client: Client, output: &mut Output<'_>) -> Result<(), 
         changed,
         news,
         warnings,
+        dry_run,
+        effects,
         ..
     } = answer.message;
-    if !changed {
+    if dry_run {
+        forecast(output, changed, &effects)?;
+    } else if !changed {
         output.line("The configuration says what it said before")?;
     }
     for line in news {

@@ -106,6 +106,8 @@ async fn ask(
                 "displaced_floating_ip",
                 "revision",
                 "sequence",
+                "dry_run",
+                "effects",
             ];
             let mut answer = Map::new();
             for name in rest {

@@ -100,6 +100,7 @@ impl Batch {
                 self.state.revision()
             },
             sequence: self.state.sequence(),
+            effects: None,
         })
     }
 

@@ -16,7 +16,7 @@ use crate::model::{
     Actor, Change, Event, EventKind, Family, FloatingIp, PendingReason, Site, State, Timestamp, Via,
 };
 use crate::plan::View;
-use crate::request::{Outcome, Request};
+use crate::request::{Outcome, Request, Terms};
 use crate::store::{Store, StoreError};
 
 use super::agenda::{Agenda, Look};
@@ -161,7 +161,7 @@ impl Controller {
         let mut taken = 0;
         while let Some(message) = next {
             match message {
-                Message::Request(request, reply) => requests.push((request, reply)),
+                Message::Request(request, terms, reply) => requests.push((request, terms, reply)),
                 Message::Stop => go_on = false,
                 other => self.note(other),
             }
@@ -199,10 +199,16 @@ impl Controller {
                 site,
                 warnings,
                 actor,
+                terms,
                 reply,
             } => {
+                let reloaded = if terms.dry_run {
+                    self.forecast_reload(&site)
+                } else {
+                    self.reload(*site, warnings, actor)
+                };
                 // Who hung up meanwhile can read the log.
-                let _ = reply.send(self.reload(*site, warnings, actor));
+                let _ = reply.send(reloaded);
             }
             Message::Noticed(Noticed::Links) => self.agenda.noticed(Look::Links, now),
             Message::Noticed(Noticed::Carrier(index)) => {
@@ -247,16 +253,15 @@ impl Controller {
     ///
     /// Whatever can refuse a request stands before the commit. After it nothing
     /// refuses: a failure there is a status, and is retried.
-    fn execute(&mut self, requests: Vec<(Authorized<Request>, Reply)>) {
+    fn execute(&mut self, requests: Vec<(Authorized<Request>, Terms, Reply)>) {
         let mut batch = Batch::new(&self.state, now());
-        for (request, reply) in requests {
-            let view = View {
-                state: &self.state,
-                site: &self.site,
-                surroundings: &self.observed.surroundings,
-                ruleset: &self.ruleset,
-            };
-            match batch.decide(view, &request) {
+        let mut dry = Vec::new();
+        for (request, terms, reply) in requests {
+            if terms.dry_run {
+                dry.push((request, terms, reply));
+                continue;
+            }
+            match batch.decide(self.view(), &request) {
                 Ok(outcome) => batch.granted.push((reply, outcome)),
                 Err(refusal) => {
                     let (request, who) = (request.request(), request.who());
@@ -265,6 +270,26 @@ impl Controller {
                 }
             }
         }
+        self.carry(batch);
+        // They are told what would follow on all that is done.
+        for (request, _, reply) in dry {
+            let forecast = self.forecast(&request);
+            let _ = reply.send(forecast.map_err(Rejection::from));
+        }
+    }
+
+    /// What decisions are made on.
+    pub(super) fn view(&self) -> View<'_> {
+        View {
+            state: &self.state,
+            site: &self.site,
+            surroundings: &self.observed.surroundings,
+            ruleset: &self.ruleset,
+        }
+    }
+
+    /// Commits a batch and makes the kernel agree.
+    fn carry(&mut self, mut batch: Batch) {
         if batch.events.is_empty() {
             batch.trail.iter().for_each(Entry::write);
             self.answer(batch.granted);
@@ -491,7 +516,7 @@ pub(super) fn capacity(site: &Site, state: &State, family: Family) -> u64 {
 }
 
 /// The wall clock, for people.
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     let since = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();

@@ -100,7 +100,7 @@ fn run(mut flows: Box<dyn Flows>, queue: &Receiver<Job>, handle: &Handle) {
 }
 
 /// Of several cuts of a floating IP the last one knows which host has it.
-fn latest(cuts: &[Cut]) -> Vec<Cut> {
+pub(super) fn latest(cuts: &[Cut]) -> Vec<Cut> {
     let mut seen = HashSet::new();
     let is_last = |cut: &&Cut| match cut {
         Cut::Floating { floating, keep: _ } => seen.insert(*floating),

@@ -8,7 +8,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use crate::authority::Authorized;
 use crate::kernel::Noticed;
 use crate::model::{Actor, Event, FloatingIp, Sequence, Site, Uid};
-use crate::request::{Outcome, Refusal, Request};
+use crate::request::{Effect, Outcome, Refusal, Request, Terms};
 
 use super::{AddressState, Snapshot};
 
@@ -25,9 +25,10 @@ pub type Reply = oneshot::Sender<Result<Outcome, Rejection>>;
 /// What the controller is sent.
 #[derive(Debug)]
 pub enum Message {
-    /// A request, and where its answer goes.
+    /// A request, on what terms, and where its answer goes.
     Request(
         Authorized<Request>,
+        Terms,
         oneshot::Sender<Result<Outcome, Rejection>>,
     ),
     /// A question about the event log, and where the answer goes.
@@ -49,6 +50,8 @@ pub enum Message {
         warnings: Vec<String>,
         /// Who asked for it.
         actor: Actor,
+        /// On what terms.
+        terms: Terms,
         /// Where the answer goes.
         reply: oneshot::Sender<Reloaded>,
     },
@@ -120,6 +123,8 @@ pub struct Reloaded {
     pub news: Vec<String>,
     /// The event of it, or the current one when nothing is new.
     pub sequence: Sequence,
+    /// Of a dry run: what would have been done, and was not.
+    pub effects: Option<Vec<Effect>>,
 }
 
 /// An event, and what is true of its address since.
@@ -174,10 +179,14 @@ impl Handle {
         )
     }
 
-    /// Has a request carried out, and waits for what became of it.
-    pub async fn submit(&self, request: Authorized<Request>) -> Result<Outcome, Rejection> {
+    /// Has a request carried out on these terms, and waits for what became of it.
+    pub async fn submit(
+        &self,
+        request: Authorized<Request>,
+        terms: Terms,
+    ) -> Result<Outcome, Rejection> {
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Request(request, reply))?;
+        self.send(Message::Request(request, terms, reply))?;
         answer.await.map_err(|_| Rejection::Stopping)?
     }
 
@@ -188,12 +197,14 @@ impl Handle {
         site: Site,
         warnings: Vec<String>,
         actor: Actor,
+        terms: Terms,
     ) -> Result<Reloaded, Rejection> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Reload {
             site: Box::new(site),
             warnings,
             actor,
+            terms,
             reply,
         })?;
         answer.await.map_err(|_| Rejection::Stopping)

@@ -9,6 +9,7 @@ mod agenda;
 mod batch;
 mod controller;
 mod cutter;
+mod forecast;
 mod handle;
 mod reconcile;
 mod reload;

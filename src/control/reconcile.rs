@@ -11,7 +11,7 @@ use crate::dataplane::{
     Associations, Cut, Delta, Desired, Element, IfIndex, Link, Observed, Step, Tenants,
 };
 use crate::kernel::KernelError;
-use crate::model::{EventKind, FloatingIp, InterfaceName, PendingReason};
+use crate::model::{EventKind, FloatingIp, InterfaceName, PendingReason, State};
 
 use super::Controller;
 use super::agenda::Look;
@@ -81,20 +81,31 @@ impl Controller {
         if !self.certain {
             return self.look_and_apply(Look::Everything).is_some();
         }
-        let desired = self.desired();
-        let mut delta = Delta::of(&desired, &self.observed, touched);
-        let orphan_gone = |floating: &FloatingIp| {
-            self.site.pool_of(*floating).is_none() && self.state.allocation(*floating).is_none()
-        };
-        if touched.iter().any(orphan_gone) {
-            delta.transaction.pool = Some(desired.pool(&self.observed));
-        }
+        let delta = self.difference(&self.state, &self.observed, touched);
         let applied = self.carry_out(&delta, false);
         for floating in touched {
             self.update_pending(*floating, &applied);
         }
         self.note_failures(&applied);
         applied.failure.is_none()
+    }
+
+    /// What differs for a few addresses between a state and the kernel.
+    pub(super) fn difference(
+        &self,
+        state: &State,
+        observed: &Observed,
+        touched: &[FloatingIp],
+    ) -> Delta {
+        let desired = Desired::new(&self.ruleset, state, &self.site);
+        let mut delta = Delta::of(&desired, observed, touched);
+        let orphan_gone = |floating: &FloatingIp| {
+            self.site.pool_of(*floating).is_none() && state.allocation(*floating).is_none()
+        };
+        if touched.iter().any(orphan_gone) {
+            delta.transaction.pool = Some(desired.pool(observed));
+        }
+        delta
     }
 
     /// Looks at the kernel because something was noticed or is tried again, and

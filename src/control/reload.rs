@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::dataplane::Ruleset;
+use crate::dataplane::{Delta, Desired, Ruleset};
 use crate::model::{Actor, EventKind, Pool, PoolName, Site};
+use crate::request::EffectKind;
 
 use super::controller::capacity;
+use super::forecast::{answered_for, effect, in_kernel};
 use super::{Controller, Reloaded};
 
 impl Controller {
@@ -23,26 +25,60 @@ impl Controller {
             return Reloaded {
                 news,
                 sequence: self.state.sequence(),
+                effects: None,
             };
         }
         let pools = site.pools.iter();
         let ranges = pools.flat_map(|pool| pool.ranges.iter().copied()).collect();
         self.cutter.know(site.private.clone(), ranges);
-        // The maps may become larger, which makes the table anew, and stay as
-        // large as they were.
-        let ruleset = Ruleset::new(&site, |family| {
-            let wanted = Ruleset::size_for(capacity(&site, &self.state, family));
-            wanted.max(self.ruleset.size(family))
-        });
+        self.ruleset = self.ruleset_of(&site);
         self.site = Arc::new(site);
-        self.ruleset = ruleset;
         self.follow();
         let what = news.join("; ");
         self.record_of(actor, vec![EventKind::Reloaded { what }]);
         Reloaded {
             news,
             sequence: self.state.sequence(),
+            effects: None,
         }
+    }
+
+    /// What the configuration would alter.
+    pub(super) fn forecast_reload(&mut self, site: &Site) -> Reloaded {
+        let news = news(&self.site, site);
+        let stored = news.iter();
+        let mut effects: Vec<_> = stored
+            .map(|line| effect(EffectKind::Store, format!("reload: {line}")))
+            .collect();
+        if !news.is_empty() {
+            match self.kernel.observe() {
+                Ok(seen) => {
+                    let ruleset = self.ruleset_of(site);
+                    let desired = Desired::new(&ruleset, &self.state, site);
+                    let delta = Delta::whole(&desired, &seen);
+                    effects.extend(in_kernel(&delta));
+                    effects.extend(answered_for(&delta, &seen));
+                }
+                Err(error) => effects.push(effect(
+                    EffectKind::Kernel,
+                    format!("it cannot be told now: {error}"),
+                )),
+            }
+        }
+        Reloaded {
+            news,
+            sequence: self.state.sequence(),
+            effects: Some(effects),
+        }
+    }
+
+    /// The table for a configuration. The maps may become larger, which makes the
+    /// table anew, and stay as large as they were.
+    fn ruleset_of(&self, site: &Site) -> Ruleset {
+        Ruleset::new(site, |family| {
+            let wanted = Ruleset::size_for(capacity(site, &self.state, family));
+            wanted.max(self.ruleset.size(family))
+        })
     }
 }
 

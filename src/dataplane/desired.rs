@@ -97,6 +97,12 @@ impl<'a> Desired<'a> {
         if observed.presence.contains_key(&floating) {
             return None;
         }
+        self.obstacle(floating, observed)
+    }
+
+    /// What keeps the router from answering for the address.
+    #[must_use]
+    pub fn obstacle(&self, floating: FloatingIp, observed: &Observed) -> Option<PendingReason> {
         self.link(floating, observed).err()
     }
 

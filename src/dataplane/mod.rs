@@ -10,6 +10,7 @@ mod flow;
 mod observed;
 mod ports;
 pub mod ruleset;
+mod words;
 
 pub use delta::{Cut, Delta, Element, Step, Transaction};
 pub use desired::{Desired, Place};

@@ -18,7 +18,7 @@ use crate::model::{
     Outbound, Pool, PoolName, Port, Protocol,
 };
 use crate::reload::Reread;
-use crate::request::Outcome;
+use crate::request::{Effect, Outcome};
 
 /// The version of the interfaces. It grows when something is added; nothing is
 /// ever taken away.
@@ -209,6 +209,32 @@ pub struct Changed {
     pub revision: u64,
     /// The last event of it, or the current one.
     pub sequence: u64,
+    /// Present and true of a dry run: nothing was altered, and `address` and
+    /// `changed` are what they would be.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub dry_run: bool,
+    /// Of a dry run: what would be done.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub effects: Vec<EffectInfo>,
+}
+
+/// One thing that a change would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EffectInfo {
+    /// To what: `store`, `kernel`, `address` or `flows`.
+    pub kind: String,
+    /// What, in a line.
+    pub text: String,
+}
+
+impl From<Effect> for EffectInfo {
+    fn from(effect: Effect) -> Self {
+        let Effect { kind, text } = effect;
+        EffectInfo {
+            kind: kind.as_str().to_owned(),
+            text,
+        }
+    }
 }
 
 impl Changed {
@@ -224,6 +250,7 @@ impl Changed {
             displaced,
             revision,
             sequence,
+            effects,
         } = outcome;
         let state = match (&allocation, pending) {
             (None, _) => AddressState::Free,
@@ -239,6 +266,8 @@ impl Changed {
             displaced_floating_ip: displaced,
             revision: revision.0,
             sequence: sequence.0,
+            dry_run: effects.is_some(),
+            effects: effects.into_iter().flatten().map(Into::into).collect(),
         }
     }
 }
@@ -409,12 +438,23 @@ pub struct Reloaded {
     pub warnings: Vec<String>,
     /// The event of it, or the current one when nothing is new.
     pub sequence: u64,
+    /// Present and true of a dry run: nothing was altered.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub dry_run: bool,
+    /// Of a dry run: what would be done.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub effects: Vec<EffectInfo>,
 }
 
 impl From<Reread> for Reloaded {
     fn from(reread: Reread) -> Self {
         let Reread {
-            reloaded: control::Reloaded { news, sequence },
+            reloaded:
+                control::Reloaded {
+                    news,
+                    sequence,
+                    effects,
+                },
             files,
             warnings,
         } = reread;
@@ -427,6 +467,8 @@ impl From<Reread> for Reloaded {
                 .collect(),
             warnings,
             sequence: sequence.0,
+            dry_run: effects.is_some(),
+            effects: effects.into_iter().flatten().map(Into::into).collect(),
         }
     }
 }

@@ -12,8 +12,8 @@ use ipfloater::control::{Controller, Handle, Message, Parts, Rejection};
 use ipfloater::kernel::{Announcer, FakeKernel};
 use ipfloater::model::{AddressRange, Alteration, Limits, Pool, PoolName, Site};
 use ipfloater::request::{
-    Allocate, Associate, Disassociate, ForwardPorts, Outcome, Release, Request, UnforwardPorts,
-    Update,
+    Allocate, Associate, Disassociate, ForwardPorts, Outcome, Release, Request, Terms,
+    UnforwardPorts, Update,
 };
 use ipfloater::store::SqliteStore;
 use policy::Defaults;
@@ -93,9 +93,14 @@ impl Running {
 
     /// Has root's request carried out.
     pub(crate) fn ask(&self, request: Request) -> Result<Outcome, Rejection> {
+        self.ask_on(request, Terms::default())
+    }
+
+    /// Has root's request carried out on these terms.
+    pub(crate) fn ask_on(&self, request: Request, terms: Terms) -> Result<Outcome, Rejection> {
         let asked = async {
             let request = of_root(&self.handle, request).await;
-            self.handle.submit(request).await
+            self.handle.submit(request, terms).await
         };
         self.runtime.block_on(asked)
     }

@@ -200,6 +200,31 @@ fn steps() -> Vec<Step> {
             &["Unforward", "sssa{sv}", "198.51.100.11", "tcp", "8080", "0"],
         ),
         step(
+            "Associate",
+            json!({
+                "floating_ip": "198.51.100.11", "fixed_address": "10.0.0.8",
+                "reassociate": true, "dry_run": true,
+            }),
+            &[
+                "Associate",
+                "ssa{sv}",
+                "198.51.100.11",
+                "10.0.0.8",
+                "2",
+                "reassociate",
+                "b",
+                "true",
+                "dry_run",
+                "b",
+                "true",
+            ],
+        ),
+        step(
+            "Release",
+            json!({"address": "10.0.0.6", "dry_run": true}),
+            &["Release", "sa{sv}", "10.0.0.6", "1", "dry_run", "b", "true"],
+        ),
+        step(
             "Disassociate",
             json!({"address": "10.0.0.6"}),
             &["Disassociate", "sa{sv}", "10.0.0.6", "0"],

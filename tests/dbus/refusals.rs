@@ -23,12 +23,15 @@ async fn a_wrong_option_is_refused_by_its_name() {
     for method in ["Disassociate", "Release", "Describe"] {
         let (name, text) = refused(&client, method, &("10.0.0.5", unknown())).await;
         assert_eq!(name, "org.freedesktop.DBus.Error.InvalidArgs", "{method}");
-        assert_eq!(text, "unknown option \"colour\"; this method has none yet");
+        let none = text == "unknown option \"colour\"; this method has none yet";
+        assert_eq!(none, method == "Describe", "{text}");
+        assert!(text.starts_with("unknown option \"colour\"; "), "{text}");
     }
     let arguments = ("", "10.0.0.5", unknown());
-    assert_eq!(
-        refused(&client, "Associate", &arguments).await.1,
-        "unknown option \"colour\"; this method knows pool, owner, reassociate, keep_established"
+    let (_, text) = refused(&client, "Associate", &arguments).await;
+    assert!(
+        text.starts_with("unknown option \"colour\"; this method knows pool, owner, reassociate"),
+        "{text}"
     );
 
     let error = service.call("Allocate", &["a{sv}", "1", "pool", "u", "7"]);

@@ -83,7 +83,7 @@ impl Responder {
     fn run(mut self) {
         while let Ok(message) = self.inbox.messages.recv() {
             match message {
-                Message::Request(request, reply) => {
+                Message::Request(request, _, reply) => {
                     let answer = self.carry_out(&request);
                     let _ = reply.send(answer);
                 }
@@ -98,7 +98,11 @@ impl Responder {
                 Message::Reload { reply, .. } => {
                     let sequence = self.inbox.snapshots.borrow().state.sequence();
                     let news = Vec::new();
-                    let _ = reply.send(Reloaded { news, sequence });
+                    let _ = reply.send(Reloaded {
+                        news,
+                        sequence,
+                        effects: None,
+                    });
                 }
                 Message::Noticed(_) => self.repair(),
                 Message::Watching
@@ -130,6 +134,7 @@ impl Responder {
             displaced: None,
             revision: state.revision(),
             sequence: state.sequence(),
+            effects: None,
         })
     }
 

@@ -58,6 +58,7 @@ mod talk;
 mod bypass;
 mod closed;
 mod complaints;
+mod dry_run;
 mod errors;
 mod forwards;
 mod hairpin;

@@ -215,7 +215,7 @@ fn control(inbox: Inbox) {
     let mut log: Vec<Event> = Vec::new();
     while let Ok(message) = inbox.messages.recv() {
         match message {
-            Message::Request(request, reply) => {
+            Message::Request(request, _, reply) => {
                 let _ = reply.send(carry_out(&inbox, &mut log, &request));
             }
             Message::History {
@@ -279,6 +279,7 @@ fn carry_out(
         displaced: None,
         revision: state.revision(),
         sequence: state.sequence(),
+        effects: None,
     };
     let shown = Snapshot {
         state,

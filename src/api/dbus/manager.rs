@@ -18,7 +18,7 @@ use crate::authority::{Authority, Caller, Origin, Sight, Subject, Verb};
 use crate::control::{Handle, Snapshot};
 use crate::model::{FloatingIp, PoolName, Sequence, Uid};
 use crate::reload::Reloader;
-use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Update};
+use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms, Update};
 use crate::wire::{API_VERSION, Changed, EventInfo, PoolInfo, Reloaded, Status};
 
 use super::admission::{Admission, Admitted};
@@ -71,13 +71,13 @@ impl Manager {
     }
 
     /// Has a request carried out, if its caller may make it.
-    async fn change(&self, caller: &Caller, request: Request) -> Result<Row> {
+    async fn change(&self, caller: &Caller, request: Request, terms: Terms) -> Result<Row> {
         let Snapshot { state, site, .. } = &*self.handle.snapshot();
         let request = self
             .authority
             .authorize(caller, request, state, site)
             .await?;
-        let outcome = self.handle.submit(request).await?;
+        let outcome = self.handle.submit(request, terms).await?;
         Ok(Changed::new(&self.handle.snapshot(), outcome).into())
     }
 }
@@ -96,13 +96,14 @@ impl Manager {
         let floating = options.text("floating_ip")?;
         let pool = options.text("pool")?;
         let owner = options.number32("owner")?;
+        let terms = terms(&mut options)?;
         options.finish()?;
         let request = Request::Allocate(Allocate {
             floating: floating_ip(floating.as_deref())?,
             pool: pool_name(pool.as_deref())?,
             owner,
         });
-        self.change(&caller, request).await
+        self.change(&caller, request, terms).await
     }
 
     #[zbus(out_args("result"))]
@@ -120,6 +121,7 @@ impl Manager {
         let owner = options.number32("owner")?;
         let reassociate = options.flag("reassociate")?.unwrap_or_default();
         let keep_established = options.flag("keep_established")?.unwrap_or_default();
+        let terms = terms(&mut options)?;
         options.finish()?;
         let request = Request::Associate(Associate {
             floating: self::floating_ip(Some(floating_ip).filter(|text| !text.is_empty()))?,
@@ -129,7 +131,7 @@ impl Manager {
             reassociate,
             keep_established,
         });
-        self.change(&caller, request).await
+        self.change(&caller, request, terms).await
     }
 
     #[zbus(out_args("result"))]
@@ -141,10 +143,12 @@ impl Manager {
         options: Given,
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
-        Options::new(options).finish()?;
+        let mut options = Options::new(options);
+        let terms = terms(&mut options)?;
+        options.finish()?;
         let address = decode::address("address", address)?;
         let request = Request::Disassociate(Disassociate { address });
-        self.change(&caller, request).await
+        self.change(&caller, request, terms).await
     }
 
     #[zbus(out_args("result"))]
@@ -167,6 +171,7 @@ impl Manager {
         let fixed_port = options.number32("fixed_port")?;
         let outbound = options.text("outbound")?;
         let reassociate = options.flag("reassociate")?.unwrap_or_default();
+        let terms = terms(&mut options)?;
         options.finish()?;
         let request = decode::forward(&decode::ForwardFields {
             floating_ip,
@@ -177,7 +182,7 @@ impl Manager {
             outbound: outbound.as_deref(),
             reassociate,
         })?;
-        self.change(&caller, Request::Forward(request)).await
+        self.change(&caller, Request::Forward(request), terms).await
     }
 
     #[zbus(out_args("result"))]
@@ -191,9 +196,12 @@ impl Manager {
         options: Given,
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
-        Options::new(options).finish()?;
+        let mut options = Options::new(options);
+        let terms = terms(&mut options)?;
+        options.finish()?;
         let request = decode::unforward(floating_ip, protocol, ports)?;
-        self.change(&caller, Request::Unforward(request)).await
+        self.change(&caller, Request::Unforward(request), terms)
+            .await
     }
 
     #[zbus(out_args("result"))]
@@ -207,12 +215,13 @@ impl Manager {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
         let fields = attributes(&mut options)?;
+        let terms = terms(&mut options)?;
         options.finish()?;
         let request = Request::Update(Update {
             address: decode::address("address", address)?,
             alteration: decode::alteration(fields)?,
         });
-        self.change(&caller, request).await
+        self.change(&caller, request, terms).await
     }
 
     #[zbus(out_args("result"))]
@@ -224,10 +233,12 @@ impl Manager {
         options: Given,
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
-        Options::new(options).finish()?;
+        let mut options = Options::new(options);
+        let terms = terms(&mut options)?;
+        options.finish()?;
         let address = decode::address("address", address)?;
         let request = Request::Release(Release { address });
-        self.change(&caller, request).await
+        self.change(&caller, request, terms).await
     }
 
     #[zbus(out_args("addresses", "next"))]
@@ -333,9 +344,11 @@ impl Manager {
         options: Given,
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
-        Options::new(options).finish()?;
+        let mut options = Options::new(options);
+        let terms = terms(&mut options)?;
+        options.finish()?;
         self.authority.may(&caller, Verb::Reload).await?;
-        let reread = self.reloader.reload(&caller.subject.who()).await?;
+        let reread = self.reloader.reload(&caller.subject.who(), terms).await?;
         Ok(Reloaded::from(reread).into())
     }
 
@@ -391,6 +404,13 @@ impl Manager {
 /// The state of the daemon, as the property has it.
 pub(super) fn state(snapshot: &Snapshot) -> String {
     Status::new(snapshot).state
+}
+
+/// On what terms a change is asked for.
+fn terms(options: &mut Options) -> std::result::Result<Terms, OptionError> {
+    Ok(Terms {
+        dry_run: options.flag("dry_run")?.unwrap_or_default(),
+    })
 }
 
 fn floating_ip(text: Option<&str>) -> std::result::Result<Option<FloatingIp>, Refusal> {

@@ -29,6 +29,16 @@ impl Row {
     }
 }
 
+impl Row {
+    /// What a dry run tells besides.
+    fn forecast(self, dry_run: bool, effects: Vec<wire::EffectInfo>) -> Self {
+        self.maybe("dry_run", dry_run.then_some(true)).maybe(
+            "effects",
+            (!effects.is_empty()).then(|| effect_rows(effects)),
+        )
+    }
+}
+
 impl Type for Row {
     const SIGNATURE: &'static Signature =
         <std::collections::BTreeMap<&str, Variant<'static>> as Type>::SIGNATURE;
@@ -127,6 +137,8 @@ impl From<wire::Changed> for Row {
             displaced_floating_ip,
             revision,
             sequence,
+            dry_run,
+            effects,
         } = result;
         Row::from(address)
             .put("changed", changed)
@@ -134,7 +146,17 @@ impl From<wire::Changed> for Row {
             .maybe("displaced_floating_ip", displaced_floating_ip.map(text))
             .put("revision", revision)
             .put("sequence", sequence)
+            .forecast(dry_run, effects)
     }
+}
+
+/// What a dry run tells: `aa{sv}`.
+fn effect_rows(effects: Vec<wire::EffectInfo>) -> Vec<BTreeMap<&'static str, Variant<'static>>> {
+    let row = |effect| {
+        let wire::EffectInfo { kind, text } = effect;
+        BTreeMap::from([("kind", kind.into()), ("text", text.into())])
+    };
+    effects.into_iter().map(row).collect()
 }
 
 impl From<wire::PoolInfo> for Row {
@@ -201,6 +223,8 @@ impl From<wire::Reloaded> for Row {
             files,
             warnings,
             sequence,
+            dry_run,
+            effects,
         } = reloaded;
         Row::default()
             .put("changed", changed)
@@ -208,6 +232,7 @@ impl From<wire::Reloaded> for Row {
             .put("files", files)
             .put("warnings", warnings)
             .put("sequence", sequence)
+            .forecast(dry_run, effects)
     }
 }
 

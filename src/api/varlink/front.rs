@@ -17,7 +17,7 @@ use crate::authority::{Authority, Caller, Subject, Verb};
 use crate::control::{Handle, Snapshot};
 use crate::model::{FloatingIp, PoolName, Sequence};
 use crate::reload::Reloader;
-use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Update};
+use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms, Update};
 use crate::wire::{
     API_VERSION, Changed, Described, EventInfo, Events, Listed, PoolInfo, Pools, Reloaded, Status,
     Version,
@@ -120,21 +120,13 @@ impl Front {
         parameters: Parameters,
     ) -> Option<Result<Answer, Fault>> {
         Some(match method {
-            "Allocate" => self.change(&caller, allocate(parameters)).await,
-            "Associate" => self.change(&caller, associate(parameters)).await,
-            "Disassociate" => {
-                let request = address(parameters)
-                    .map(|address| Request::Disassociate(Disassociate { address }));
-                self.change(&caller, request).await
-            }
-            "Forward" => self.change(&caller, forward(parameters)).await,
-            "Unforward" => self.change(&caller, unforward(parameters)).await,
-            "Update" => self.change(&caller, update(parameters)).await,
-            "Release" => {
-                let request =
-                    address(parameters).map(|address| Request::Release(Release { address }));
-                self.change(&caller, request).await
-            }
+            "Allocate" => self.change(&caller, parameters, allocate).await,
+            "Associate" => self.change(&caller, parameters, associate).await,
+            "Disassociate" => self.change(&caller, parameters, disassociate).await,
+            "Forward" => self.change(&caller, parameters, forward).await,
+            "Unforward" => self.change(&caller, parameters, unforward).await,
+            "Update" => self.change(&caller, parameters, update).await,
+            "Release" => self.change(&caller, parameters, release).await,
             "List" => self.list(&caller, parameters, mode).await,
             "Describe" => self.describe(&caller, parameters).await,
             "ListPools" => self.pools(&caller, parameters).await,
@@ -150,14 +142,17 @@ impl Front {
     async fn change(
         &self,
         caller: &Caller,
-        request: Result<Request, Fault>,
+        mut parameters: Parameters,
+        decode: fn(Parameters) -> Result<Request, Fault>,
     ) -> Result<Answer, Fault> {
+        let terms = terms(&mut parameters)?;
+        let request = decode(parameters)?;
         let Snapshot { state, site, .. } = &*self.handle.snapshot();
         let request = self
             .authority
-            .authorize(caller, request?, state, site)
+            .authorize(caller, request, state, site)
             .await?;
-        let outcome = self.handle.submit(request).await?;
+        let outcome = self.handle.submit(request, terms).await?;
         once(&Changed::new(&self.handle.snapshot(), outcome))
     }
 
@@ -237,10 +232,11 @@ impl Front {
         once(&answer)
     }
 
-    async fn reload(&self, caller: &Caller, parameters: Parameters) -> Result<Answer, Fault> {
+    async fn reload(&self, caller: &Caller, mut parameters: Parameters) -> Result<Answer, Fault> {
+        let terms = terms(&mut parameters)?;
         parameters.end()?;
         self.authority.may(caller, Verb::Reload).await?;
-        let reread = self.reloader.reload(&caller.subject.who()).await?;
+        let reread = self.reloader.reload(&caller.subject.who(), terms).await?;
         once(&Reloaded::from(reread))
     }
 
@@ -280,6 +276,13 @@ impl Front {
     }
 }
 
+/// On what terms a change is asked for.
+fn terms(parameters: &mut Parameters) -> Result<Terms, Fault> {
+    Ok(Terms {
+        dry_run: parameters.flag("dry_run")?,
+    })
+}
+
 fn allocate(mut parameters: Parameters) -> Result<Request, Fault> {
     let address = parameters.optional_text("floating_ip")?;
     let pool = parameters.optional_text("pool")?;
@@ -308,6 +311,16 @@ fn associate(mut parameters: Parameters) -> Result<Request, Fault> {
         reassociate,
         keep_established,
     }))
+}
+
+fn disassociate(parameters: Parameters) -> Result<Request, Fault> {
+    let address = address(parameters)?;
+    Ok(Request::Disassociate(Disassociate { address }))
+}
+
+fn release(parameters: Parameters) -> Result<Request, Fault> {
+    let address = address(parameters)?;
+    Ok(Request::Release(Release { address }))
 }
 
 fn forward(mut parameters: Parameters) -> Result<Request, Fault> {

@@ -1,0 +1,106 @@
+//! A transaction in the words of nft(8), for people: what a dry run tells.
+
+use std::fmt;
+
+use crate::model::{AddressRange, Family};
+
+use super::{Element, PortElement, Transaction};
+
+/// The set or map with what is in its braces, as `nft list` prints it.
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Element::FloatingToFixed(floating, fixed) => {
+                let digit = digit(floating.family());
+                write!(f, "floating_to_fixed{digit} {{ {floating} : {fixed} }}")
+            }
+            Element::FixedToFloating(fixed, floating) => {
+                let digit = digit(floating.family());
+                write!(f, "fixed_to_floating{digit} {{ {fixed} : {floating} }}")
+            }
+            Element::RestToFixed(floating, fixed) => {
+                let digit = digit(floating.family());
+                write!(f, "rest_to_fixed{digit} {{ {floating} : {fixed} }}")
+            }
+            Element::Forward(
+                floating,
+                PortElement::One {
+                    protocol,
+                    port,
+                    fixed,
+                    fixed_port,
+                },
+            ) => {
+                let digit = digit(floating.family());
+                write!(
+                    f,
+                    "forward{digit} {{ {floating} . {protocol} . {port} : {fixed} . {fixed_port} }}"
+                )
+            }
+            Element::Forward(
+                floating,
+                PortElement::Range {
+                    protocol,
+                    ports,
+                    fixed,
+                },
+            ) => {
+                let digit = digit(floating.family());
+                write!(
+                    f,
+                    "forward_range{digit} {{ {floating} . {protocol} . {ports} : {fixed} }}"
+                )
+            }
+            Element::ForwardedTo(fixed) => {
+                write!(f, "forwarded_to{} {{ {fixed} }}", digit(fixed.family()))
+            }
+            Element::Forwarding(floating) => {
+                write!(f, "forwarding{} {{ {floating} }}", digit(floating.family()))
+            }
+            Element::Outside(name) => write!(f, "outside {{ \"{name}\" }}"),
+        }
+    }
+}
+
+impl Transaction {
+    /// What it does, an order a line, as nft(8) takes them.
+    #[must_use]
+    pub fn orders(&self) -> Vec<String> {
+        let Transaction {
+            rebuild,
+            pool,
+            remove,
+            add,
+        } = self;
+        let mut orders = Vec::new();
+        if rebuild.is_some() {
+            orders.push("delete table inet ipfloater".to_owned());
+            orders.push("add table inet ipfloater".to_owned());
+        }
+        for family in pool.iter().flat_map(|_| Family::BOTH) {
+            let ranges = pool.iter().flatten();
+            let ranges: Vec<_> = ranges
+                .filter(|range| range.family() == family)
+                .map(AddressRange::to_string)
+                .collect();
+            let set = format!("inet ipfloater pool{}", digit(family));
+            orders.push(format!("flush set {set}"));
+            if !ranges.is_empty() {
+                orders.push(format!("add element {set} {{ {} }}", ranges.join(", ")));
+            }
+        }
+        let removed = remove.iter();
+        orders.extend(removed.map(|element| format!("delete element inet ipfloater {element}")));
+        let added = add.iter();
+        orders.extend(added.map(|element| format!("add element inet ipfloater {element}")));
+        orders
+    }
+}
+
+/// How the sets and maps of a family end.
+fn digit(family: Family) -> char {
+    match family {
+        Family::V4 => '4',
+        Family::V6 => '6',
+    }
+}
