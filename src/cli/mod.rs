@@ -158,12 +158,13 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             address,
             attributes,
             dry_run,
-        } => {
-            let mut parameters = attributes.parameters();
-            parameters["address"] = address.into();
-            let parameters = Terms::from(dry_run).with(parameters);
-            set::set(connect()?, &mut output, parameters)
-        }
+        } => set::set(
+            connect()?,
+            &mut output,
+            &address,
+            attributes,
+            dry_run.into(),
+        ),
         Verb::Release { address, dry_run } => {
             let parameters = Terms::from(dry_run).with(json!({"address": address}));
             verbs::release(connect()?, &mut output, parameters)

@@ -1,10 +1,11 @@
 //! The verb `set`: what is noted of a floating IP.
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Failure;
 use super::output::Output;
+use super::terms::Terms;
 use super::verbs::changed;
 use crate::client::Client;
 use crate::wire::Address;
@@ -38,7 +39,7 @@ pub struct Attributes {
 
 impl Attributes {
     /// As the interface takes them.
-    pub(super) fn parameters(self) -> Value {
+    fn parameters(self) -> Map<String, Value> {
         let Attributes {
             label,
             description,
@@ -49,23 +50,31 @@ impl Attributes {
             unprotect,
         } = self;
         let some = |names: Vec<String>| (!names.is_empty()).then_some(names);
-        json!({
+        let parameters = json!({
             "label": label,
             "description": description,
             "tags": clear_tags.then(Vec::<String>::new),
             "add_tags": some(tags),
             "remove_tags": some(untags),
             "protected": (protect || unprotect).then_some(protect),
-        })
+        });
+        match parameters {
+            Value::Object(parameters) => parameters,
+            _ => Map::new(),
+        }
     }
 }
 
 pub(super) fn set(
     mut client: Client,
     output: &mut Output<'_>,
-    parameters: Value,
+    address: &str,
+    attributes: Attributes,
+    terms: Terms,
 ) -> Result<(), Failure> {
-    let answer = client.call("Update", parameters)?;
+    let mut parameters = attributes.parameters();
+    parameters.insert("address".to_owned(), address.into());
+    let answer = client.call("Update", terms.with(parameters.into()))?;
     changed(output, &answer, |message| {
         let floating = message.address.floating_ip;
         if message.changed {

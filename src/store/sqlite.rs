@@ -134,12 +134,16 @@ impl SqliteStore {
         };
         let (revision, sequence) = Self::read_counters(connection)?;
         let version = Self::version(connection)?;
-        let kept = if version < 3 { "NULL" } else { "kept" };
-        let attributes = if version < 4 { "NULL" } else { "attributes" };
+        // The columns that came later.
+        let columns = match version {
+            ..=2 => "NULL, NULL",
+            3 => "kept, NULL",
+            _ => "kept, attributes",
+        };
         let mut statement = connection
             .prepare(&format!(
-                "SELECT address, pool, owner, allocated_at, fixed, associated_at, {kept}, {attributes}
-                 FROM floating_ip",
+                "SELECT address, pool, owner, allocated_at, fixed, associated_at, {columns}
+                 FROM floating_ip"
             ))
             .map_err(fail)?;
         let mut rows = statement.query([]).map_err(fail)?;
