@@ -107,12 +107,25 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         Verb::Ippool => original::ippool(connect, &mut output),
         Verb::Allocate {
             address,
+            count,
+            label,
+            description,
+            tags,
+            protect,
             pool,
             owner,
             dry_run,
         } => {
-            let owner = owner.map(owner_uid).transpose()?;
-            let parameters = json!({"floating_ip": address, "pool": pool, "owner": owner});
+            let parameters = json!({
+                "floating_ip": address,
+                "count": count,
+                "pool": pool,
+                "owner": owner.map(owner_uid).transpose()?,
+                "label": label,
+                "description": description,
+                "tags": (!tags.is_empty()).then_some(tags),
+                "protected": protect.then_some(true),
+            });
             let parameters = Terms::from(dry_run).with(parameters);
             verbs::allocate(connect()?, &mut output, parameters)
         }

@@ -46,6 +46,7 @@ impl Batch {
     ) -> Result<Outcome, Refusal> {
         let view = View {
             state: &self.state,
+            now: self.at,
             ..view
         };
         let right = Right {
@@ -54,6 +55,7 @@ impl Batch {
         };
         let Decision {
             floating,
+            all,
             changes,
             previous,
             displaced,
@@ -87,8 +89,10 @@ impl Batch {
             ));
             self.events.push(event);
         }
+        let of = |floating| Some((floating, self.state.allocation(floating)?.clone()));
         Ok(Outcome {
             floating,
+            all: all.into_iter().filter_map(of).collect(),
             changed,
             allocation: self.state.allocation(floating).cloned(),
             pending: None,

@@ -285,6 +285,7 @@ impl Controller {
             site: &self.site,
             surroundings: &self.observed.surroundings,
             ruleset: &self.ruleset,
+            now: now(),
         }
     }
 
