@@ -377,6 +377,7 @@ mod tests {
             ranges: vec![range.unwrap()],
             interface: None,
             routed: false,
+            announcing: Default::default(),
         };
         Snapshot {
             state: State::load(Revision(1), Sequence(1), allocations),
@@ -386,6 +387,7 @@ mod tests {
                 private: vec!["10.0.0.0/8".parse().unwrap()],
                 guard: true,
                 block_free: true,
+                counters: true,
                 limits: Default::default(),
             }),
             outside: Default::default(),

@@ -7,8 +7,8 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attributes, Change, Family, FixedIp, FloatingIp, Forward, Forwards, InterfaceName, Outbound,
-    PoolName,
+    Attributes, Change, Family, FixedIp, FloatingIp, Forward, Forwards, HardwareAddress,
+    InterfaceName, Outbound, PoolName,
 };
 
 /// A user id, as in getuid(2).
@@ -148,8 +148,25 @@ pub enum PendingReason {
     InterfaceMissing(InterfaceName),
     /// The pool's outside interface is down.
     InterfaceDown(InterfaceName),
+    /// The neighbours cannot be asked for the address: the pool's outside
+    /// interface has no carrier.
+    NoCarrier(InterfaceName),
+    /// The neighbours are being asked whether one of them has the address.
+    Probing(FloatingIp),
+    /// One of them has it.
+    Contested {
+        /// The address.
+        floating: FloatingIp,
+        /// Who has it.
+        by: HardwareAddress,
+    },
     /// The kernel refused; the daemon tries again.
     Kernel(String),
+}
+
+impl PendingReason {
+    /// How a reason begins that is over in a moment.
+    pub const PROBING: &'static str = "probing whether somebody else has";
 }
 
 impl fmt::Display for PendingReason {
@@ -161,6 +178,15 @@ impl fmt::Display for PendingReason {
             }
             PendingReason::InterfaceMissing(name) => write!(f, "interface {name} does not exist"),
             PendingReason::InterfaceDown(name) => write!(f, "interface {name} is down"),
+            PendingReason::NoCarrier(name) => write!(f, "interface {name} has no carrier"),
+            PendingReason::Probing(floating) => {
+                write!(f, "{} {floating}", PendingReason::PROBING)
+            }
+            PendingReason::Contested { floating, by } => write!(
+                f,
+                "another machine has {floating}: {by}; it is tried again, and at once when the \
+                 address is associated again"
+            ),
             PendingReason::Kernel(why) => f.write_str(why),
         }
     }
@@ -178,6 +204,7 @@ pub struct State {
     by_fixed: HashTrieMapSync<FixedIp, FloatingIp>,
     last_allocated: RedBlackTreeMapSync<(PoolName, Family), FloatingIp>,
     by_owner: HashTrieMapSync<Uid, u32>,
+    allocated4: usize,
     associated4: usize,
     /// Hosts that leave as a floating IP by their forwards, and by how many.
     by_outbound: HashTrieMapSync<FixedIp, (FloatingIp, u32)>,
@@ -211,6 +238,7 @@ impl State {
                 state.note_tied(association.fixed, floating);
             }
             state.note_owned(allocation.owner);
+            state.allocated4 += usize::from(floating.family() == Family::V4);
             for forward in allocation.forwards.iter() {
                 state.note_forwarded(floating, forward);
             }
@@ -353,6 +381,15 @@ impl State {
         self.allocations.size()
     }
 
+    /// How many addresses of a family are allocated.
+    #[must_use]
+    pub fn allocated_of(&self, family: Family) -> usize {
+        match family {
+            Family::V4 => self.allocated4,
+            Family::V6 => self.allocated() - self.allocated4,
+        }
+    }
+
     /// How many addresses a user owns.
     #[must_use]
     pub fn owned_by(&self, owner: Uid) -> u32 {
@@ -390,6 +427,7 @@ impl State {
                     .insert_mut((pool.clone(), floating.family()), *floating);
                 let allocation = Allocation::new(pool.clone(), *owner, at);
                 self.allocations.insert_mut(*floating, allocation);
+                self.allocated4 += usize::from(floating.family() == Family::V4);
                 self.note_owned(*owner);
             }
             Change::Associate {
@@ -448,6 +486,7 @@ impl State {
                 if let Some(Allocation { owner, .. }) = self.allocations.get(floating) {
                     let owner = *owner;
                     self.note_disowned(owner);
+                    self.allocated4 -= usize::from(floating.family() == Family::V4);
                 }
                 self.allocations.remove_mut(floating);
             }

@@ -38,6 +38,7 @@ impl World {
             ranges,
             interface: None,
             routed: false,
+            announcing: Default::default(),
         };
         let site = Site {
             pools: vec![
@@ -53,6 +54,7 @@ impl World {
             private: vec!["10.0.0.0/16".parse().unwrap(), "fd00::/64".parse().unwrap()],
             guard: true,
             block_free: true,
+            counters: true,
             limits: Limits::default(),
         };
         let own = |net: &str, interface: &str| crate::model::RouterAddress {
@@ -524,6 +526,7 @@ fn more_associations_than_the_maps_are_made_for_are_refused() {
     world.ruleset = Ruleset::new(&world.site, |_| 1);
     assert_eq!(world.act(&associate("", "10.0.1.40")), "198.51.100.7");
     assert_eq!(world.act(&associate("", "10.0.1.41")), "LimitReached");
+    assert_eq!(world.act(&allocate("", "")), "LimitReached");
     assert_eq!(
         world.act(&reassociate("198.51.100.7", "10.0.1.41")),
         "198.51.100.7 from 10.0.1.40"

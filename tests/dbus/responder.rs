@@ -60,6 +60,7 @@ fn site() -> Site {
         ranges: vec![AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()],
         interface: interface.map(|name| name.parse().unwrap()),
         routed: interface.is_none(),
+        announcing: Default::default(),
     };
     Site {
         pools: vec![
@@ -69,6 +70,7 @@ fn site() -> Site {
         private: vec!["10.0.0.0/8".parse().unwrap()],
         guard: true,
         block_free: true,
+        counters: true,
         limits: Default::default(),
     }
 }
@@ -106,6 +108,7 @@ impl Responder {
                 }
                 Message::Noticed(_) => self.repair(),
                 Message::Watching
+                | Message::Neighbours(_)
                 | Message::Cut { .. }
                 | Message::Problem { .. }
                 | Message::Ping { .. } => {}

@@ -177,6 +177,7 @@ fn snapshot(state: State) -> Snapshot {
         ranges: vec![range("203.0.113.0", "203.0.113.15")],
         interface: None,
         routed: false,
+        announcing: Default::default(),
     };
     let huge = Pool {
         name: "huge".parse().unwrap(),
@@ -186,6 +187,7 @@ fn snapshot(state: State) -> Snapshot {
         )],
         interface: Some("eth1".parse().unwrap()),
         routed: true,
+        announcing: Default::default(),
     };
     Snapshot {
         state,
@@ -195,6 +197,7 @@ fn snapshot(state: State) -> Snapshot {
             private: vec!["10.0.0.0/8".parse().unwrap()],
             guard: true,
             block_free: true,
+            counters: true,
             limits: Default::default(),
         }),
         outside: ["eth0".parse().unwrap()].into(),
@@ -234,6 +237,7 @@ fn control(inbox: Inbox) {
             // Dropped without an answer: there is no configuration.
             Message::Reload { .. }
             | Message::Noticed(_)
+            | Message::Neighbours(_)
             | Message::Watching
             | Message::Cut { .. }
             | Message::Problem { .. }
