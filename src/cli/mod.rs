@@ -112,15 +112,27 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         Verb::Ippool => original::ippool(connect, &mut output),
         Verb::Allocate {
             address,
+            count,
+            label,
+            description,
+            tags,
+            protect,
             pool,
             owner,
             dry_run,
             lasting,
         } => {
-            let owner = owner.map(owner_uid).transpose()?;
-            let parameters = json!({"floating_ip": address, "pool": pool, "owner": owner});
-            let terms = Terms::from(dry_run).lasting(lasting);
-            let parameters = terms.with(parameters);
+            let parameters = json!({
+                "floating_ip": address,
+                "count": count,
+                "pool": pool,
+                "owner": owner.map(owner_uid).transpose()?,
+                "label": label,
+                "description": description,
+                "tags": (!tags.is_empty()).then_some(tags),
+                "protected": protect.then_some(true),
+            });
+            let parameters = Terms::from(dry_run).lasting(lasting).with(parameters);
             verbs::allocate(connect()?, &mut output, parameters)
         }
         Verb::Associate {

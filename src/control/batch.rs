@@ -49,6 +49,7 @@ impl Batch {
     ) -> Result<Outcome, Refusal> {
         let view = View {
             state: &self.state,
+            now: self.at,
             ..view
         };
         let right = Right {
@@ -58,6 +59,7 @@ impl Batch {
         let decision = plan::decide(view, right, request.request())?;
         let Decision {
             floating,
+            all,
             changes,
             previous,
             displaced,
@@ -73,8 +75,10 @@ impl Batch {
             ));
         }
         self.alter(changes, request.who());
+        let of = |floating| Some((floating, self.state.allocation(floating)?.clone()));
         Ok(Outcome {
             floating,
+            all: all.into_iter().filter_map(of).collect(),
             changed,
             allocation: self.state.allocation(floating).cloned(),
             pending: None,

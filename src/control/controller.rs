@@ -339,6 +339,7 @@ impl Controller {
             site: &self.site,
             surroundings: &self.observed.surroundings,
             ruleset: &self.ruleset,
+            now: self.clock.now(),
         }
     }
 

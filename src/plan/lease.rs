@@ -28,7 +28,10 @@ pub fn bound(
         | Request::Update(_)
         | Request::Release(_) => return decision,
     };
-    let floating = decision.floating;
+    let floatings = match decision.all.is_empty() {
+        true => vec![decision.floating],
+        false => decision.all.clone(),
+    };
     let is_new = decision.changes.iter().any(|change| match change {
         Change::Allocate { .. } => of == Lease::Allocation,
         Change::Associate { .. } => of == Lease::Association,
@@ -40,11 +43,13 @@ pub fn bound(
         | Change::Update { .. }
         | Change::Release { .. } => false,
     });
-    let allocation = view.state.allocation(floating).filter(|_| !is_new);
-    let has = allocation.and_then(|allocation| allocation.end(of));
     let at = (seconds > 0).then(|| Timestamp(now.0.saturating_add(seconds.into())));
     let mut changes = decision.changes;
-    changes.extend((has != at).then_some(Change::SetEnd { floating, of, at }));
+    for floating in floatings {
+        let allocation = view.state.allocation(floating).filter(|_| !is_new);
+        let has = allocation.and_then(|allocation| allocation.end(of));
+        changes.extend((has != at).then_some(Change::SetEnd { floating, of, at }));
+    }
     Decision {
         changes,
         ..decision

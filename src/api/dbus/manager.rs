@@ -95,14 +95,18 @@ impl Manager {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
         let floating = options.text("floating_ip")?;
+        let count = options.number32("count")?;
         let pool = options.text("pool")?;
         let owner = options.number32("owner")?;
+        let noted = noted(&mut options)?;
         let terms = terms(&mut options, Takes::END)?;
         options.finish()?;
         let request = Request::Allocate(Allocate {
             floating: floating_ip(floating.as_deref())?,
+            count: decode::count("count", count.map(i64::from))?,
             pool: pool_name(pool.as_deref())?,
             owner,
+            alteration: decode::alteration(noted)?.into(),
         });
         self.change(&caller, request, terms).await
     }
@@ -220,7 +224,7 @@ impl Manager {
         options.finish()?;
         let request = Request::Update(Update {
             address: decode::address("address", address)?,
-            alteration: decode::alteration(fields)?,
+            alteration: decode::alteration(fields)?.into(),
         });
         self.change(&caller, request, terms).await
     }
@@ -431,15 +435,23 @@ fn rows(messages: impl IntoIterator<Item = impl Into<Row>>) -> Vec<Row> {
     messages.into_iter().map(Into::into).collect()
 }
 
-/// The options that are noted of an address.
-fn attributes(options: &mut Options) -> Result<AttributeFields> {
+/// The options that are noted of an address which is new.
+fn noted(options: &mut Options) -> Result<AttributeFields> {
     Ok(AttributeFields {
         label: options.text("label")?,
         description: options.text("description")?,
         tags: options.texts("tags")?,
+        protected: options.flag("protected")?,
+        ..AttributeFields::default()
+    })
+}
+
+/// The same of one that may have others.
+fn attributes(options: &mut Options) -> Result<AttributeFields> {
+    Ok(AttributeFields {
         add_tags: options.texts("add_tags")?,
         remove_tags: options.texts("remove_tags")?,
-        protected: options.flag("protected")?,
+        ..noted(options)?
     })
 }
 

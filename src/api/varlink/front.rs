@@ -307,11 +307,15 @@ fn allocate(mut parameters: Parameters) -> Result<Request, Fault> {
     let address = parameters.optional_text("floating_ip")?;
     let pool = parameters.optional_text("pool")?;
     let owner = parameters.optional_int("owner")?;
+    let count = parameters.optional_int("count")?;
+    let noted = noted(&mut parameters)?;
     parameters.end()?;
     Ok(Request::Allocate(Allocate {
         floating: floating("floating_ip", address)?,
+        count: decode::count("count", count)?,
         pool: pool_name(pool)?,
         owner,
+        alteration: decode::alteration(noted)?.into(),
     }))
 }
 
@@ -378,19 +382,27 @@ fn update(mut parameters: Parameters) -> Result<Request, Fault> {
     parameters.end()?;
     Ok(Request::Update(Update {
         address: decode::address("address", &address)?,
-        alteration: decode::alteration(fields)?,
+        alteration: decode::alteration(fields)?.into(),
     }))
 }
 
-/// The parameters that are noted of an address.
-fn attributes(parameters: &mut Parameters) -> Result<AttributeFields, Fault> {
+/// The parameters that are noted of an address which is new.
+fn noted(parameters: &mut Parameters) -> Result<AttributeFields, Fault> {
     Ok(AttributeFields {
         label: parameters.optional_text("label")?,
         description: parameters.optional_text("description")?,
         tags: parameters.optional_texts("tags")?,
+        protected: parameters.optional_flag("protected")?,
+        ..AttributeFields::default()
+    })
+}
+
+/// The same of one that may have others.
+fn attributes(parameters: &mut Parameters) -> Result<AttributeFields, Fault> {
+    Ok(AttributeFields {
         add_tags: parameters.optional_texts("add_tags")?,
         remove_tags: parameters.optional_texts("remove_tags")?,
-        protected: parameters.optional_flag("protected")?,
+        ..noted(parameters)?
     })
 }
 
