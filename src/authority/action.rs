@@ -69,6 +69,8 @@ pub enum Verb {
     Forward,
     /// Leading them there no longer.
     Unforward,
+    /// Noting something else of an address.
+    Update,
     /// Giving an address back.
     Release,
     /// Reading the configuration again.
@@ -79,7 +81,7 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 10] = [
+    pub const ALL: [Verb; 11] = [
         Verb::Inspect,
         Verb::History,
         Verb::Allocate,
@@ -87,6 +89,7 @@ impl Verb {
         Verb::Disassociate,
         Verb::Forward,
         Verb::Unforward,
+        Verb::Update,
         Verb::Release,
         Verb::Reload,
         Verb::SetLogLevel,
@@ -103,6 +106,7 @@ impl Verb {
             Verb::Disassociate => "disassociate",
             Verb::Forward => "forward",
             Verb::Unforward => "unforward",
+            Verb::Update => "update",
             Verb::Release => "release",
             Verb::Reload => "reload",
             Verb::SetLogLevel => "set-log-level",
@@ -117,7 +121,9 @@ impl Verb {
             Verb::Inspect => (Action::Inspect, Action::InspectAll),
             Verb::History => (Action::InspectAll, Action::InspectAll),
             Verb::Allocate => (Action::AllocateOwn, Action::Manage),
-            Verb::Associate | Verb::Forward => (Action::AssociateOwn, Action::Manage),
+            Verb::Associate | Verb::Forward | Verb::Update => {
+                (Action::AssociateOwn, Action::Manage)
+            }
             Verb::Disassociate | Verb::Unforward | Verb::Release => {
                 (Action::ReleaseOwn, Action::Manage)
             }
@@ -135,6 +141,7 @@ impl From<&Request> for Verb {
             Request::Disassociate(_) => Verb::Disassociate,
             Request::Forward(_) => Verb::Forward,
             Request::Unforward(_) => Verb::Unforward,
+            Request::Update(_) => Verb::Update,
             Request::Release(_) => Verb::Release,
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::terms::DryRun;
-use super::{exit, forward};
+use super::{exit, forward, set};
 use crate::client::DEFAULT_SOCKET;
 
 /// Floating IP addresses: gives public addresses to private hosts.
@@ -177,6 +177,17 @@ pub enum Verb {
         #[command(flatten)]
         dry_run: DryRun,
     },
+    /// Note something of a floating IP: a name, words, tags, protection
+    Set {
+        /// The floating IP, or the fixed address that has it
+        address: String,
+        /// What is to be noted
+        #[command(flatten)]
+        attributes: set::Attributes,
+        /// Whether to do it at all
+        #[command(flatten)]
+        dry_run: DryRun,
+    },
     /// Give an address back to its pool, untied
     Release {
         /// The floating IP, or the fixed address that has it
@@ -199,6 +210,12 @@ pub enum Verb {
         /// Of the host with this fixed address
         #[arg(long, value_name = "ADDRESS")]
         fixed: Option<String>,
+        /// With this label
+        #[arg(long)]
+        label: Option<String>,
+        /// With this tag
+        #[arg(long)]
+        tag: Option<String>,
     },
     /// Tell everything about an address
     Show {

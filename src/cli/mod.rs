@@ -17,6 +17,7 @@ mod forward;
 mod monitor;
 mod original;
 mod output;
+mod set;
 mod terms;
 mod text;
 mod verbs;
@@ -153,6 +154,17 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         Verb::Unforward { floating, dry_run } => {
             forward::unforward(connect()?, &mut output, floating, dry_run.into())
         }
+        Verb::Set {
+            address,
+            attributes,
+            dry_run,
+        } => set::set(
+            connect()?,
+            &mut output,
+            &address,
+            attributes,
+            dry_run.into(),
+        ),
         Verb::Release { address, dry_run } => {
             let parameters = Terms::from(dry_run).with(json!({"address": address}));
             verbs::release(connect()?, &mut output, parameters)
@@ -162,10 +174,13 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             state,
             owner,
             fixed,
+            label,
+            tag,
         } => {
             let owner = owner.map(owner_uid).transpose()?;
             let filter = json!({
                 "pool": pool, "state": state, "owner": owner, "fixed_address": fixed,
+                "label": label, "tag": tag,
             });
             verbs::list(connect()?, &mut output, filter)
         }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::forward::words;
 use super::output::{Output, or_dash, state};
+use super::set;
 use super::terms::forecast;
 use super::text::{moment, user};
 use crate::client::{Answer, Client};
@@ -168,7 +169,7 @@ pub(super) fn show(
         ("Allocated", address.allocated_at.map(moment)),
         ("Associated", address.associated_at.map(moment)),
     ];
-    for (name, value) in lines {
+    for (name, value) in lines.into_iter().chain(set::lines(&address)) {
         if let Some(value) = value {
             output.line(&format!("{name:>13}: {value}"))?;
         }

@@ -132,6 +132,7 @@ impl Batch {
             match change {
                 Change::Allocate { .. }
                 | Change::Keep { .. }
+                | Change::Update { .. }
                 | Change::Release { previous: None, .. } => {}
                 Change::Associate {
                     floating,

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::{
-    FixedIp, FloatingIp, Forward, PendingReason, PoolName, Revision, Sequence, Timestamp, Uid,
+    Attributes, FixedIp, FloatingIp, Forward, PendingReason, PoolName, Revision, Sequence,
+    Timestamp, Uid,
 };
 
 /// One alteration of the state. [`super::State::with`] applies it.
@@ -57,6 +58,15 @@ pub enum Change {
         /// Which ports, and where they led.
         forward: Forward,
     },
+    /// Something else is noted of an allocated address.
+    Update {
+        /// The address.
+        floating: FloatingIp,
+        /// What was noted until now.
+        before: Attributes,
+        /// What is noted from now on.
+        after: Attributes,
+    },
     /// An address, without any forwards, goes back to its pool.
     Release {
         /// The address.
@@ -77,6 +87,7 @@ impl Change {
             | Change::Disassociate { floating, .. }
             | Change::Forward { floating, .. }
             | Change::Unforward { floating, .. }
+            | Change::Update { floating, .. }
             | Change::Release { floating, .. } => *floating,
         }
     }
@@ -160,6 +171,7 @@ impl EventKind {
             EventKind::Changed(Change::Disassociate { .. }) => "disassociate",
             EventKind::Changed(Change::Forward { .. }) => "forward",
             EventKind::Changed(Change::Unforward { .. }) => "unforward",
+            EventKind::Changed(Change::Update { .. }) => "update",
             EventKind::Changed(Change::Release { .. }) => "release",
             EventKind::Activated { .. } => "activate",
             EventKind::Deferred { .. } => "defer",

@@ -4,6 +4,7 @@
 //! types is either right or cannot be made. Everything above speaks in them.
 
 mod address;
+mod attributes;
 mod change;
 mod forward;
 mod limits;
@@ -13,6 +14,7 @@ mod state;
 mod traffic;
 
 pub use address::{AddressError, Family, FixedIp, FloatingIp, ParseAddressError};
+pub use attributes::{Alteration, AttributeError, Attributes, Description, Label, MOST_TAGS};
 pub use change::{Actor, Change, Event, EventKind, Via};
 pub use forward::{Forward, ForwardError, Forwards, Outbound, Port, PortRange, Protocol};
 pub use limits::{DEFAULT_QUOTA, Gid, Limit, Limits, PartialLimit, Permitted};

@@ -7,7 +7,8 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Change, Family, FixedIp, FloatingIp, Forward, Forwards, InterfaceName, Outbound, PoolName,
+    Attributes, Change, Family, FixedIp, FloatingIp, Forward, Forwards, InterfaceName, Outbound,
+    PoolName,
 };
 
 /// A user id, as in getuid(2).
@@ -82,6 +83,8 @@ pub struct Allocation {
     /// The hosts whose flows from before the association go on until they end
     /// by themselves: those that had the address, and the one that has it.
     pub kept: Vec<FixedIp>,
+    /// What is noted of it.
+    pub attributes: Attributes,
 }
 
 impl Allocation {
@@ -95,6 +98,7 @@ impl Allocation {
             association: None,
             forwards: Forwards::default(),
             kept: Vec::new(),
+            attributes: Attributes::default(),
         }
     }
 
@@ -443,6 +447,14 @@ impl State {
                     ..allocation
                 });
             }
+            Change::Update {
+                floating,
+                before: _,
+                after,
+            } => self.alter(*floating, |allocation| Allocation {
+                attributes: after.clone(),
+                ..allocation
+            }),
             Change::Release { floating, previous } => {
                 self.note_untied(*previous);
                 if let Some(Allocation { owner, .. }) = self.allocations.get(floating) {

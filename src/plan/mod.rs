@@ -8,6 +8,7 @@ mod associate;
 mod forward;
 mod release;
 mod right;
+mod update;
 
 use std::net::IpAddr;
 
@@ -67,6 +68,7 @@ pub fn decide(view: View<'_>, right: Right<'_>, request: &Request) -> Result<Dec
         Request::Disassociate(request) => release::disassociate(view, request),
         Request::Forward(request) => forward::forward(view, right, request),
         Request::Unforward(request) => forward::unforward(view, request),
+        Request::Update(request) => update::update(view, request),
         Request::Release(request) => release::release(view, request),
     }
 }

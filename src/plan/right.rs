@@ -4,7 +4,7 @@
 use crate::model::{Actor, FixedIp, FloatingIp, PoolName, Site, State, Uid};
 use crate::request::{
     Allocate, Associate, Disassociate, ForwardPorts, Refusal, Release, Request, Scope,
-    UnforwardPorts,
+    UnforwardPorts, Update,
 };
 
 use super::resolve;
@@ -138,15 +138,15 @@ pub fn concern(state: &State, site: &Site, uid: Uid, request: &Request) -> Conce
                 ..about(Some(*floating), None)
             }
         }
-        Request::Disassociate(Disassociate { address }) | Request::Release(Release { address }) => {
-            match resolve(state, site, *address) {
-                Ok(floating) => Concern {
-                    is_named: floating.ip() == *address,
-                    ..about(Some(floating), None)
-                },
-                Err(_) => Concern::default(),
-            }
-        }
+        Request::Disassociate(Disassociate { address })
+        | Request::Update(Update { address, .. })
+        | Request::Release(Release { address }) => match resolve(state, site, *address) {
+            Ok(floating) => Concern {
+                is_named: floating.ip() == *address,
+                ..about(Some(floating), None)
+            },
+            Err(_) => Concern::default(),
+        },
     }
 }
 

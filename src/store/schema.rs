@@ -51,4 +51,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     // 3: hosts whose flows from before an association go on, with spaces
     // between them.
     "ALTER TABLE floating_ip ADD COLUMN kept TEXT;",
+    // 4: what is noted of a floating IP, as JSON; NULL when nothing is. An event
+    // has in its column text what was noted before it and after it.
+    "ALTER TABLE floating_ip ADD COLUMN attributes TEXT;",
 ];

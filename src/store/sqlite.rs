@@ -19,7 +19,8 @@ use rusqlite::{
 
 use crate::lock::Lock;
 use crate::model::{
-    Change, Event, EventKind, FloatingIp, Forwards, Revision, Sequence, State, Timestamp,
+    Attributes, Change, Event, EventKind, FloatingIp, Forwards, Revision, Sequence, State,
+    Timestamp,
 };
 
 use super::{EVENTS_KEPT, Store, StoreError, migrate};
@@ -132,15 +133,17 @@ impl SqliteStore {
             source,
         };
         let (revision, sequence) = Self::read_counters(connection)?;
-        // A look at a store leaves it at its version.
-        let version = connection
-            .pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0))
-            .map_err(fail)?;
-        let kept = if version < 3 { "NULL" } else { "kept" };
+        let version = Self::version(connection)?;
+        // The columns that came later.
+        let columns = match version {
+            ..=2 => "NULL, NULL",
+            3 => "kept, NULL",
+            _ => "kept, attributes",
+        };
         let mut statement = connection
             .prepare(&format!(
-                "SELECT address, pool, owner, allocated_at, fixed, associated_at, {kept}
-                 FROM floating_ip",
+                "SELECT address, pool, owner, allocated_at, fixed, associated_at, {columns}
+                 FROM floating_ip"
             ))
             .map_err(fail)?;
         let mut rows = statement.query([]).map_err(fail)?;
@@ -190,6 +193,16 @@ impl SqliteStore {
             *of_it = of_it.with(read);
         }
         Ok(forwards)
+    }
+
+    /// The version of a store. A look at one leaves it at that.
+    fn version(connection: &Connection) -> Result<i32, StoreError> {
+        connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(|source| StoreError::Access {
+                doing: "read",
+                source,
+            })
     }
 
     fn read_counters(connection: &Connection) -> Result<(Revision, Sequence), StoreError> {
@@ -363,6 +376,9 @@ fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusql
                 forward.protocol().as_str(),
                 forward.ports().first().number(),
             ])?,
+        Change::Update { floating: _, before: _, after } => transaction
+            .prepare_cached("UPDATE floating_ip SET attributes = ?2 WHERE address = ?1")?
+            .execute(params![address, (*after != Attributes::default()).then(|| row::json(after))])?,
         Change::Release { floating: _, previous: _ } => {
             transaction.prepare_cached("DELETE FROM floating_ip WHERE address = ?1")?.execute([address])?
         }
@@ -425,6 +441,11 @@ fn log(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
             previous = Some(forward.fixed().to_string());
             text = Some(forward.to_string());
         }
+        EventKind::Changed(Change::Update {
+            floating: _,
+            before,
+            after,
+        }) => text = Some(row::json(&[before, after])),
         EventKind::Changed(Change::Release {
             floating: _,
             previous: from,

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use ipfloater::authority::{Authority, Authorized, Caller, Origin, Subject};
 use ipfloater::control::{Controller, Handle, Message, Parts, Rejection};
 use ipfloater::kernel::{Announcer, FakeKernel};
-use ipfloater::model::{AddressRange, Limits, Pool, PoolName, Site};
+use ipfloater::model::{AddressRange, Alteration, Limits, Pool, PoolName, Site};
 use ipfloater::request::{
     Allocate, Associate, Disassociate, ForwardPorts, Outcome, Release, Request, Terms,
-    UnforwardPorts,
+    UnforwardPorts, Update,
 };
 use ipfloater::store::SqliteStore;
 use policy::Defaults;
@@ -190,6 +190,13 @@ pub(crate) fn unforward(floating: &str, ports: &str) -> Request {
         floating: floating.parse().unwrap(),
         protocol: protocol.parse().unwrap(),
         ports: ports.parse().unwrap(),
+    })
+}
+
+pub(crate) fn update(address: &str, alteration: Alteration) -> Request {
+    Request::Update(Update {
+        address: address.parse().unwrap(),
+        alteration,
     })
 }
 

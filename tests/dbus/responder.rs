@@ -207,6 +207,19 @@ impl Responder {
                 });
                 (floating, change.into_iter().collect())
             }
+            Request::Update(wanted) => {
+                let floating = known(wanted.address)?;
+                let allocation = state.allocation(floating);
+                let before = allocation.map(|allocation| allocation.attributes.clone());
+                let before = before.unwrap_or_default();
+                let after = wanted.alteration.of(&before).unwrap();
+                let change = Change::Update {
+                    floating,
+                    before,
+                    after,
+                };
+                (floating, vec![change])
+            }
             Request::Release(wanted) => {
                 let floating = known(wanted.address)?;
                 let previous = state.association(floating).map(|tied| tied.fixed);

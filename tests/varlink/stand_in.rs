@@ -391,6 +391,19 @@ fn decide(
             });
             Ok((floating, change.into_iter().collect()))
         }
+        Request::Update(wanted) => {
+            let floating = meant(wanted.address);
+            let allocation = state.allocation(floating);
+            let before = allocation.ok_or(Refusal::NotAllocated { floating })?;
+            let before = before.attributes.clone();
+            let after = wanted.alteration.of(&before).unwrap();
+            let change = Change::Update {
+                floating,
+                before,
+                after,
+            };
+            Ok((floating, vec![change]))
+        }
         Request::Release(wanted) => {
             let floating = meant(wanted.address);
             if now.site.pool_of(floating).is_none() {

@@ -71,6 +71,10 @@ impl From<wire::Address> for Row {
             associated_at,
             forwards,
             kept_hosts,
+            label,
+            description,
+            tags,
+            protected,
             orphaned,
         } = address;
         Row::default()
@@ -90,6 +94,13 @@ impl From<wire::Address> for Row {
                     hosts.map(text).collect::<Vec<_>>()
                 }),
             )
+            .maybe("label", label.map(text))
+            .maybe("description", description.map(String::from))
+            .maybe(
+                "tags",
+                (!tags.is_empty()).then(|| tags.into_iter().map(text).collect::<Vec<_>>()),
+            )
+            .maybe("protected", protected.then_some(true))
             .maybe("orphaned", orphaned.then_some(true))
     }
 }

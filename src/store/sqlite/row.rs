@@ -5,11 +5,14 @@ use std::collections::HashMap;
 
 use rusqlite::Row;
 use rusqlite::types::{Type, ValueRef};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::StoreError;
 use crate::model::{
-    Actor, Allocation, Association, Change, Event, EventKind, FixedIp, FloatingIp, Forward,
-    Forwards, PendingReason, PoolName, Port, PortRange, Revision, Sequence, Timestamp, Via,
+    Actor, Allocation, Association, Attributes, Change, Event, EventKind, FixedIp, FloatingIp,
+    Forward, Forwards, PendingReason, PoolName, Port, PortRange, Revision, Sequence, Timestamp,
+    Via,
 };
 
 /// An allocated address. A hundred thousand share the few names of their pools.
@@ -42,6 +45,10 @@ pub(super) fn allocation(
         association,
         forwards: Forwards::default(),
         kept: hosts(row, 6)?,
+        attributes: match row.get_ref(7)?.as_str_or_null()? {
+            None => Attributes::default(),
+            Some(_) => from_json(row, 7)?,
+        },
     };
     Ok((floating, allocation))
 }
@@ -98,6 +105,14 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
             floating: parse(row, 6)?,
             forward: parse(row, 11)?,
         }),
+        "update" => {
+            let [before, after] = from_json(row, 11)?;
+            EventKind::Changed(Change::Update {
+                floating: parse(row, 6)?,
+                before,
+                after,
+            })
+        }
         "release" => EventKind::Changed(Change::Release {
             floating: parse(row, 6)?,
             previous: optional(row, 8)?,
@@ -161,6 +176,18 @@ fn hosts(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<FixedIp>> {
 pub(super) fn hosts_text(hosts: &[FixedIp]) -> String {
     let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
     hosts.join(" ")
+}
+
+/// What is kept as JSON.
+pub(super) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("texts and flags are JSON")
+}
+
+fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    serde_json::from_str(text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+    })
 }
 
 /// A value that this version would not write there.
