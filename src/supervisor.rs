@@ -127,7 +127,9 @@ async fn watch_over(handle: Handle, interval: Duration, alive: impl Fn()) {
                 Rejection::Stopping
                 | Rejection::Refused(_)
                 | Rejection::StoreFailed(_)
-                | Rejection::ConfigurationInvalid(_),
+                | Rejection::ConfigurationInvalid(_)
+                | Rejection::CountersOff
+                | Rejection::KernelFailed(_),
             ) => return,
         }
     }

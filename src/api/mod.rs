@@ -13,7 +13,7 @@ pub mod permissions;
 pub mod varlink;
 
 use crate::authority::Authority;
-use crate::control::Handle;
+use crate::control::{Counters, Handle};
 use crate::reload::Reloader;
 
 /// What a front works with. Clones are the same.
@@ -21,6 +21,8 @@ use crate::reload::Reloader;
 pub struct Service {
     /// The controller.
     pub handle: Handle,
+    /// Who reads counters.
+    pub counters: Counters,
     /// Who decides who may.
     pub authority: Authority,
     /// Who reads the configuration again.

@@ -97,6 +97,12 @@ pub enum Rejection {
     /// The configuration that was to be read again is wrong; nothing was altered.
     #[error("{0}")]
     ConfigurationInvalid(String),
+    /// The configuration says that packets are not counted.
+    #[error("packets are not counted; COUNTERS = true in the configuration has them counted")]
+    CountersOff,
+    /// The kernel did not tell.
+    #[error("{0}")]
+    KernelFailed(String),
     /// The daemon is stopping.
     #[error("the daemon is stopping")]
     Stopping,
@@ -111,6 +117,8 @@ impl Rejection {
             Rejection::Busy => "Busy",
             Rejection::StoreFailed(_) => "StoreFailed",
             Rejection::ConfigurationInvalid(_) => "ConfigurationInvalid",
+            Rejection::CountersOff => "CountersOff",
+            Rejection::KernelFailed(_) => "KernelFailed",
             Rejection::Stopping => "Stopping",
         }
     }

@@ -11,10 +11,12 @@ mod controller;
 mod cutter;
 mod forecast;
 mod handle;
+mod meter;
 mod reconcile;
 mod reload;
 mod snapshot;
 
 pub use controller::{Controller, Parts, StartError};
 pub use handle::{Handle, Inbox, Message, Published, QUEUE, Rejection, Reloaded, Reply};
+pub use meter::Counters;
 pub use snapshot::{AddressState, Health, Snapshot};

@@ -10,6 +10,7 @@ mod announce;
 mod conntrack;
 mod fake;
 mod linux;
+mod meter;
 pub mod nft;
 mod rtnl;
 mod socket;
@@ -21,12 +22,13 @@ use std::io;
 use ipnet::IpNet;
 
 use crate::dataplane::{Associations, Cut, IfIndex, Link, Observed, Transaction};
-use crate::model::{AddressRange, FloatingIp};
+use crate::model::{AddressRange, Count, FloatingIp};
 
 pub use announce::{Announcer, PacketNeighbours};
 pub use conntrack::ConntrackFlows;
 pub use fake::FakeKernel;
 pub use linux::LinuxKernel;
+pub use meter::TableMeter;
 pub use watch::{KernelWatch, Ports};
 
 /// The protocol number that our routes and IPv6 addresses carry, so that a
@@ -123,6 +125,23 @@ pub trait Flows: Send {
     /// or not at all although they should be: those that an earlier daemon did
     /// not come to, or that began while our table was missing.
     fn settle(&mut self, associations: &Associations) -> Result<usize, KernelError>;
+}
+
+/// What went through floating IPs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// What came in.
+    pub incoming: Count,
+    /// What went out.
+    pub outgoing: Count,
+}
+
+/// The counters of the table.
+pub trait Meter: Send {
+    /// Reads what went through these addresses; one that is not counted is left
+    /// out.
+    fn read(&mut self, addresses: &[FloatingIp])
+    -> Result<Vec<(FloatingIp, Traffic)>, KernelError>;
 }
 
 /// The neighbours on an outside link.

@@ -242,6 +242,10 @@ fn rejections() -> Vec<Rejection> {
             what: "ports",
             family: family.clone(),
         },
+        Refusal::SourceLimitReached {
+            limit: 1,
+            family: family.clone(),
+        },
         Refusal::LimitReached { limit: 1, family },
     ];
     for refusal in &refusals {
@@ -267,6 +271,7 @@ fn rejections() -> Vec<Rejection> {
             | Refusal::ForwardClash { .. }
             | Refusal::OutboundClash { .. }
             | Refusal::ForwardLimitReached { .. }
+            | Refusal::SourceLimitReached { .. }
             | Refusal::LimitReached { .. } => {}
         }
     }
@@ -275,6 +280,8 @@ fn rejections() -> Vec<Rejection> {
         Rejection::Busy,
         Rejection::StoreFailed("the disk is full".to_owned()),
         Rejection::ConfigurationInvalid("line 3: there is no key POOL".to_owned()),
+        Rejection::CountersOff,
+        Rejection::KernelFailed("reading the kernel's counters".to_owned()),
         Rejection::Stopping,
     ]);
     for rejection in &rejections {
@@ -283,6 +290,8 @@ fn rejections() -> Vec<Rejection> {
             | Rejection::Busy
             | Rejection::StoreFailed(_)
             | Rejection::ConfigurationInvalid(_)
+            | Rejection::CountersOff
+            | Rejection::KernelFailed(_)
             | Rejection::Stopping => {}
         }
     }

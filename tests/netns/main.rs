@@ -72,3 +72,4 @@ mod reload;
 mod repair;
 mod restart;
 mod teardown;
+mod traffic;
