@@ -449,7 +449,7 @@ impl Controller {
         Associations::new(
             &self.state,
             self.desired().pool(&self.observed),
-            self.site.private.clone(),
+            self.site.inside(),
         )
     }
 

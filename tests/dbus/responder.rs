@@ -71,6 +71,7 @@ fn site() -> Site {
         guard: true,
         block_free: true,
         counters: true,
+        untranslated: Default::default(),
         limits: Default::default(),
     }
 }
