@@ -201,6 +201,7 @@ fn table(associations: u32, guard: bool, counters: bool, first_host: Ipv4Addr) -
             ranges: vec![range],
             interface: None,
             routed: true,
+            announcing: Default::default(),
         }],
         private: vec![],
         guard,

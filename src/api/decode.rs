@@ -430,6 +430,7 @@ mod tests {
             ranges: vec![range.unwrap()],
             interface: None,
             routed: false,
+            announcing: Default::default(),
         };
         Snapshot {
             state: State::load(Revision(1), Sequence(1), allocations),

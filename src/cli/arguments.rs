@@ -40,6 +40,9 @@ pub struct Common {
     /// Do not ask on the terminal for an administrator's password
     #[arg(long, global = true)]
     pub no_ask_password: bool,
+    /// Do not wait until it is known that no other machine has an address
+    #[arg(long, global = true)]
+    pub no_wait: bool,
     /// Print tables without headings
     #[arg(long, global = true)]
     pub no_legend: bool,

@@ -22,6 +22,7 @@ mod set;
 mod terms;
 mod text;
 mod verbs;
+mod wait;
 
 pub use arguments::{Arguments, Common, Verb};
 pub use exit::Exit;
@@ -70,6 +71,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         socket,
         json,
         no_ask_password,
+        no_wait,
         no_legend,
         server_ip,
         server_port,
@@ -82,7 +84,10 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         });
     }
     let mut output = Output::new(out, err, json, !no_legend);
-    let connect = || Client::connect(&socket).map(|client| client.asking(!no_ask_password));
+    let connect = || {
+        let client = Client::connect(&socket)?;
+        Ok(client.asking(!no_ask_password).waiting(!no_wait))
+    };
     match verb {
         Verb::Getip { private, dry_run } => {
             original::getip(connect, &mut output, &private, dry_run.into())

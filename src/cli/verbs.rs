@@ -8,6 +8,7 @@ use super::output::{Output, or_dash, state};
 use super::set;
 use super::terms::forecast;
 use super::text::{moment, user};
+use super::wait;
 use crate::client::{Answer, Client};
 use crate::wire::{
     Address, Changed, Described, EventInfo, Events, Listed, Permission, Permissions, Reloaded,
@@ -38,7 +39,7 @@ pub(super) fn associate(
     output: &mut Output<'_>,
     parameters: Value,
 ) -> Result<(), Failure> {
-    let answer = client.call("Associate", parameters)?;
+    let answer = wait::call(&mut client, "Associate", parameters)?;
     changed(output, &answer, |message| {
         let Changed {
             address,

@@ -110,6 +110,7 @@ impl Batch {
             EventKind::Changed(change) => Some(change),
             EventKind::Activated { .. }
             | EventKind::Deferred { .. }
+            | EventKind::Conflict { .. }
             | EventKind::Reloaded { .. }
             | EventKind::Repaired { .. } => None,
         })

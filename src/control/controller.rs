@@ -21,6 +21,7 @@ use crate::store::{Store, StoreError};
 
 use super::agenda::{Agenda, Look};
 use super::batch::Batch;
+use super::claims::Inquiry;
 use super::cutter::Cutter;
 use super::{Handle, Health, Inbox, Message, Published, Rejection, Reply, Snapshot};
 
@@ -66,6 +67,8 @@ pub struct Controller {
     /// Addresses that were altered while the kernel refused: their flows are
     /// still to be cut.
     pub(super) uncut: HashSet<FloatingIp>,
+    /// What the neighbours are asked, and what they said.
+    pub(super) inquiry: Inquiry,
     /// Interfaces that had no carrier since the last look: what is answered for
     /// there is to be announced.
     pub(super) risen: BTreeSet<IfIndex>,
@@ -107,6 +110,8 @@ impl Controller {
             features: kernel.features(),
             simulated,
         });
+        let tell = handle.clone();
+        announcer.report_to(move |report| tell.tell(Message::Neighbours(report)));
         let cutter = Cutter::start(flows, handle.clone()).map_err(StartError::Thread)?;
         let mut controller = Controller {
             state,
@@ -122,6 +127,7 @@ impl Controller {
             generation: None,
             pending: RedBlackTreeMapSync::default(),
             uncut: HashSet::new(),
+            inquiry: Inquiry::default(),
             risen: BTreeSet::new(),
             problems: BTreeMap::new(),
             repairs: 0,
@@ -153,7 +159,9 @@ impl Controller {
 
     /// Waits for messages and takes all that have come. False means stop.
     fn serve(&mut self) -> bool {
-        let pause = self.agenda.pause(Instant::now()).unwrap_or(Duration::MAX);
+        let now = Instant::now();
+        let pauses = [self.agenda.pause(now), self.inquiry.pause(now)];
+        let pause = pauses.into_iter().flatten().min().unwrap_or(Duration::MAX);
         let mut next = match self.inbox.messages.recv_timeout(pause) {
             Ok(message) => Some(message),
             Err(RecvTimeoutError::Timeout) => None,
@@ -182,6 +190,7 @@ impl Controller {
             self.repair(look);
             crate::memory::give_back();
         }
+        self.attend(Instant::now());
         go_on
     }
 
@@ -221,6 +230,7 @@ impl Controller {
             Message::Noticed(Noticed::Table | Noticed::Lost) => {
                 self.agenda.noticed(Look::Everything, now)
             }
+            Message::Neighbours(report) => self.inquiry.reports.push(report),
             Message::Watching => self.catch_up(now),
             Message::Cut { ticket, failure } => {
                 self.report(
@@ -294,6 +304,9 @@ impl Controller {
     /// Commits a batch and makes the kernel agree.
     fn carry(&mut self, mut batch: Batch) {
         if batch.events.is_empty() {
+            if self.asked_again(&batch) {
+                self.show();
+            }
             batch.trail.iter().for_each(Entry::write);
             self.answer(batch.granted);
             return;
@@ -306,6 +319,7 @@ impl Controller {
 
         // No return.
         let before = std::mem::replace(&mut self.state, batch.state.clone().committed());
+        self.asked_again(&batch);
         let applied = self.apply(&batch.touched());
         self.show();
         batch.trail.iter().for_each(Entry::write);
@@ -326,6 +340,13 @@ impl Controller {
         } else {
             self.answer(batch.granted);
         }
+    }
+
+    /// Finds out anew about the addresses of a batch that other machines have.
+    fn asked_again(&mut self, batch: &Batch) -> bool {
+        let asked = batch.granted.iter().map(|(_, outcome)| outcome.floating);
+        let asked: Vec<_> = asked.filter(|floating| self.ask_again(*floating)).collect();
+        !asked.is_empty()
     }
 
     fn refuse_all(&mut self, batch: Batch, error: &StoreError) {
@@ -417,6 +438,7 @@ impl Controller {
                 EventKind::Changed(_)
                 | EventKind::Activated { .. }
                 | EventKind::Deferred { .. }
+                | EventKind::Conflict { .. }
                 | EventKind::Reloaded { .. }
                 | EventKind::Repaired { .. } => [&snapshot.state, before],
             };

@@ -34,6 +34,7 @@ impl Controller {
         self.ruleset = self.ruleset_of(&site);
         self.site = Arc::new(site);
         self.follow();
+        self.follow_announcing();
         let what = news.join("; ");
         self.record_of(actor, vec![EventKind::Reloaded { what }]);
         Reloaded {
@@ -55,6 +56,7 @@ impl Controller {
                 Ok(seen) => {
                     let ruleset = self.ruleset_of(site);
                     let desired = Desired::new(&ruleset, &self.state, site);
+                    let desired = desired.by_claims(&self.inquiry.claims);
                     let delta = Delta::whole(&desired, &seen);
                     effects.extend(in_kernel(&delta));
                     effects.extend(answered_for(&delta, &seen));

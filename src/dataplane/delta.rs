@@ -431,6 +431,7 @@ mod tests {
             ranges: vec![range.unwrap()],
             interface: Some("wan0".parse().unwrap()),
             routed: false,
+            announcing: Default::default(),
         };
         let private = vec!["10.0.0.0/24".parse().unwrap()];
         Site {

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    Attributes, FixedIp, FloatingIp, Forward, PendingReason, PoolName, Revision, Sequence,
-    Timestamp, Uid,
+    Attributes, FixedIp, FloatingIp, Forward, HardwareAddress, PendingReason, PoolName, Revision,
+    Sequence, Timestamp, Uid,
 };
 
 /// One alteration of the state. [`super::State::with`] applies it.
@@ -148,6 +148,13 @@ pub enum EventKind {
         /// What it waits for.
         reason: PendingReason,
     },
+    /// Another machine on the outside link has the address, or says so.
+    Conflict {
+        /// The address.
+        floating: FloatingIp,
+        /// Who.
+        by: HardwareAddress,
+    },
     /// The configuration was read again and is another.
     Reloaded {
         /// What is new, in words for a person.
@@ -175,6 +182,7 @@ impl EventKind {
             EventKind::Changed(Change::Release { .. }) => "release",
             EventKind::Activated { .. } => "activate",
             EventKind::Deferred { .. } => "defer",
+            EventKind::Conflict { .. } => "conflict",
             EventKind::Reloaded { .. } => "reload",
             EventKind::Repaired { .. } => "repair",
         }
@@ -185,9 +193,9 @@ impl EventKind {
     pub fn floating(&self) -> Option<FloatingIp> {
         match self {
             EventKind::Changed(change) => Some(change.floating()),
-            EventKind::Activated { floating } | EventKind::Deferred { floating, .. } => {
-                Some(*floating)
-            }
+            EventKind::Activated { floating }
+            | EventKind::Deferred { floating, .. }
+            | EventKind::Conflict { floating, .. } => Some(*floating),
             EventKind::Reloaded { .. } | EventKind::Repaired { .. } => None,
         }
     }

@@ -8,6 +8,7 @@ mod attributes;
 mod change;
 mod forward;
 mod limits;
+mod neighbour;
 mod pool;
 mod site;
 mod state;
@@ -18,6 +19,7 @@ pub use attributes::{Alteration, AttributeError, Attributes, Description, Label,
 pub use change::{Actor, Change, Event, EventKind, Via};
 pub use forward::{Forward, ForwardError, Forwards, Outbound, Port, PortRange, Protocol};
 pub use limits::{DEFAULT_QUOTA, Gid, Limit, Limits, PartialLimit, Permitted};
+pub use neighbour::{Announcing, HardwareAddress, NoHardwareAddress};
 pub use pool::{AddressRange, InterfaceName, NameError, Pool, PoolName, RangeError};
 pub use site::{NotAHost, RouterAddress, Site, Surroundings};
 pub use state::{

@@ -7,8 +7,8 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attributes, Change, Direction, Family, FixedIp, FloatingIp, Forward, Forwards, InterfaceName,
-    Outbound, PoolName, Rate, Sources,
+    Attributes, Change, Direction, Family, FixedIp, FloatingIp, Forward, Forwards, HardwareAddress,
+    InterfaceName, Outbound, PoolName, Rate, Sources,
 };
 
 /// A user id, as in getuid(2).
@@ -148,8 +148,25 @@ pub enum PendingReason {
     InterfaceMissing(InterfaceName),
     /// The pool's outside interface is down.
     InterfaceDown(InterfaceName),
+    /// The neighbours cannot be asked for the address: the pool's outside
+    /// interface has no carrier.
+    NoCarrier(InterfaceName),
+    /// The neighbours are being asked whether one of them has the address.
+    Probing(FloatingIp),
+    /// One of them has it.
+    Contested {
+        /// The address.
+        floating: FloatingIp,
+        /// Who has it.
+        by: HardwareAddress,
+    },
     /// The kernel refused; the daemon tries again.
     Kernel(String),
+}
+
+impl PendingReason {
+    /// How a reason begins that is over in a moment.
+    pub const PROBING: &'static str = "probing whether somebody else has";
 }
 
 impl fmt::Display for PendingReason {
@@ -161,6 +178,15 @@ impl fmt::Display for PendingReason {
             }
             PendingReason::InterfaceMissing(name) => write!(f, "interface {name} does not exist"),
             PendingReason::InterfaceDown(name) => write!(f, "interface {name} is down"),
+            PendingReason::NoCarrier(name) => write!(f, "interface {name} has no carrier"),
+            PendingReason::Probing(floating) => {
+                write!(f, "{} {floating}", PendingReason::PROBING)
+            }
+            PendingReason::Contested { floating, by } => write!(
+                f,
+                "another machine has {floating}: {by}; it is tried again, and at once when the \
+                 address is associated again"
+            ),
             PendingReason::Kernel(why) => f.write_str(why),
         }
     }

@@ -37,6 +37,7 @@ impl World {
             ranges,
             interface: None,
             routed: false,
+            announcing: Default::default(),
         };
         let site = Site {
             pools: vec![

@@ -457,6 +457,7 @@ fn log(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
             floating: _,
             reason,
         } => text = Some(reason.to_string()),
+        EventKind::Conflict { floating: _, by } => text = Some(by.to_string()),
         EventKind::Reloaded { what } | EventKind::Repaired { what } => text = Some(what.clone()),
     }
     transaction

@@ -565,7 +565,7 @@ pub struct EventInfo {
     /// By which way: `dbus`, `varlink` or `daemon`.
     pub via: String,
     /// What: `allocate`, `associate`, `disassociate`, `forward`, `unforward`,
-    /// `update`, `release`, `activate`, `defer`, `reload` or `repair`.
+    /// `update`, `release`, `keep`, `activate`, `defer`, `conflict`, `reload` or `repair`.
     pub verb: String,
     /// The address it is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -617,6 +617,10 @@ impl From<&Event> for EventInfo {
             }
             EventKind::Changed(Change::Release { previous, .. }) => (None, *previous, None),
             EventKind::Deferred { reason, .. } => (None, None, Some(reason.to_string())),
+            EventKind::Conflict { floating, by } => {
+                let reason = format!("another machine has {floating}: {by}");
+                (None, None, Some(reason))
+            }
             EventKind::Reloaded { what } | EventKind::Repaired { what } => {
                 (None, None, Some(what.clone()))
             }
@@ -635,6 +639,7 @@ impl From<&Event> for EventInfo {
             )
             | EventKind::Activated { .. }
             | EventKind::Deferred { .. }
+            | EventKind::Conflict { .. }
             | EventKind::Reloaded { .. }
             | EventKind::Repaired { .. } => None,
         };

@@ -60,6 +60,7 @@ fn site() -> Site {
         ranges: vec![AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()],
         interface: interface.map(|name| name.parse().unwrap()),
         routed: interface.is_none(),
+        announcing: Default::default(),
     };
     Site {
         pools: vec![
@@ -107,6 +108,7 @@ impl Responder {
                 }
                 Message::Noticed(_) => self.repair(),
                 Message::Watching
+                | Message::Neighbours(_)
                 | Message::Cut { .. }
                 | Message::Problem { .. }
                 | Message::Ping { .. } => {}

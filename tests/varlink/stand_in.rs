@@ -178,6 +178,7 @@ fn snapshot(state: State) -> Snapshot {
         ranges: vec![range("203.0.113.0", "203.0.113.15")],
         interface: None,
         routed: false,
+        announcing: Default::default(),
     };
     let huge = Pool {
         name: "huge".parse().unwrap(),
@@ -187,6 +188,7 @@ fn snapshot(state: State) -> Snapshot {
         )],
         interface: Some("eth1".parse().unwrap()),
         routed: true,
+        announcing: Default::default(),
     };
     Snapshot {
         state,
@@ -236,6 +238,7 @@ fn control(inbox: Inbox) {
             // Dropped without an answer: there is no configuration.
             Message::Reload { .. }
             | Message::Noticed(_)
+            | Message::Neighbours(_)
             | Message::Watching
             | Message::Cut { .. }
             | Message::Problem { .. }

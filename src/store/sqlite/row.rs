@@ -125,6 +125,10 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
             floating: parse(row, 6)?,
             reason: PendingReason::Kernel(row.get(11)?),
         },
+        "conflict" => EventKind::Conflict {
+            floating: parse(row, 6)?,
+            by: parse(row, 11)?,
+        },
         "reload" => EventKind::Reloaded { what: row.get(11)? },
         "repair" => EventKind::Repaired { what: row.get(11)? },
         _ => return Err(strange(5, "an unknown word")),
