@@ -137,7 +137,7 @@ pub struct Update {
     /// The floating IP, or the fixed address that has it.
     pub address: IpAddr,
     /// What to note.
-    pub alteration: Alteration,
+    pub alteration: Box<Alteration>,
 }
 
 /// Give an address back to its pool.

@@ -195,7 +195,7 @@ fn unforward(floating: &str, ports: &str) -> Request {
 fn update(text: &str, alteration: Alteration) -> Request {
     Request::Update(Update {
         address: address(text),
-        alteration,
+        alteration: alteration.into(),
     })
 }
 

@@ -197,7 +197,7 @@ pub(crate) fn unforward(floating: &str, ports: &str) -> Request {
 pub(crate) fn update(address: &str, alteration: Alteration) -> Request {
     Request::Update(Update {
         address: address.parse().unwrap(),
-        alteration,
+        alteration: alteration.into(),
     })
 }
 

@@ -222,7 +222,7 @@ impl Manager {
         options.finish()?;
         let request = Request::Update(Update {
             address: decode::address("address", address)?,
-            alteration: decode::alteration(fields)?,
+            alteration: decode::alteration(fields)?.into(),
         });
         self.change(&caller, request, terms).await
     }

@@ -378,7 +378,7 @@ fn update(mut parameters: Parameters) -> Result<Request, Fault> {
     parameters.end()?;
     Ok(Request::Update(Update {
         address: decode::address("address", &address)?,
-        alteration: decode::alteration(fields)?,
+        alteration: decode::alteration(fields)?.into(),
     }))
 }
 
