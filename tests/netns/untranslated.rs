@@ -4,7 +4,7 @@ use ipfloater::model::Family;
 
 use super::daemon::Start;
 use super::lab::{Lab, floating};
-use super::talk::{Tcp, Transport, Udp, saw};
+use super::talk::{Tcp, Udp, saw};
 
 /// The far host is of another site; the gateway is not.
 const OTHER_SITE: Start = Start {

@@ -433,8 +433,8 @@ fn decide(
             let after = wanted.alteration.of(&before).unwrap();
             let change = Change::Update {
                 floating,
-                before,
-                after,
+                before: before.into(),
+                after: after.into(),
             };
             Ok((floating, vec![change]))
         }
