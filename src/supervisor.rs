@@ -185,6 +185,7 @@ mod tests {
             guard: true,
             block_free: true,
             counters: true,
+            rest: std::time::Duration::ZERO,
             limits: Limits::default(),
         };
         Snapshot {

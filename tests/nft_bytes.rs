@@ -82,6 +82,7 @@ fn first_build() -> Transaction {
         guard: true,
         block_free: true,
         counters: true,
+        rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };
     let range = |first: &str, last: &str| {

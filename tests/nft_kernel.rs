@@ -68,6 +68,7 @@ fn ruleset_with(guard: bool, block_free: bool, counters: bool) -> Ruleset {
         guard,
         block_free,
         counters,
+        rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };
     Ruleset::new(&site, |_| 1_024)
@@ -533,6 +534,7 @@ fn a_hundred_thousand_associations_are_loaded_and_seen_again() {
                 guard: true,
                 block_free: true,
                 counters: true,
+                rest: std::time::Duration::ZERO,
                 limits: Default::default(),
             },
             |_| Ruleset::size_for(100_001),

@@ -335,6 +335,7 @@ fn table(associations: u32) -> Transaction {
         guard: true,
         block_free: true,
         counters: true,
+        rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };
     let add = (0..associations).flat_map(pair).collect();

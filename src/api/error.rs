@@ -43,6 +43,9 @@ fn about(refusal: &Refusal) -> Value {
         | Refusal::OwnerChanged { floating } => {
             json!({"floating_ip": floating})
         }
+        Refusal::AddressResting { floating, until } => {
+            json!({"floating_ip": floating, "resting_until": until})
+        }
         Refusal::PoolExhausted { family, pool } => json!({"family": family, "pool": pool}),
         Refusal::OutsidePrivateRanges { fixed }
         | Refusal::OutsidePermittedRanges { fixed }
@@ -79,7 +82,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::model::NotAHost;
+    use crate::model::{NotAHost, Timestamp};
 
     const INTERFACE: &str = include_str!("../../interfaces/org.ipfloater.varlink");
 
@@ -119,6 +122,10 @@ mod tests {
             Refusal::OwnerChanged { floating },
             Refusal::NotAllocated { floating },
             Refusal::Protected { floating },
+            Refusal::AddressResting {
+                floating,
+                until: Timestamp(1),
+            },
             Refusal::QuotaExceeded {
                 owner: 1000,
                 quota: 3,

@@ -77,7 +77,7 @@ fn by_name(error: &str) -> Exit {
         | "OutsidePermittedRanges" => Exit::Denied,
         "NoSuchPool" | "NotInPool" | "NotAssociated" | "NotAllocated" => Exit::NotFound,
         "AlreadyAllocated" | "AlreadyAssociated" | "TargetInUse" | "ForwardClash"
-        | "OutboundClash" | "OwnerChanged" | "Protected" => Exit::Conflict,
+        | "OutboundClash" | "OwnerChanged" | "Protected" | "AddressResting" => Exit::Conflict,
         "PoolExhausted" | "LimitReached" | "ForwardLimitReached" | "QuotaExceeded" => {
             Exit::Exhausted
         }

@@ -89,7 +89,16 @@ pub(super) fn release(
     changed(output, &answer, |message| {
         let floating = message.address.floating_ip;
         if message.changed {
-            format!("Released {floating}")
+            let rests = message
+                .address
+                .resting_until
+                .map_or_else(String::new, |until| {
+                    format!(
+                        "; it is kept until {}, get it back by its name",
+                        moment(until)
+                    )
+                });
+            format!("Released {floating}{rests}")
         } else {
             format!("{floating} is free already")
         }
@@ -172,6 +181,8 @@ pub(super) fn show(
         ("Owner", address.owner.map(user)),
         ("Allocated", address.allocated_at.map(moment)),
         ("Associated", address.associated_at.map(moment)),
+        ("Resting until", address.resting_until.map(moment)),
+        ("Last owner", address.last_owner.map(user)),
     ];
     for (name, value) in lines.into_iter().chain(set::lines(&address)) {
         if let Some(value) = value {

@@ -519,3 +519,36 @@ fn limits_are_those_of_users_groups_and_everybody_else() {
             .contains("each user: at most 50 addresses, for any private host")
     );
 }
+
+#[test]
+fn released_addresses_rest_for_an_hour_or_as_long_as_is_said() {
+    let rest = |line: &str| {
+        let text = format!("[IPFLOATER]\nIP_POOL = 192.0.2.1\n{line}\n");
+        load(&text).map(|settings| settings.site.rest.as_secs())
+    };
+    for (line, seconds) in [
+        ("", 3_600),
+        ("RELEASED_ADDRESS_REST = 0", 0),
+        ("RELEASED_ADDRESS_REST = 90", 90),
+        ("RELEASED_ADDRESS_REST = 90s", 90),
+        ("RELEASED_ADDRESS_REST = 30m", 1_800),
+        ("RELEASED_ADDRESS_REST = 24h", 86_400),
+        ("RELEASED_ADDRESS_REST = 365d", 31_536_000),
+    ] {
+        assert_eq!(rest(line), Ok(seconds), "{line}");
+    }
+    for value in [
+        "-1",
+        "+5",
+        "1w",
+        "h",
+        "1 h",
+        "1.5h",
+        "366d",
+        "99999999999999999999d",
+    ] {
+        let error = rest(&format!("RELEASED_ADDRESS_REST = {value}")).unwrap_err();
+        let expected = "line 3, section [IPFLOATER], RELEASED_ADDRESS_REST";
+        assert!(error.contains(expected) && error.contains("30m"), "{error}");
+    }
+}

@@ -89,12 +89,14 @@ impl Batch {
             ));
             self.events.push(event);
         }
+        let resting = self.state.resting().get(floating).filter(|_| changed);
         let of = |floating| Some((floating, self.state.allocation(floating)?.clone()));
         Ok(Outcome {
             floating,
             all: all.into_iter().filter_map(of).collect(),
             changed,
             allocation: self.state.allocation(floating).cloned(),
+            resting,
             pending: None,
             previous,
             displaced,
@@ -169,6 +171,7 @@ impl Batch {
                 | Change::Release {
                     floating,
                     previous: Some(_),
+                    ..
                 } => {
                     cuts.push(self.cut(*floating));
                     wait = true;

@@ -539,7 +539,7 @@ pub(super) fn capacity(site: &Site, state: &State, family: Family) -> u64 {
 }
 
 /// The wall clock, for people.
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();

@@ -16,6 +16,7 @@ mod reconcile;
 mod reload;
 mod snapshot;
 
+pub(crate) use controller::now;
 pub use controller::{Controller, Parts, StartError};
 pub use handle::{Handle, Inbox, Message, Published, QUEUE, Rejection, Reloaded, Reply};
 pub use snapshot::{AddressState, Health, Snapshot};

@@ -10,6 +10,7 @@ mod forward;
 mod limits;
 mod neighbour;
 mod pool;
+mod resting;
 mod site;
 mod state;
 mod traffic;
@@ -21,6 +22,7 @@ pub use forward::{Forward, ForwardError, Forwards, Outbound, Port, PortRange, Pr
 pub use limits::{DEFAULT_QUOTA, Gid, Limit, Limits, PartialLimit, Permitted};
 pub use neighbour::{Announcing, HardwareAddress, NoHardwareAddress};
 pub use pool::{AddressRange, InterfaceName, NameError, Pool, PoolName, RangeError};
+pub use resting::{Resting, RestingAddresses};
 pub use site::{NotAHost, RouterAddress, Site, Surroundings};
 pub use state::{
     Allocation, Association, Forwarded, PendingReason, Revision, Sequence, State, Timestamp, Uid,

@@ -2,6 +2,7 @@
 //! addresses that the router itself was seen to have.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -25,6 +26,8 @@ pub struct Site {
     pub counters: bool,
     /// How much a user may have.
     pub limits: Limits,
+    /// How long a released address is kept for its last owner.
+    pub rest: Duration,
 }
 
 impl Site {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Attributes, Change, Family, FixedIp, FloatingIp, Forward, Forwards, HardwareAddress,
-    InterfaceName, Outbound, PoolName,
+    InterfaceName, Outbound, PoolName, Resting, RestingAddresses,
 };
 
 /// A user id, as in getuid(2).
@@ -212,6 +212,7 @@ pub struct State {
     by_target: HashTrieMapSync<FixedIp, u32>,
     /// Of IPv4 and IPv6.
     forwarded: [Forwarded; 2],
+    resting: RestingAddresses,
 }
 
 impl State {
@@ -248,6 +249,24 @@ impl State {
             state.last_allocated.insert_mut(place, floating);
         }
         state
+    }
+
+    /// The same, with these addresses that rest.
+    #[must_use]
+    pub fn with_resting(
+        mut self,
+        resting: impl IntoIterator<Item = (FloatingIp, Resting)>,
+    ) -> Self {
+        for (floating, resting) in resting {
+            self.resting.insert(floating, resting);
+        }
+        self
+    }
+
+    /// The released addresses that are kept for their last owners.
+    #[must_use]
+    pub fn resting(&self) -> &RestingAddresses {
+        &self.resting
     }
 
     /// How many commits led here.
@@ -417,6 +436,7 @@ impl State {
     /// association of a free address) is a mistake of ours and panics.
     #[must_use]
     pub fn with(mut self, change: &Change, at: Timestamp) -> Self {
+        self.resting.forget(at);
         match change {
             Change::Allocate {
                 floating,
@@ -429,6 +449,7 @@ impl State {
                 self.allocations.insert_mut(*floating, allocation);
                 self.allocated4 += usize::from(floating.family() == Family::V4);
                 self.note_owned(*owner);
+                self.resting.remove(*floating);
             }
             Change::Associate {
                 floating,
@@ -481,11 +502,18 @@ impl State {
                 attributes: after.clone(),
                 ..allocation
             }),
-            Change::Release { floating, previous } => {
+            Change::Release {
+                floating,
+                previous,
+                resting_until,
+            } => {
                 self.note_untied(*previous);
                 if let Some(Allocation { owner, .. }) = self.allocations.get(floating) {
                     let owner = *owner;
                     self.note_disowned(owner);
+                    if let Some(until) = *resting_until {
+                        self.resting.insert(*floating, Resting { owner, until });
+                    }
                     self.allocated4 -= usize::from(floating.family() == Family::V4);
                 }
                 self.allocations.remove_mut(floating);

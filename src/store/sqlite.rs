@@ -19,14 +19,14 @@ use rusqlite::{
 
 use crate::lock::Lock;
 use crate::model::{
-    Attributes, Change, Event, EventKind, FloatingIp, Forwards, Revision, Sequence, State,
+    Attributes, Change, Event, EventKind, FloatingIp, Forwards, Resting, Revision, Sequence, State,
     Timestamp,
 };
 
 use super::{EVENTS_KEPT, Store, StoreError, migrate};
 
 mod row;
-use row::{allocation, event, forward, hosts_text, named, reading};
+use row::{allocation, event, forward, hosts_text, named, reading, resting};
 
 /// The database and the lock, in the state directory.
 const DATABASE: &str = "ipfloater.db";
@@ -167,7 +167,8 @@ impl SqliteStore {
                 source: rusqlite::Error::QueryReturnedNoRows,
             });
         }
-        Ok(State::load(revision, sequence, allocations))
+        let state = State::load(revision, sequence, allocations);
+        Ok(state.with_resting(Self::read_resting(connection, version)?))
     }
 
     fn read_forwards(connection: &Connection) -> Result<HashMap<FloatingIp, Forwards>, StoreError> {
@@ -193,6 +194,28 @@ impl SqliteStore {
             *of_it = of_it.with(read);
         }
         Ok(forwards)
+    }
+
+    fn read_resting(
+        connection: &Connection,
+        version: i32,
+    ) -> Result<Vec<(FloatingIp, Resting)>, StoreError> {
+        if version < 5 {
+            return Ok(Vec::new());
+        }
+        let fail = |source| StoreError::Access {
+            doing: "read",
+            source,
+        };
+        let mut statement = connection
+            .prepare("SELECT address, owner, until FROM resting")
+            .map_err(fail)?;
+        let mut rows = statement.query([]).map_err(fail)?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next().map_err(fail)? {
+            found.push(resting(row).map_err(|error| reading(named("resting", row), error))?);
+        }
+        Ok(found)
     }
 
     /// The version of a store. A look at one leaves it at that.
@@ -317,6 +340,9 @@ fn record(
     let mut last = (expected, Sequence(0));
     for event in events {
         if let EventKind::Changed(change) = &event.kind {
+            transaction
+                .prepare_cached("DELETE FROM resting WHERE until <= ?1")?
+                .execute([event.at.0])?;
             apply(transaction, change, event.at)?;
         }
         log(transaction, event)?;
@@ -337,11 +363,14 @@ fn record(
 fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusqlite::Result<()> {
     let address = change.floating().to_string();
     let altered = match change {
-        Change::Allocate { floating: _, pool, owner } => transaction
-            .prepare_cached(
-                "INSERT INTO floating_ip (address, pool, owner, allocated_at) VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute(params![address, pool.as_str(), owner, at.0])?,
+        Change::Allocate { floating: _, pool, owner } => {
+            transaction.prepare_cached("DELETE FROM resting WHERE address = ?1")?.execute([&address])?;
+            transaction
+                .prepare_cached(
+                    "INSERT INTO floating_ip (address, pool, owner, allocated_at) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![address, pool.as_str(), owner, at.0])?
+        }
         Change::Associate { floating: _, fixed, previous: _ } => transaction
             .prepare_cached(
                 "UPDATE floating_ip SET fixed = ?2, associated_at = ?3, kept = NULL WHERE address = ?1",
@@ -379,7 +408,14 @@ fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusql
         Change::Update { floating: _, before: _, after } => transaction
             .prepare_cached("UPDATE floating_ip SET attributes = ?2 WHERE address = ?1")?
             .execute(params![address, (*after != Attributes::default()).then(|| row::json(after))])?,
-        Change::Release { floating: _, previous: _ } => {
+        Change::Release { floating: _, previous: _, resting_until } => {
+            if let Some(until) = resting_until {
+                transaction
+                    .prepare_cached(
+                        "INSERT INTO resting SELECT address, owner, ?2 FROM floating_ip WHERE address = ?1",
+                    )?
+                    .execute(params![address, until.0])?;
+            }
             transaction.prepare_cached("DELETE FROM floating_ip WHERE address = ?1")?.execute([address])?
         }
     };
@@ -449,8 +485,10 @@ fn log(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
         EventKind::Changed(Change::Release {
             floating: _,
             previous: from,
+            resting_until,
         }) => {
             previous = from.map(|from| from.to_string());
+            text = resting_until.map(|until| until.0.to_string());
         }
         EventKind::Activated { floating: _ } => {}
         EventKind::Deferred {

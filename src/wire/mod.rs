@@ -15,7 +15,7 @@ pub use varlink::{Described, Details, Events, Listed, Monitored, Notice, Pools, 
 use crate::control::{self, AddressState, Snapshot};
 use crate::model::{
     Allocation, Attributes, Description, Event, EventKind, FixedIp, FloatingIp, Forward, Label,
-    Outbound, Pool, PoolName, Port, Protocol,
+    Outbound, Pool, PoolName, Port, Protocol, Resting,
 };
 use crate::reload::Reread;
 use crate::request::{Effect, Outcome};
@@ -68,6 +68,13 @@ pub struct Address {
     /// Present and true when it may not be released.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub protected: bool,
+    /// Of a free one: until when it is kept for its last owner, in seconds since
+    /// 1970 UTC.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub resting_until: Option<i64>,
+    /// Of a free one that is kept for somebody: the uid of its last owner.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_owner: Option<u32>,
     /// Present and true when the configuration no longer has it in a pool.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub orphaned: bool,
@@ -99,6 +106,16 @@ impl Address {
         )
     }
 
+    /// The same, when it is kept for its last owner.
+    #[must_use]
+    pub fn resting(self, resting: Option<Resting>) -> Self {
+        Self {
+            resting_until: resting.map(|resting| resting.until.0),
+            last_owner: resting.map(|resting| resting.owner),
+            ..self
+        }
+    }
+
     /// The same, without what is its owner's alone: who has it, since when, for
     /// which host, and what is noted of it.
     #[must_use]
@@ -115,6 +132,7 @@ impl Address {
             description: None,
             tags: BTreeSet::new(),
             protected: false,
+            last_owner: None,
             ..self
         }
     }
@@ -159,6 +177,8 @@ impl Address {
             description,
             tags,
             protected,
+            resting_until: None,
+            last_owner: None,
             orphaned: allocation.is_some() && pool.is_none(),
         }
     }
@@ -249,6 +269,7 @@ impl Changed {
             all,
             changed,
             allocation,
+            resting,
             pending,
             previous,
             displaced,
@@ -268,7 +289,7 @@ impl Changed {
         };
         let all = all.iter();
         Changed {
-            address: build(floating, allocation.as_ref(), &state),
+            address: build(floating, allocation.as_ref(), &state).resting(resting),
             // What is taken several at a time leads nowhere yet.
             addresses: all
                 .map(|(floating, allocation)| {

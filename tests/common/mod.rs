@@ -40,6 +40,7 @@ pub(crate) fn site() -> Site {
         guard: true,
         block_free: true,
         counters: true,
+        rest: std::time::Duration::ZERO,
         limits: Limits::default(),
     }
 }

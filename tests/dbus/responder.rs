@@ -71,6 +71,7 @@ fn site() -> Site {
         guard: true,
         block_free: true,
         counters: true,
+        rest: std::time::Duration::ZERO,
         limits: Default::default(),
     }
 }
@@ -133,6 +134,7 @@ impl Responder {
             floating,
             changed,
             allocation: state.allocation(floating).cloned(),
+            resting: None,
             pending: None,
             previous: before.map(|association| association.fixed),
             displaced: None,
@@ -226,7 +228,14 @@ impl Responder {
             Request::Release(wanted) => {
                 let floating = known(wanted.address)?;
                 let previous = state.association(floating).map(|tied| tied.fixed);
-                (floating, vec![Change::Release { floating, previous }])
+                (
+                    floating,
+                    vec![Change::Release {
+                        floating,
+                        previous,
+                        resting_until: None,
+                    }],
+                )
             }
         })
     }

@@ -67,6 +67,7 @@ fn build() -> Transaction {
         guard: true,
         block_free: true,
         counters: true,
+        rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };
     Transaction {

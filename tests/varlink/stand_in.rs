@@ -198,6 +198,7 @@ fn snapshot(state: State) -> Snapshot {
             guard: true,
             block_free: true,
             counters: true,
+            rest: std::time::Duration::ZERO,
             limits: Default::default(),
         }),
         outside: ["eth0".parse().unwrap()].into(),
@@ -279,6 +280,7 @@ fn carry_out(
         floating,
         changed: !changes.is_empty(),
         allocation: state.allocation(floating).cloned(),
+        resting: None,
         pending: None,
         previous: before.map(|before| before.fixed),
         displaced: None,
@@ -419,6 +421,7 @@ fn decide(
             let change = state.allocation(floating).map(|_| Change::Release {
                 floating,
                 previous: previous(floating),
+                resting_until: None,
             });
             Ok((floating, change.into_iter().collect()))
         }

@@ -15,7 +15,7 @@ use crate::api::Service;
 use crate::api::decode::{self, AttributeFields};
 use crate::api::permissions::permissions;
 use crate::authority::{Authority, Caller, Origin, Sight, Subject, Verb};
-use crate::control::{Handle, Snapshot};
+use crate::control::{Handle, Snapshot, now};
 use crate::model::{FloatingIp, PoolName, Sequence, Uid};
 use crate::reload::Reloader;
 use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms, Update};
@@ -288,7 +288,7 @@ impl Manager {
         let (sight, _admitted) = self.admit_reader(bus, &call).await?;
         Options::new(options).finish()?;
         let address = decode::address("address", address)?;
-        Ok(decode::describe(&self.handle.snapshot(), sight, address)?.into())
+        Ok(decode::describe(&self.handle.snapshot(), sight, address, now())?.into())
     }
 
     #[zbus(out_args("pools"))]

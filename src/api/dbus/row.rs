@@ -75,6 +75,8 @@ impl From<wire::Address> for Row {
             description,
             tags,
             protected,
+            resting_until,
+            last_owner,
             orphaned,
         } = address;
         Row::default()
@@ -101,6 +103,8 @@ impl From<wire::Address> for Row {
                 (!tags.is_empty()).then(|| tags.into_iter().map(text).collect::<Vec<_>>()),
             )
             .maybe("protected", protected.then_some(true))
+            .maybe("resting_until", resting_until)
+            .maybe("last_owner", last_owner)
             .maybe("orphaned", orphaned.then_some(true))
     }
 }

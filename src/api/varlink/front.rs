@@ -14,7 +14,7 @@ use crate::api::Service;
 use crate::api::decode::{self, AttributeFields, ForwardFields, Page};
 use crate::api::permissions::permissions;
 use crate::authority::{Authority, Caller, Subject, Verb};
-use crate::control::{Handle, Snapshot};
+use crate::control::{Handle, Snapshot, now};
 use crate::model::{FloatingIp, PoolName, Sequence};
 use crate::reload::Reloader;
 use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms, Update};
@@ -199,7 +199,7 @@ impl Front {
     async fn describe(&self, caller: &Caller, parameters: Parameters) -> Result<Answer, Fault> {
         let address = address(parameters)?;
         let sight = self.authority.sight(caller).await?;
-        let address = decode::describe(&self.handle.snapshot(), sight, address)?;
+        let address = decode::describe(&self.handle.snapshot(), sight, address, now())?;
         once(&Described { address })
     }
 

@@ -289,6 +289,7 @@ mod tests {
                 guard,
                 block_free,
                 counters: true,
+                rest: std::time::Duration::ZERO,
                 limits: Default::default(),
             };
             Ruleset::new(&site, |_| 1_024)

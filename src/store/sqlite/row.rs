@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use super::StoreError;
 use crate::model::{
     Actor, Allocation, Association, Attributes, Change, Event, EventKind, FixedIp, FloatingIp,
-    Forward, Forwards, PendingReason, PoolName, Port, PortRange, Revision, Sequence, Timestamp,
-    Via,
+    Forward, Forwards, PendingReason, PoolName, Port, PortRange, Resting, Revision, Sequence,
+    Timestamp, Via,
 };
 
 /// An allocated address. A hundred thousand share the few names of their pools.
@@ -69,6 +69,15 @@ pub(super) fn forward(row: &Row<'_>) -> rusqlite::Result<(FloatingIp, Forward)> 
     Ok((floating, forward.map_err(|_| strange(5, "no port"))?))
 }
 
+/// A released address that is kept for its last owner.
+pub(super) fn resting(row: &Row<'_>) -> rusqlite::Result<(FloatingIp, Resting)> {
+    let resting = Resting {
+        owner: row.get(1)?,
+        until: Timestamp(row.get(2)?),
+    };
+    Ok((parse(row, 0)?, resting))
+}
+
 /// A line of the event log.
 pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
     let via = match row.get_ref(4)?.as_str()? {
@@ -116,6 +125,7 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
         "release" => EventKind::Changed(Change::Release {
             floating: parse(row, 6)?,
             previous: optional(row, 8)?,
+            resting_until: optional(row, 11)?.map(Timestamp),
         }),
         "activate" => EventKind::Activated {
             floating: parse(row, 6)?,
