@@ -11,7 +11,7 @@ use crate::model::{
 
 mod terms;
 
-pub use terms::{Effect, EffectKind, Terms};
+pub use terms::{Effect, EffectKind, LONGEST, Terms};
 
 /// What may be asked to be changed. Reading needs no request: see
 /// [`crate::control::Snapshot`].

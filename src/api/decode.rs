@@ -9,10 +9,10 @@ use std::ops::Bound;
 use std::str::FromStr;
 
 use crate::authority::Sight;
-use crate::control::Snapshot;
+use crate::control::{Handle, Rejection, Snapshot};
 use crate::model::{
-    Alteration, FixedIp, FloatingIp, Label, Outbound, PoolName, Port, PortRange, Protocol,
-    Timestamp,
+    Alteration, Event, FixedIp, FloatingIp, Label, Outbound, PoolName, Port, PortRange, Protocol,
+    Sequence, Timestamp,
 };
 use crate::plan;
 use crate::request::{ForwardPorts, MOST_AT_ONCE, Refusal, UnforwardPorts};
@@ -292,6 +292,22 @@ pub fn subject_of_history(snapshot: &Snapshot, address: FloatingIp) -> FloatingI
     let host = FixedIp::new(address.ip()).ok();
     let of_host = host.and_then(|host| snapshot.state.floating_of(host));
     of_host.filter(|_| !known(address)).unwrap_or(address)
+}
+
+/// A part of the event log: with `after` what happened since, earliest first, if
+/// the log has all of that; else what happened last, latest first.
+pub async fn history(
+    handle: &Handle,
+    floating: Option<FloatingIp>,
+    after: Option<Sequence>,
+    before: Option<Sequence>,
+    limit: usize,
+) -> Result<Vec<Event>, Rejection> {
+    let Some(after) = after else {
+        return handle.history(floating, before, limit).await;
+    };
+    let recorded = handle.since(floating, after, before, limit).await?;
+    Ok(recorded.into_iter().map(|line| line.event).collect())
 }
 
 /// One address: a floating IP, free ones of a pool included, or the one that a

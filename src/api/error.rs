@@ -19,6 +19,11 @@ pub fn parameters(rejection: &Rejection) -> Map<String, Value> {
         | Rejection::StoreFailed(_)
         | Rejection::ConfigurationInvalid(_)
         | Rejection::Stopping => json!({}),
+        Rejection::SequenceGone {
+            after: _,
+            first,
+            last,
+        } => json!({"first": first, "last": last}),
     };
     parameters["message"] = rejection.to_string().into();
     match parameters {
@@ -82,7 +87,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::model::{NotAHost, Timestamp};
+    use crate::model::{NotAHost, Sequence, Timestamp};
 
     const INTERFACE: &str = include_str!("../../interfaces/org.ipfloater.varlink");
 
@@ -149,6 +154,11 @@ mod tests {
             Rejection::Busy,
             Rejection::StoreFailed("no space".to_owned()),
             Rejection::ConfigurationInvalid("line 1".to_owned()),
+            Rejection::SequenceGone {
+                after: Sequence(1),
+                first: Sequence(3),
+                last: Sequence(4),
+            },
             Rejection::Stopping,
         ];
         refused.chain(others).collect()

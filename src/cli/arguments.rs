@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::terms::DryRun;
+use super::terms::{DryRun, Lasting};
 use super::{exit, forward, set};
 use crate::client::DEFAULT_SOCKET;
 
@@ -134,6 +134,9 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// When it ends
+        #[command(flatten)]
+        lasting: Lasting,
     },
     /// Tie a floating IP to a host
     #[command(override_usage = "ipfloater associate [OPTIONS] [FLOATING] FIXED")]
@@ -156,6 +159,9 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// When it ends
+        #[command(flatten)]
+        lasting: Lasting,
     },
     /// Untie a floating IP from its host; it stays allocated
     Disassociate {
@@ -252,7 +258,11 @@ pub enum Verb {
         dry_run: DryRun,
     },
     /// Tell what is so, and then everything that happens
-    Monitor,
+    Monitor {
+        /// Tell what happened since this event, instead of what is so
+        #[arg(long, value_name = "SEQUENCE")]
+        since: Option<u64>,
+    },
     /// Tell what happened, latest first
     History {
         /// Only to this floating IP, or the one that this host has

@@ -26,7 +26,7 @@ mod wait;
 pub use arguments::{Arguments, Common, Verb};
 pub use exit::Exit;
 pub use failure::Failure;
-pub use terms::DryRun;
+pub use terms::{DryRun, Lasting};
 
 use crate::client::Client;
 use output::Output;
@@ -120,6 +120,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             pool,
             owner,
             dry_run,
+            lasting,
         } => {
             let parameters = json!({
                 "floating_ip": address,
@@ -131,7 +132,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
                 "tags": (!tags.is_empty()).then_some(tags),
                 "protected": protect.then_some(true),
             });
-            let parameters = Terms::from(dry_run).with(parameters);
+            let parameters = Terms::from(dry_run).lasting(lasting).with(parameters);
             verbs::allocate(connect()?, &mut output, parameters)
         }
         Verb::Associate {
@@ -141,6 +142,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             reassociate,
             keep_established,
             dry_run,
+            lasting,
         } => {
             let fixed = addresses.pop().unwrap_or_default();
             let parameters = json!({
@@ -151,7 +153,8 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
                 "reassociate": reassociate,
                 "keep_established": keep_established,
             });
-            let parameters = Terms::from(dry_run).with(parameters);
+            let terms = Terms::from(dry_run).lasting(lasting);
+            let parameters = terms.with(parameters);
             verbs::associate(connect()?, &mut output, parameters)
         }
         Verb::Disassociate { address, dry_run } => {
@@ -209,7 +212,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             &mut output,
             Terms::from(dry_run).with(json!({})),
         ),
-        Verb::Monitor => monitor::monitor(connect()?, &mut output),
+        Verb::Monitor { since } => monitor::monitor(connect, &mut output, since),
         Verb::History { address, lines } => verbs::history(connect()?, &mut output, address, lines),
         Verb::Completion { shell } => Ok(output.script(&completion(shell))?),
     }

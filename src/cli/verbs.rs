@@ -34,7 +34,8 @@ pub(super) fn allocate(
 
 fn taken(address: &Address) -> String {
     let pool = or_dash(address.pool.as_ref());
-    format!("Allocated {} from pool {pool}", address.floating_ip)
+    let until = until(address.expires_at);
+    format!("Allocated {} from pool {pool}{until}", address.floating_ip)
 }
 
 pub(super) fn associate(
@@ -52,14 +53,15 @@ pub(super) fn associate(
             ..
         } = message;
         let (floating, fixed) = (address.floating_ip, or_dash(address.fixed_address));
+        let until = until(address.association_expires_at);
         if !changed {
-            return format!("{floating} is associated with {fixed} already");
+            return format!("{floating} is associated with {fixed} already{until}");
         }
         let taken = previous.map_or_else(String::new, |host| format!(", taken from {host}"));
         let freed = displaced.map_or_else(String::new, |other| {
             format!("; {other} was displaced and stays allocated")
         });
-        format!("Associated {floating} with {fixed}{taken}{freed}")
+        format!("Associated {floating} with {fixed}{until}{taken}{freed}")
     })
 }
 
@@ -103,6 +105,10 @@ pub(super) fn release(
             format!("{floating} is free already")
         }
     })
+}
+
+fn until(end: Option<i64>) -> String {
+    end.map_or_else(String::new, |end| format!(" until {}", moment(end)))
 }
 
 /// Prints what became of a change, and what an association waits for.
@@ -180,7 +186,9 @@ pub(super) fn show(
         ("Pool", address.pool.as_ref().map(ToString::to_string)),
         ("Owner", address.owner.map(user)),
         ("Allocated", address.allocated_at.map(moment)),
+        ("Until", address.expires_at.map(moment)),
         ("Associated", address.associated_at.map(moment)),
+        ("Until", address.association_expires_at.map(moment)),
         ("Resting until", address.resting_until.map(moment)),
         ("Last owner", address.last_owner.map(user)),
     ];

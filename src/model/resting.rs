@@ -6,12 +6,6 @@ use rpds::RedBlackTreeMapSync;
 
 use super::{FloatingIp, Timestamp, Uid};
 
-impl std::fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "@{}", self.0)
-    }
-}
-
 /// A released address that waits for its last owner to want it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resting {

@@ -6,6 +6,7 @@
 mod allocate;
 mod associate;
 mod forward;
+mod lease;
 mod release;
 mod right;
 mod update;
@@ -16,6 +17,7 @@ use crate::dataplane::Ruleset;
 use crate::model::{Change, FixedIp, FloatingIp, Resting, Site, State, Surroundings, Timestamp};
 use crate::request::{Refusal, Request};
 
+pub use lease::{bound, expire};
 pub use right::{Concern, Right, concern};
 
 /// What a decision is made on.

@@ -1,6 +1,6 @@
 //! Untying floating IPs, and giving them back.
 
-use crate::model::{Change, Timestamp};
+use crate::model::{Change, Site, Timestamp};
 use crate::request::{Disassociate, Refusal, Release};
 
 use super::forward::all_gone;
@@ -20,9 +20,9 @@ pub(super) fn disassociate(view: View<'_>, request: &Disassociate) -> Result<Dec
 }
 
 /// Until when an address rests that is released now.
-fn resting_until(view: View<'_>) -> Option<Timestamp> {
-    let seconds = i64::try_from(view.site.rest.as_secs()).unwrap_or(i64::MAX);
-    (seconds > 0).then(|| Timestamp(view.now.0.saturating_add(seconds)))
+pub(super) fn resting_until(site: &Site, now: Timestamp) -> Option<Timestamp> {
+    let seconds = i64::try_from(site.rest.as_secs()).unwrap_or(i64::MAX);
+    (seconds > 0).then(|| Timestamp(now.0.saturating_add(seconds)))
 }
 
 pub(super) fn release(view: View<'_>, request: &Release) -> Result<Decision, Refusal> {
@@ -39,7 +39,7 @@ pub(super) fn release(view: View<'_>, request: &Release) -> Result<Decision, Ref
             .chain([Change::Release {
                 floating,
                 previous,
-                resting_until: resting_until(view),
+                resting_until: resting_until(view.site, view.now),
             }])
             .collect(),
         previous,

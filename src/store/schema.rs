@@ -54,7 +54,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
     // 4: what is noted of a floating IP, as JSON; NULL when nothing is. An event
     // has in its column text what was noted before it and after it.
     "ALTER TABLE floating_ip ADD COLUMN attributes TEXT;",
-    // 5: released addresses that are kept for their last owners. The event of the
+    // 5: ends of allocations and associations.
+    "ALTER TABLE floating_ip ADD COLUMN expires_at INTEGER;
+     ALTER TABLE floating_ip ADD COLUMN association_expires_at INTEGER;",
+    // 6: released addresses that are kept for their last owners. The event of the
     // release has the end in its column text.
     "CREATE TABLE resting (
          address TEXT    PRIMARY KEY,

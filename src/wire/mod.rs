@@ -15,7 +15,7 @@ pub use varlink::{Described, Details, Events, Listed, Monitored, Notice, Pools, 
 use crate::control::{self, AddressState, Snapshot};
 use crate::model::{
     Allocation, Attributes, Description, Event, EventKind, FixedIp, FloatingIp, Forward, Label,
-    Outbound, Pool, PoolName, Port, Protocol, Resting,
+    Lease, Outbound, Pool, PoolName, Port, Protocol, Resting,
 };
 use crate::reload::Reread;
 use crate::request::{Effect, Outcome};
@@ -49,6 +49,12 @@ pub struct Address {
     /// Since when it is associated, in seconds since 1970 UTC.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub associated_at: Option<i64>,
+    /// When it is released by itself, in seconds since 1970 UTC; absent for never.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expires_at: Option<i64>,
+    /// When it is untied by itself, in seconds since 1970 UTC; absent for never.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub association_expires_at: Option<i64>,
     /// The ports that lead to hosts of their own; absent when there are none.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub forwards: Vec<ForwardInfo>,
@@ -126,6 +132,8 @@ impl Address {
             owner: None,
             allocated_at: None,
             associated_at: None,
+            expires_at: None,
+            association_expires_at: None,
             forwards: Vec::new(),
             kept_hosts: Vec::new(),
             label: None,
@@ -152,6 +160,7 @@ impl Address {
         } = allocation.map_or_else(Attributes::default, |allocation| {
             allocation.attributes.clone()
         });
+        let end = |of| allocation.and_then(|allocation| Some(allocation.end(of)?.0));
         let pool_name = allocation
             .map(|allocation| &allocation.pool)
             .or(pool.map(|pool| &pool.name));
@@ -167,6 +176,8 @@ impl Address {
             owner: allocation.map(|allocation| allocation.owner),
             allocated_at: allocation.map(|allocation| allocation.allocated.0),
             associated_at: association.map(|association| association.since.0),
+            expires_at: end(Lease::Allocation),
+            association_expires_at: end(Lease::Association),
             forwards: allocation
                 .into_iter()
                 .flat_map(|allocation| allocation.forwards.iter())
@@ -552,7 +563,8 @@ pub struct EventInfo {
     /// By which way: `dbus`, `varlink` or `daemon`.
     pub via: String,
     /// What: `allocate`, `associate`, `disassociate`, `forward`, `unforward`,
-    /// `update`, `release`, `keep`, `activate`, `defer`, `conflict`, `reload` or `repair`.
+    /// `update`, `release`, `keep`, `set-end`, `expire`, `activate`, `defer`,
+    /// `conflict`, `reload` or `repair`.
     pub verb: String,
     /// The address it is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -590,6 +602,11 @@ impl From<&Event> for EventInfo {
                 fixed, previous, ..
             }) => (Some(*fixed), *previous, None),
             EventKind::Changed(Change::Keep { .. }) => (None, None, None),
+            EventKind::Changed(Change::SetEnd { of, at, .. }) => {
+                let at = at.map_or_else(|| "has no end".to_owned(), |at| format!("ends {at}"));
+                (None, None, Some(format!("the {of} {at}")))
+            }
+            EventKind::Expired { of, .. } => (None, None, Some(format!("the {of} is over"))),
             EventKind::Changed(Change::Disassociate { previous, .. }) => {
                 (None, Some(*previous), None)
             }
@@ -620,10 +637,12 @@ impl From<&Event> for EventInfo {
                 Change::Allocate { .. }
                 | Change::Associate { .. }
                 | Change::Keep { .. }
+                | Change::SetEnd { .. }
                 | Change::Disassociate { .. }
                 | Change::Update { .. }
                 | Change::Release { .. },
             )
+            | EventKind::Expired { .. }
             | EventKind::Activated { .. }
             | EventKind::Deferred { .. }
             | EventKind::Conflict { .. }

@@ -14,8 +14,9 @@ use zbus::{Connection, OwnedVariant, interface};
 use crate::api::Service;
 use crate::api::decode::{self, AttributeFields};
 use crate::api::permissions::permissions;
+use crate::api::terms::{self, Takes};
 use crate::authority::{Authority, Caller, Origin, Sight, Subject, Verb};
-use crate::control::{Handle, Snapshot, now};
+use crate::control::{Clock, Handle, Snapshot, SystemClock};
 use crate::model::{FloatingIp, PoolName, Sequence, Uid};
 use crate::reload::Reloader;
 use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms, Update};
@@ -23,7 +24,7 @@ use crate::wire::{API_VERSION, Changed, EventInfo, PoolInfo, Reloaded, Status};
 
 use super::admission::{Admission, Admitted};
 use super::error::ErrorReply;
-use super::options::{OptionError, Options};
+use super::options::Options;
 use super::row::{Row, permission_rows};
 
 /// zbus knows what can fail by the name `Result`.
@@ -98,7 +99,7 @@ impl Manager {
         let pool = options.text("pool")?;
         let owner = options.number32("owner")?;
         let noted = noted(&mut options)?;
-        let terms = terms(&mut options)?;
+        let terms = terms(&mut options, Takes::END)?;
         options.finish()?;
         let request = Request::Allocate(Allocate {
             floating: floating_ip(floating.as_deref())?,
@@ -125,7 +126,7 @@ impl Manager {
         let owner = options.number32("owner")?;
         let reassociate = options.flag("reassociate")?.unwrap_or_default();
         let keep_established = options.flag("keep_established")?.unwrap_or_default();
-        let terms = terms(&mut options)?;
+        let terms = terms(&mut options, Takes::END)?;
         options.finish()?;
         let request = Request::Associate(Associate {
             floating: self::floating_ip(Some(floating_ip).filter(|text| !text.is_empty()))?,
@@ -148,7 +149,7 @@ impl Manager {
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
-        let terms = terms(&mut options)?;
+        let terms = terms(&mut options, Takes::NONE)?;
         options.finish()?;
         let address = decode::address("address", address)?;
         let request = Request::Disassociate(Disassociate { address });
@@ -175,7 +176,7 @@ impl Manager {
         let fixed_port = options.number32("fixed_port")?;
         let outbound = options.text("outbound")?;
         let reassociate = options.flag("reassociate")?.unwrap_or_default();
-        let terms = terms(&mut options)?;
+        let terms = terms(&mut options, Takes::NONE)?;
         options.finish()?;
         let request = decode::forward(&decode::ForwardFields {
             floating_ip,
@@ -201,7 +202,7 @@ impl Manager {
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
-        let terms = terms(&mut options)?;
+        let terms = terms(&mut options, Takes::NONE)?;
         options.finish()?;
         let request = decode::unforward(floating_ip, protocol, ports)?;
         self.change(&caller, Request::Unforward(request), terms)
@@ -219,7 +220,7 @@ impl Manager {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
         let fields = attributes(&mut options)?;
-        let terms = terms(&mut options)?;
+        let terms = terms(&mut options, Takes::NONE)?;
         options.finish()?;
         let request = Request::Update(Update {
             address: decode::address("address", address)?,
@@ -238,7 +239,7 @@ impl Manager {
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
-        let terms = terms(&mut options)?;
+        let terms = terms(&mut options, Takes::NONE)?;
         options.finish()?;
         let address = decode::address("address", address)?;
         let request = Request::Release(Release { address });
@@ -288,7 +289,7 @@ impl Manager {
         let (sight, _admitted) = self.admit_reader(bus, &call).await?;
         Options::new(options).finish()?;
         let address = decode::address("address", address)?;
-        Ok(decode::describe(&self.handle.snapshot(), sight, address, now())?.into())
+        Ok(decode::describe(&self.handle.snapshot(), sight, address, SystemClock.now())?.into())
     }
 
     #[zbus(out_args("pools"))]
@@ -327,6 +328,7 @@ impl Manager {
         let address = options.text("address")?;
         let limit = options.number32("limit")?;
         let before = options.number64("before")?;
+        let after = options.number64("after")?;
         options.finish()?;
         let address = address
             .map(|text| decode::floating("address", &text))
@@ -335,8 +337,8 @@ impl Manager {
         self.authority.may(&caller, Verb::History).await?;
         let snapshot = self.handle.snapshot();
         let about = address.map(|address| decode::subject_of_history(&snapshot, address));
-        let before = before.map(Sequence);
-        let events = self.handle.history(about, before, limit).await?;
+        let (before, after) = (before.map(Sequence), after.map(Sequence));
+        let events = decode::history(&self.handle, about, after, before, limit).await?;
         Ok(rows(events.iter().map(EventInfo::from)))
     }
 
@@ -349,7 +351,7 @@ impl Manager {
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
-        let terms = terms(&mut options)?;
+        let terms = terms(&mut options, Takes::NONE)?;
         options.finish()?;
         self.authority.may(&caller, Verb::Reload).await?;
         let reread = self.reloader.reload(&caller.subject.who(), terms).await?;
@@ -411,10 +413,13 @@ pub(super) fn state(snapshot: &Snapshot) -> String {
 }
 
 /// On what terms a change is asked for.
-fn terms(options: &mut Options) -> std::result::Result<Terms, OptionError> {
-    Ok(Terms {
-        dry_run: options.flag("dry_run")?.unwrap_or_default(),
-    })
+fn terms(options: &mut Options, takes: Takes) -> Result<Terms> {
+    let dry_run = options.flag("dry_run")?.unwrap_or_default();
+    let expires_in = match takes.expires_in {
+        true => options.number32("expires_in")?,
+        false => None,
+    };
+    Ok(terms::terms(dry_run, expires_in.map(i64::from))?)
 }
 
 fn floating_ip(text: Option<&str>) -> std::result::Result<Option<FloatingIp>, Refusal> {
@@ -431,7 +436,7 @@ fn rows(messages: impl IntoIterator<Item = impl Into<Row>>) -> Vec<Row> {
 }
 
 /// The options that are noted of an address which is new.
-fn noted(options: &mut Options) -> std::result::Result<AttributeFields, OptionError> {
+fn noted(options: &mut Options) -> Result<AttributeFields> {
     Ok(AttributeFields {
         label: options.text("label")?,
         description: options.text("description")?,
@@ -442,7 +447,7 @@ fn noted(options: &mut Options) -> std::result::Result<AttributeFields, OptionEr
 }
 
 /// The same of one that may have others.
-fn attributes(options: &mut Options) -> std::result::Result<AttributeFields, OptionError> {
+fn attributes(options: &mut Options) -> Result<AttributeFields> {
     Ok(AttributeFields {
         add_tags: options.texts("add_tags")?,
         remove_tags: options.texts("remove_tags")?,

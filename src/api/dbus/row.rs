@@ -69,6 +69,8 @@ impl From<wire::Address> for Row {
             owner,
             allocated_at,
             associated_at,
+            expires_at,
+            association_expires_at,
             forwards,
             kept_hosts,
             label,
@@ -88,6 +90,8 @@ impl From<wire::Address> for Row {
             .maybe("owner", owner)
             .maybe("allocated_at", allocated_at)
             .maybe("associated_at", associated_at)
+            .maybe("expires_at", expires_at)
+            .maybe("association_expires_at", association_expires_at)
             .maybe("forwards", (!forwards.is_empty()).then(|| rows(forwards)))
             .maybe(
                 "kept_hosts",

@@ -13,8 +13,9 @@ use super::systemd_service::{self, SYSTEMD};
 use crate::api::Service;
 use crate::api::decode::{self, AttributeFields, ForwardFields, Page};
 use crate::api::permissions::permissions;
+use crate::api::terms::{self, Takes};
 use crate::authority::{Authority, Caller, Subject, Verb};
-use crate::control::{Handle, Snapshot, now};
+use crate::control::{Clock, Handle, Snapshot, SystemClock};
 use crate::model::{FloatingIp, PoolName, Sequence};
 use crate::reload::Reloader;
 use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms, Update};
@@ -120,13 +121,22 @@ impl Front {
         parameters: Parameters,
     ) -> Option<Result<Answer, Fault>> {
         Some(match method {
-            "Allocate" => self.change(&caller, parameters, allocate).await,
-            "Associate" => self.change(&caller, parameters, associate).await,
-            "Disassociate" => self.change(&caller, parameters, disassociate).await,
-            "Forward" => self.change(&caller, parameters, forward).await,
-            "Unforward" => self.change(&caller, parameters, unforward).await,
-            "Update" => self.change(&caller, parameters, update).await,
-            "Release" => self.change(&caller, parameters, release).await,
+            "Allocate" => self.change(&caller, parameters, Takes::END, allocate).await,
+            "Associate" => {
+                self.change(&caller, parameters, Takes::END, associate)
+                    .await
+            }
+            "Disassociate" => {
+                self.change(&caller, parameters, Takes::NONE, disassociate)
+                    .await
+            }
+            "Forward" => self.change(&caller, parameters, Takes::NONE, forward).await,
+            "Unforward" => {
+                self.change(&caller, parameters, Takes::NONE, unforward)
+                    .await
+            }
+            "Update" => self.change(&caller, parameters, Takes::NONE, update).await,
+            "Release" => self.change(&caller, parameters, Takes::NONE, release).await,
             "List" => self.list(&caller, parameters, mode).await,
             "Describe" => self.describe(&caller, parameters).await,
             "ListPools" => self.pools(&caller, parameters).await,
@@ -143,9 +153,10 @@ impl Front {
         &self,
         caller: &Caller,
         mut parameters: Parameters,
+        takes: Takes,
         decode: fn(Parameters) -> Result<Request, Fault>,
     ) -> Result<Answer, Fault> {
-        let terms = terms(&mut parameters)?;
+        let terms = terms(&mut parameters, takes)?;
         let request = decode(parameters)?;
         let Snapshot { state, site, .. } = &*self.handle.snapshot();
         let request = self
@@ -199,7 +210,7 @@ impl Front {
     async fn describe(&self, caller: &Caller, parameters: Parameters) -> Result<Answer, Fault> {
         let address = address(parameters)?;
         let sight = self.authority.sight(caller).await?;
-        let address = decode::describe(&self.handle.snapshot(), sight, address, now())?;
+        let address = decode::describe(&self.handle.snapshot(), sight, address, SystemClock.now())?;
         once(&Described { address })
     }
 
@@ -233,7 +244,7 @@ impl Front {
     }
 
     async fn reload(&self, caller: &Caller, mut parameters: Parameters) -> Result<Answer, Fault> {
-        let terms = terms(&mut parameters)?;
+        let terms = terms(&mut parameters, Takes::NONE)?;
         parameters.end()?;
         self.authority.may(caller, Verb::Reload).await?;
         let reread = self.reloader.reload(&caller.subject.who(), terms).await?;
@@ -244,6 +255,7 @@ impl Front {
         let address = parameters.optional_text("address")?;
         let limit = parameters.optional_int("limit")?;
         let before: Option<u64> = parameters.optional_int("before")?;
+        let after: Option<u64> = parameters.optional_int("after")?;
         parameters.end()?;
         let floating = floating("address", address)?;
         let limit = decode::limit("limit", limit)?;
@@ -251,8 +263,8 @@ impl Front {
 
         let snapshot = self.handle.snapshot();
         let floating = floating.map(|address| decode::subject_of_history(&snapshot, address));
-        let before = before.map(Sequence);
-        let events = self.handle.history(floating, before, limit).await?;
+        let (before, after) = (before.map(Sequence), after.map(Sequence));
+        let events = decode::history(&self.handle, floating, after, before, limit).await?;
         once(&Events {
             events: events.iter().map(EventInfo::from).collect(),
         })
@@ -261,14 +273,19 @@ impl Front {
     async fn monitor(
         &self,
         caller: &Caller,
-        parameters: Parameters,
+        mut parameters: Parameters,
         mode: Mode,
     ) -> Result<Answer, Fault> {
+        let after: Option<u64> = parameters.optional_int("after")?;
         parameters.end()?;
         if mode != Mode::More {
             return Err(Fault::ExpectedMore);
         }
         let sight = self.authority.sight(caller).await?;
+        if let Some(after) = after {
+            let monitor = Monitor::resume(self.handle.clone(), Sequence(after), sight).await?;
+            return Ok(Answer::Stream(Stream::Monitor(monitor)));
+        }
         let (snapshot, events) = self.handle.subscribe();
         Ok(Answer::Stream(Stream::Monitor(Monitor::new(
             snapshot, events, sight,
@@ -277,10 +294,13 @@ impl Front {
 }
 
 /// On what terms a change is asked for.
-fn terms(parameters: &mut Parameters) -> Result<Terms, Fault> {
-    Ok(Terms {
-        dry_run: parameters.flag("dry_run")?,
-    })
+fn terms(parameters: &mut Parameters, takes: Takes) -> Result<Terms, Fault> {
+    let dry_run = parameters.flag("dry_run")?;
+    let expires_in = match takes.expires_in {
+        true => parameters.optional_int("expires_in")?,
+        false => None,
+    };
+    Ok(terms::terms(dry_run, expires_in)?)
 }
 
 fn allocate(mut parameters: Parameters) -> Result<Request, Fault> {
