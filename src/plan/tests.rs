@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::model::{
-    Actor, Alteration, Family, Forwarded, Limit, Limits, Permitted, Pool, PoolName, Timestamp, Uid,
-    Via,
+    Actor, Alteration, Family, Forwarded, Lease, Limit, Limits, Permitted, Pool, PoolName,
+    Timestamp, Uid, Via,
 };
 use crate::request::{
     Allocate, Associate, Disassociate, ForwardPorts, Release, Scope, UnforwardPorts, Update,
@@ -842,4 +842,20 @@ fn what_rests_is_given_to_nobody_who_names_none_but_to_its_last_owner_at_last() 
         "2001:db8::7"
     );
     assert_eq!(world.state.resting().iter().count(), 0);
+}
+
+#[test]
+fn an_address_whose_time_is_over_rests_like_one_that_was_released() {
+    let mut world = World::new();
+    world.site.rest = std::time::Duration::from_secs(60);
+    world.act(&allocate("198.51.100.7", ""));
+    let World { state, site, .. } = &world;
+    let floating = "198.51.100.7".parse().unwrap();
+    let changes = expire(state, site, floating, Lease::Allocation, Timestamp(100));
+    let rests = Change::Release {
+        floating,
+        previous: None,
+        resting_until: Some(Timestamp(160)),
+    };
+    assert_eq!(changes, [rests]);
 }
