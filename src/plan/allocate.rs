@@ -54,8 +54,8 @@ pub(super) fn allocate(
         let mut new = vec![take(view, right, owner, floating, pool.as_ref())?];
         new.extend((noted != Attributes::default()).then(|| Change::Update {
             floating,
-            before: Attributes::default(),
-            after: noted.clone(),
+            before: Box::default(),
+            after: noted.clone().into(),
         }));
         for change in &new {
             state = state.with(change, now);

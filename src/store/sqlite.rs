@@ -501,7 +501,7 @@ fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusql
             .prepare_cached("UPDATE floating_ip SET attributes = ?2 WHERE address = ?1")?
             .execute(params![
                 address,
-                (*after != Attributes::default()).then(|| row::json(after))
+                (**after != Attributes::default()).then(|| row::json(after))
             ])?,
         Change::Release {
             floating: _,

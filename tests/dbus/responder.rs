@@ -234,8 +234,8 @@ impl Responder {
                 let after = wanted.alteration.of(&before).unwrap();
                 let change = Change::Update {
                     floating,
-                    before,
-                    after,
+                    before: before.into(),
+                    after: after.into(),
                 };
                 (floating, vec![change])
             }

@@ -75,3 +75,4 @@ mod reload;
 mod repair;
 mod restart;
 mod teardown;
+mod traffic;

@@ -208,14 +208,17 @@ fn noted() -> Attributes {
         description: Some("B\u{fc}ro: \"x\"; \\ '".parse().unwrap()),
         tags: ["a", "b"].map(|tag| tag.parse().unwrap()).into(),
         protected: true,
+        rate_in: "10M".parse().ok(),
+        rate_out: "1G".parse().ok(),
+        allowed_sources: vec!["2001:db8:f::/48".to_owned()].try_into().unwrap(),
     }
 }
 
 fn note(before: Attributes, after: Attributes) -> Change {
     Change::Update {
         floating: "2001:db8::7".parse().unwrap(),
-        before,
-        after,
+        before: before.into(),
+        after: after.into(),
     }
 }
 
@@ -645,7 +648,7 @@ proptest! {
                 (4, Some(allocation), _) => {
                     let before = allocation.attributes.clone();
                     let after = if before.protected { Attributes::default() } else { noted() };
-                    Change::Update { floating, before, after }
+                    Change::Update { floating, before: before.into(), after: after.into() }
                 }
                 _ => continue,
             };
