@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use crate::model::{
     Allocation, FixedIp, FloatingIp, Forward, ForwardError, Limit, NotAHost, Outbound,
-    PendingReason, PoolName, Port, PortRange, Protocol, Revision, Sequence, Uid,
+    PendingReason, PoolName, Port, PortRange, Protocol, Revision, Sequence, Timestamp, Uid,
 };
 
 mod terms;
 
-pub use terms::{Effect, EffectKind, LONGEST, Terms};
+pub use terms::{Effect, EffectKind, LONGEST, LONGEST_TRIAL, Terms};
 
 /// What may be asked to be changed. Reading needs no request: see
 /// [`crate::control::Snapshot`].
@@ -28,6 +28,10 @@ pub enum Request {
     Unforward(UnforwardPorts),
     /// Give an address back to its pool, untied.
     Release(Release),
+    /// Let a change that is on trial stay.
+    Confirm(Confirm),
+    /// Undo a change that is on trial.
+    Revert(Revert),
 }
 
 impl Request {
@@ -41,6 +45,8 @@ impl Request {
             Request::Forward(_) => "forward",
             Request::Unforward(_) => "unforward",
             Request::Release(_) => "release",
+            Request::Confirm(_) => "confirm",
+            Request::Revert(_) => "revert",
         }
     }
 }
@@ -135,6 +141,20 @@ pub struct Release {
     pub address: IpAddr,
 }
 
+/// Let a change that is on trial stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirm {
+    /// One of its floating IPs, or a fixed address that has one or had it.
+    pub address: IpAddr,
+}
+
+/// Undo a change that is on trial, now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revert {
+    /// One of its floating IPs, or a fixed address that has one or had it.
+    pub address: IpAddr,
+}
+
 /// How far the right of the one who asks reaches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -166,6 +186,8 @@ pub struct Outcome {
     pub revision: Revision,
     /// The last event of it, or the current one when nothing changed.
     pub sequence: Sequence,
+    /// Until when it is to be confirmed, when it is.
+    pub unconfirmed: Option<Timestamp>,
     /// Of a dry run: what would have been done, and was not.
     pub effects: Option<Vec<Effect>>,
 }
@@ -325,6 +347,23 @@ pub enum Refusal {
         /// Of which family.
         family: String,
     },
+    /// The last change of the address, or of the configuration, is on trial.
+    #[error(
+        "the last change of {} is not confirmed: confirm it, revert it, or wait until {until}",
+        what(.floating)
+    )]
+    Unconfirmed {
+        /// The address; `None` for the configuration.
+        floating: Option<FloatingIp>,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// There is nothing to confirm or to undo.
+    #[error("nothing waits for a confirmation{}: it was confirmed or undone already, or never asked for; `ipfloater history` tells", of(.address))]
+    NothingUnconfirmed {
+        /// The address; `None` for the configuration.
+        address: Option<IpAddr>,
+    },
     /// The kernel's maps hold no more.
     #[error("at most {limit} {family} addresses can be associated at once")]
     LimitReached {
@@ -371,6 +410,8 @@ impl Refusal {
             Refusal::ForwardClash { .. } => "ForwardClash",
             Refusal::OutboundClash { .. } => "OutboundClash",
             Refusal::ForwardLimitReached { .. } => "ForwardLimitReached",
+            Refusal::Unconfirmed { .. } => "Unconfirmed",
+            Refusal::NothingUnconfirmed { .. } => "NothingUnconfirmed",
             Refusal::LimitReached { .. } => "LimitReached",
         }
     }
@@ -385,6 +426,14 @@ fn in_pool(pool: &Option<PoolName>) -> String {
 fn pools(pool: &Option<PoolName>) -> String {
     pool.as_ref()
         .map_or_else(|| "any pool".to_owned(), |pool| format!("pool {pool}"))
+}
+
+fn what(floating: &Option<FloatingIp>) -> String {
+    floating.map_or_else(|| "the configuration".to_owned(), |ip| ip.to_string())
+}
+
+fn of(address: &Option<IpAddr>) -> String {
+    address.map_or_else(String::new, |address| format!(" of {address}"))
 }
 
 fn unclash(same: bool) -> &'static str {

@@ -10,7 +10,7 @@ use crate::authority::Sight;
 use crate::control::Snapshot;
 use crate::model::{FixedIp, FloatingIp, Outbound, PoolName, Port, PortRange, Protocol};
 use crate::plan;
-use crate::request::{ForwardPorts, Refusal, UnforwardPorts};
+use crate::request::{Confirm, ForwardPorts, Refusal, Request, Revert, UnforwardPorts};
 use crate::wire::{Address, Filter};
 
 /// The most addresses or events that one reply holds: a thousand addresses are
@@ -113,6 +113,19 @@ pub fn unforward(
         protocol,
         ports,
     })
+}
+
+/// A request to let a change that is on trial stay, or to undo it; `None` is
+/// about the configuration, which has no address.
+pub fn settle(address: &str, keep: bool) -> Result<Option<Request>, Refusal> {
+    if address.is_empty() {
+        return Ok(None);
+    }
+    let address = self::address("address", address)?;
+    Ok(Some(match keep {
+        true => Request::Confirm(Confirm { address }),
+        false => Request::Revert(Revert { address }),
+    }))
 }
 
 /// A field that holds how much is wanted at most: 1 to [`PAGE`], and that when

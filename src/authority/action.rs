@@ -71,6 +71,10 @@ pub enum Verb {
     Unforward,
     /// Giving an address back.
     Release,
+    /// Letting a change that is on trial stay.
+    Confirm,
+    /// Undoing one.
+    Revert,
     /// Reading the configuration again.
     Reload,
     /// Altering how much is logged.
@@ -79,7 +83,7 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 10] = [
+    pub const ALL: [Verb; 12] = [
         Verb::Inspect,
         Verb::History,
         Verb::Allocate,
@@ -88,6 +92,8 @@ impl Verb {
         Verb::Forward,
         Verb::Unforward,
         Verb::Release,
+        Verb::Confirm,
+        Verb::Revert,
         Verb::Reload,
         Verb::SetLogLevel,
     ];
@@ -104,6 +110,8 @@ impl Verb {
             Verb::Forward => "forward",
             Verb::Unforward => "unforward",
             Verb::Release => "release",
+            Verb::Confirm => "confirm",
+            Verb::Revert => "revert",
             Verb::Reload => "reload",
             Verb::SetLogLevel => "set-log-level",
         }
@@ -117,7 +125,9 @@ impl Verb {
             Verb::Inspect => (Action::Inspect, Action::InspectAll),
             Verb::History => (Action::InspectAll, Action::InspectAll),
             Verb::Allocate => (Action::AllocateOwn, Action::Manage),
-            Verb::Associate | Verb::Forward => (Action::AssociateOwn, Action::Manage),
+            Verb::Associate | Verb::Forward | Verb::Confirm | Verb::Revert => {
+                (Action::AssociateOwn, Action::Manage)
+            }
             Verb::Disassociate | Verb::Unforward | Verb::Release => {
                 (Action::ReleaseOwn, Action::Manage)
             }
@@ -136,6 +146,8 @@ impl From<&Request> for Verb {
             Request::Forward(_) => Verb::Forward,
             Request::Unforward(_) => Verb::Unforward,
             Request::Release(_) => Verb::Release,
+            Request::Confirm(_) => Verb::Confirm,
+            Request::Revert(_) => Verb::Revert,
         }
     }
 }

@@ -367,7 +367,9 @@ fn exceeds(limit: &Limit, request: &Request, concern: &Concern, state: &State, u
         Request::Allocate(_)
         | Request::Disassociate(_)
         | Request::Unforward(_)
-        | Request::Release(_) => false,
+        | Request::Release(_)
+        | Request::Confirm(_)
+        | Request::Revert(_) => false,
     };
     too_many || too_far
 }

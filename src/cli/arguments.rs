@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::terms::{DryRun, Lasting};
+use super::terms::{DryRun, Lasting, Trial};
 use super::{exit, forward};
 use crate::client::DEFAULT_SOCKET;
 
@@ -141,6 +141,9 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// Whether it is undone
+        #[command(flatten)]
+        trial: Trial,
         /// When it ends
         #[command(flatten)]
         lasting: Lasting,
@@ -152,6 +155,9 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// Whether it is undone
+        #[command(flatten)]
+        trial: Trial,
     },
     /// Lead ports of a floating IP to a host
     Forward {
@@ -173,6 +179,9 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// Whether it is undone
+        #[command(flatten)]
+        trial: Trial,
     },
     /// Lead ports of a floating IP to a host no longer
     Unforward {
@@ -182,11 +191,33 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// Whether it is undone
+        #[command(flatten)]
+        trial: Trial,
     },
     /// Give an address back to its pool, untied
     Release {
         /// The floating IP, or the fixed address that has it
         address: String,
+        /// Whether to do it at all
+        #[command(flatten)]
+        dry_run: DryRun,
+        /// Whether it is undone
+        #[command(flatten)]
+        trial: Trial,
+    },
+    /// Let a change that was made with --confirm stay
+    Confirm {
+        /// The floating IP, or the fixed address that has it or had it; none for the configuration
+        address: Option<String>,
+        /// Whether to do it at all
+        #[command(flatten)]
+        dry_run: DryRun,
+    },
+    /// Undo a change that was made with --confirm, now
+    Revert {
+        /// The floating IP, or the fixed address that has it or had it; none for the configuration
+        address: Option<String>,
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
@@ -221,6 +252,9 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// Whether it is undone
+        #[command(flatten)]
+        trial: Trial,
     },
     /// Tell what is so, and then everything that happens
     Monitor,

@@ -75,9 +75,9 @@ fn by_name(error: &str) -> Exit {
         | "InteractiveAuthenticationRequired"
         | "CallerUnidentified"
         | "OutsidePermittedRanges" => Exit::Denied,
-        "NoSuchPool" | "NotInPool" | "NotAssociated" => Exit::NotFound,
+        "NoSuchPool" | "NotInPool" | "NotAssociated" | "NothingUnconfirmed" => Exit::NotFound,
         "AlreadyAllocated" | "AlreadyAssociated" | "TargetInUse" | "ForwardClash"
-        | "OutboundClash" | "OwnerChanged" => Exit::Conflict,
+        | "OutboundClash" | "OwnerChanged" | "Unconfirmed" => Exit::Conflict,
         "PoolExhausted" | "LimitReached" | "ForwardLimitReached" | "QuotaExceeded" => {
             Exit::Exhausted
         }

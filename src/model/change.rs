@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    FixedIp, FloatingIp, Forward, Lease, PendingReason, PoolName, Revision, Sequence, Timestamp,
-    Uid,
+    Allocation, FixedIp, FloatingIp, Forward, Lease, PendingReason, PoolName, Revision, Sequence,
+    Timestamp, Trial, Uid,
 };
 
 /// One alteration of the state. [`super::State::with`] applies it.
@@ -74,6 +74,27 @@ pub enum Change {
         /// The host that had it until now.
         previous: Option<FixedIp>,
     },
+    /// What was just altered is undone unless it is confirmed.
+    Try {
+        /// The address.
+        floating: FloatingIp,
+        /// Until when, and what it gets back.
+        trial: Box<Trial>,
+    },
+    /// What was altered stays.
+    Confirm {
+        /// The address.
+        floating: FloatingIp,
+    },
+    /// What was altered is undone: the address gets back all that it had.
+    Restore {
+        /// The address.
+        floating: FloatingIp,
+        /// What it gets back; `None` is free.
+        former: Option<Box<Allocation>>,
+        /// The host that had it until now.
+        previous: Option<FixedIp>,
+    },
 }
 
 impl Change {
@@ -88,7 +109,10 @@ impl Change {
             | Change::Disassociate { floating, .. }
             | Change::Forward { floating, .. }
             | Change::Unforward { floating, .. }
-            | Change::Release { floating, .. } => *floating,
+            | Change::Release { floating, .. }
+            | Change::Try { floating, .. }
+            | Change::Confirm { floating }
+            | Change::Restore { floating, .. } => *floating,
         }
     }
 }
@@ -180,6 +204,9 @@ impl EventKind {
             EventKind::Changed(Change::Forward { .. }) => "forward",
             EventKind::Changed(Change::Unforward { .. }) => "unforward",
             EventKind::Changed(Change::Release { .. }) => "release",
+            EventKind::Changed(Change::Try { .. }) => "try",
+            EventKind::Changed(Change::Confirm { .. }) => "confirm",
+            EventKind::Changed(Change::Restore { .. }) => "revert",
             EventKind::Expired { .. } => "expire",
             EventKind::Activated { .. } => "activate",
             EventKind::Deferred { .. } => "defer",

@@ -11,6 +11,7 @@ mod limits;
 mod pool;
 mod site;
 mod state;
+mod trial;
 
 pub use address::{AddressError, Family, FixedIp, FloatingIp, ParseAddressError};
 pub use change::{Actor, Change, Event, EventKind, Via};
@@ -22,3 +23,4 @@ pub use site::{NotAHost, RouterAddress, Site, Surroundings};
 pub use state::{
     Allocation, Association, Forwarded, PendingReason, Revision, Sequence, State, Timestamp, Uid,
 };
+pub use trial::Trial;

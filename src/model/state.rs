@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Change, Family, FixedIp, FloatingIp, Forward, Forwards, InterfaceName, Lease, Outbound,
-    PoolName,
+    PoolName, Trial,
 };
 
 /// A user id, as in getuid(2).
@@ -59,7 +59,7 @@ impl fmt::Display for Sequence {
 pub struct Timestamp(pub i64);
 
 /// That a floating IP is tied to a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Association {
     /// The host.
     pub fixed: FixedIp,
@@ -68,7 +68,7 @@ pub struct Association {
 }
 
 /// A floating IP that somebody owns.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allocation {
     /// The pool it came from, which the configuration may no longer have.
     pub pool: PoolName,
@@ -198,6 +198,7 @@ pub struct State {
     /// Of IPv4 and IPv6.
     forwarded: [Forwarded; 2],
     ends: RedBlackTreeSetSync<(Timestamp, FloatingIp, Lease)>,
+    trials: RedBlackTreeMapSync<FloatingIp, Trial>,
 }
 
 impl State {
@@ -233,6 +234,15 @@ impl State {
             state.last_allocated.insert_mut(place, floating);
         }
         state
+    }
+
+    /// The same, with changes that are not confirmed.
+    #[must_use]
+    pub fn with_trials(mut self, trials: impl IntoIterator<Item = (FloatingIp, Trial)>) -> Self {
+        for (floating, trial) in trials {
+            self.trials.insert_mut(floating, trial);
+        }
+        self
     }
 
     /// How many commits led here.
@@ -360,6 +370,44 @@ impl State {
             .map(|(floating, _)| floating)
     }
 
+    /// That the last change of an address is not confirmed, if it is so.
+    #[must_use]
+    pub fn trial(&self, floating: FloatingIp) -> Option<&Trial> {
+        self.trials.get(&floating)
+    }
+
+    /// All addresses whose last change is not confirmed.
+    pub fn trials(&self) -> impl Iterator<Item = (FloatingIp, &Trial)> {
+        self.trials
+            .iter()
+            .map(|(floating, trial)| (*floating, trial))
+    }
+
+    /// How much more of the kernel's maps the forwards of a family take when all
+    /// that is not confirmed is undone.
+    #[must_use]
+    pub fn withheld(&self, family: Family) -> Forwarded {
+        let mut sum = Forwarded::default();
+        for (floating, trial) in self.trials().filter(|(ip, _)| ip.family() == family) {
+            let taken = |allocation: Option<&Allocation>| {
+                let forwards = allocation.into_iter().flat_map(|a| a.forwards.iter());
+                forwards
+                    .map(Forwarded::by)
+                    .fold(Forwarded::default(), |sum, one| Forwarded {
+                        ports: sum.ports + one.ports,
+                        ranges: sum.ranges + one.ranges,
+                    })
+            };
+            let (then, now) = (
+                taken(trial.former.as_ref()),
+                taken(self.allocation(floating)),
+            );
+            sum.ports += then.ports.saturating_sub(now.ports);
+            sum.ranges += then.ranges.saturating_sub(now.ranges);
+        }
+        sum
+    }
+
     /// The ends of allocations and associations, in their order.
     pub fn ends(&self) -> impl Iterator<Item = (Timestamp, FloatingIp, Lease)> + '_ {
         self.ends.iter().copied()
@@ -473,6 +521,18 @@ impl State {
                 }
                 self.put(*floating, None);
             }
+            Change::Try { floating, trial } => {
+                self.trials.insert_mut(*floating, (**trial).clone());
+            }
+            Change::Confirm { floating } => {
+                self.trials.remove_mut(floating);
+            }
+            Change::Restore {
+                floating, former, ..
+            } => {
+                self.trials.remove_mut(floating);
+                self.replace(*floating, former.as_deref().cloned());
+            }
         }
         self.after_event()
     }
@@ -509,6 +569,28 @@ impl State {
             .expect("only an allocated address is altered");
         let allocation = how(allocation.clone());
         self.put(floating, Some(allocation));
+    }
+
+    /// Puts an allocation in the place of the one that was there, with all that
+    /// hangs on them.
+    fn replace(&mut self, floating: FloatingIp, allocation: Option<Allocation>) {
+        if let Some(old) = self.allocation(floating).cloned() {
+            self.note_untied(old.association.map(|tie| tie.fixed));
+            self.note_disowned(old.owner);
+            for forward in old.forwards.iter() {
+                self.note_unforwarded(floating, forward);
+            }
+        }
+        if let Some(new) = &allocation {
+            if let Some(tie) = new.association {
+                self.note_tied(tie.fixed, floating);
+            }
+            self.note_owned(new.owner);
+            for forward in new.forwards.iter() {
+                self.note_forwarded(floating, forward);
+            }
+        }
+        self.put(floating, allocation);
     }
 
     /// Puts an allocation in the place of the one that was there.

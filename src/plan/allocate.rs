@@ -137,7 +137,10 @@ fn free_between(view: View<'_>, range: AddressRange) -> Option<FloatingIp> {
     let mut candidate = Some(range.first());
     while let Some(address) = candidate {
         let is_taken = taken.next_if_eq(&address).is_some();
-        if !is_taken && !view.surroundings.is_primary(address) {
+        // One that was just released may be given back.
+        let on_trial = |floating| view.state.trial(floating).is_some();
+        let is_awaited = FloatingIp::new(address).is_ok_and(on_trial);
+        if !is_taken && !is_awaited && !view.surroundings.is_primary(address) {
             return FloatingIp::new(address).ok();
         }
         candidate = range.after(address);

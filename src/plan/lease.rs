@@ -25,7 +25,9 @@ pub fn bound(
         Request::Disassociate(_)
         | Request::Forward(_)
         | Request::Unforward(_)
-        | Request::Release(_) => return decision,
+        | Request::Release(_)
+        | Request::Confirm(_)
+        | Request::Revert(_) => return decision,
     };
     let floating = decision.floating;
     let is_new = decision.changes.iter().any(|change| match change {
@@ -36,7 +38,10 @@ pub fn bound(
         | Change::Disassociate { .. }
         | Change::Forward { .. }
         | Change::Unforward { .. }
-        | Change::Release { .. } => false,
+        | Change::Release { .. }
+        | Change::Try { .. }
+        | Change::Confirm { .. }
+        | Change::Restore { .. } => false,
     });
     let allocation = view.state.allocation(floating).filter(|_| !is_new);
     let has = allocation.and_then(|allocation| allocation.end(of));
@@ -57,6 +62,10 @@ pub fn expire(state: &State, floating: FloatingIp, of: Lease) -> Vec<Change> {
         return Vec::new();
     };
     let previous = allocation.association.map(|association| association.fixed);
+    if state.trial(floating).is_some() {
+        // It may get something else back, and another end with that.
+        return Vec::new();
+    }
     if !may_end(allocation, of) {
         return vec![Change::SetEnd {
             floating,

@@ -54,4 +54,13 @@ pub(super) const MIGRATIONS: &[&str] = &[
     // 4: ends of allocations and associations.
     "ALTER TABLE floating_ip ADD COLUMN expires_at INTEGER;
      ALTER TABLE floating_ip ADD COLUMN association_expires_at INTEGER;",
+    // 5: changes that are not confirmed. What an address gets back is JSON, null
+    // when it was free, and so is what an event tells of a trial in its text.
+    "CREATE TABLE trial (
+         address TEXT    PRIMARY KEY,
+         number  INTEGER NOT NULL,
+         since   INTEGER NOT NULL,
+         until   INTEGER NOT NULL,
+         former  TEXT    NOT NULL
+     ) WITHOUT ROWID, STRICT;",
 ];

@@ -13,8 +13,8 @@ use ipfloater::control::{Clock, Controller, Handle, Message, Parts, Rejection, S
 use ipfloater::kernel::{Announcer, FakeKernel};
 use ipfloater::model::{AddressRange, Limits, Pool, PoolName, Site, Timestamp};
 use ipfloater::request::{
-    Allocate, Associate, Disassociate, ForwardPorts, Outcome, Release, Request, Terms,
-    UnforwardPorts,
+    Allocate, Associate, Confirm, Disassociate, ForwardPorts, Outcome, Release, Request, Revert,
+    Terms, UnforwardPorts,
 };
 use ipfloater::store::SqliteStore;
 use policy::Defaults;
@@ -244,6 +244,18 @@ pub(crate) fn unforward(floating: &str, ports: &str) -> Request {
 
 pub(crate) fn release(address: &str) -> Request {
     Request::Release(Release {
+        address: address.parse().unwrap(),
+    })
+}
+
+pub(crate) fn confirm(address: &str) -> Request {
+    Request::Confirm(Confirm {
+        address: address.parse().unwrap(),
+    })
+}
+
+pub(crate) fn revert(address: &str) -> Request {
+    Request::Revert(Revert {
         address: address.parse().unwrap(),
     })
 }

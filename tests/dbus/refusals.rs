@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipfloater::api::dbus::{BUS_NAME, INTERFACE, OBJECT_PATH};
 use ipfloater::control::Rejection;
-use ipfloater::model::{FixedIp, FloatingIp, NotAHost};
+use ipfloater::model::{FixedIp, FloatingIp, NotAHost, Timestamp};
 use ipfloater::request::Refusal;
 use zbus::Variant;
 
@@ -239,6 +239,11 @@ fn rejections() -> Vec<Rejection> {
             what: "ports",
             family: family.clone(),
         },
+        Refusal::Unconfirmed {
+            floating: Some(floating),
+            until: Timestamp(1_800_000_000),
+        },
+        Refusal::NothingUnconfirmed { address: None },
         Refusal::LimitReached { limit: 1, family },
     ];
     for refusal in &refusals {
@@ -262,6 +267,8 @@ fn rejections() -> Vec<Rejection> {
             | Refusal::ForwardClash { .. }
             | Refusal::OutboundClash { .. }
             | Refusal::ForwardLimitReached { .. }
+            | Refusal::Unconfirmed { .. }
+            | Refusal::NothingUnconfirmed { .. }
             | Refusal::LimitReached { .. } => {}
         }
     }

@@ -10,7 +10,7 @@ use ipfloater::control::{Rejection, Reloaded, Snapshot};
 use ipfloater::kernel::Features;
 use ipfloater::model::{Actor, AddressRange, Change, Event, EventKind, FixedIp, FloatingIp};
 use ipfloater::model::{Pool, PoolName, Sequence, Site, State, Timestamp, Via};
-use ipfloater::request::{Outcome, Refusal, Request};
+use ipfloater::request::{Confirm, Outcome, Refusal, Request, Revert};
 
 /// The clock stands still.
 pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000);
@@ -98,14 +98,16 @@ impl Responder {
                 Message::Reload { reply, .. } => {
                     let sequence = self.inbox.snapshots.borrow().state.sequence();
                     let news = Vec::new();
-                    let _ = reply.send(Reloaded {
+                    let _ = reply.send(Ok(Reloaded {
                         news,
                         sequence,
+                        unconfirmed: None,
                         effects: None,
-                    });
+                    }));
                 }
                 Message::Noticed(_) => self.repair(),
-                Message::Watching
+                Message::SettleReload { .. }
+                | Message::Watching
                 | Message::Cut { .. }
                 | Message::Problem { .. }
                 | Message::Ping { .. } => {}
@@ -134,6 +136,7 @@ impl Responder {
             displaced: None,
             revision: state.revision(),
             sequence: state.sequence(),
+            unconfirmed: None,
             effects: None,
         })
     }
@@ -210,6 +213,11 @@ impl Responder {
                 let floating = known(wanted.address)?;
                 let previous = state.association(floating).map(|tied| tied.fixed);
                 (floating, vec![Change::Release { floating, previous }])
+            }
+            // Nothing is on trial here.
+            Request::Confirm(Confirm { address }) | Request::Revert(Revert { address }) => {
+                let address = Some(*address);
+                return Err(Refusal::NothingUnconfirmed { address });
             }
         })
     }

@@ -73,3 +73,4 @@ mod reload;
 mod repair;
 mod restart;
 mod teardown;
+mod trial;

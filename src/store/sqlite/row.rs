@@ -5,11 +5,13 @@ use std::collections::HashMap;
 
 use rusqlite::Row;
 use rusqlite::types::{Type, ValueRef};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::StoreError;
 use crate::model::{
     Actor, Allocation, Association, Change, Event, EventKind, FixedIp, FloatingIp, Forward,
-    Forwards, PendingReason, PoolName, Port, PortRange, Revision, Sequence, Timestamp, Via,
+    Forwards, PendingReason, PoolName, Port, PortRange, Revision, Sequence, Timestamp, Trial, Via,
 };
 
 /// What an end that is none is called in the event log.
@@ -67,6 +69,28 @@ pub(super) fn forward(row: &Row<'_>) -> rusqlite::Result<(FloatingIp, Forward)> 
     Ok((floating, forward.map_err(|_| strange(5, "no port"))?))
 }
 
+/// A change that is not confirmed, and its floating IP.
+pub(super) fn trial(row: &Row<'_>) -> rusqlite::Result<(FloatingIp, Trial)> {
+    let trial = Trial {
+        number: row.get(1)?,
+        since: Timestamp(row.get(2)?),
+        until: Timestamp(row.get(3)?),
+        former: from_json(row, 4)?,
+    };
+    Ok((parse(row, 0)?, trial))
+}
+
+/// A value as JSON.
+pub(super) fn json(value: &(impl Serialize + ?Sized)) -> String {
+    serde_json::to_string(value).expect("a struct of texts and numbers is JSON")
+}
+
+fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    serde_json::from_str(row.get_ref(column)?.as_str()?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+    })
+}
+
 /// A line of the event log.
 pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
     let via = match row.get_ref(4)?.as_str()? {
@@ -119,6 +143,18 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
                 },
             })
         }
+        "try" => EventKind::Changed(Change::Try {
+            floating: parse(row, 6)?,
+            trial: from_json(row, 11)?,
+        }),
+        "confirm" => EventKind::Changed(Change::Confirm {
+            floating: parse(row, 6)?,
+        }),
+        "revert" => EventKind::Changed(Change::Restore {
+            floating: parse(row, 6)?,
+            former: from_json(row, 11)?,
+            previous: optional(row, 8)?,
+        }),
         "expire" => EventKind::Expired {
             floating: parse(row, 6)?,
             of: parse(row, 11)?,

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::{Actor, FixedIp, PendingReason, PoolName, Via};
+use crate::model::{Actor, Association, FixedIp, PendingReason, PoolName, Via};
 
 const ROOT: Actor = Actor {
     uid: 0,
@@ -214,6 +214,28 @@ fn every_change_comes_back_as_it_was_recorded() {
         forward: text.parse().unwrap(),
         previous: previous.map(|previous| previous.parse().unwrap()),
     };
+    let furnished = Allocation {
+        association: Some(Association {
+            fixed: fixed(9),
+            since: Timestamp(5),
+        }),
+        forwards: Forwards::default()
+            .with("80/tcp -> 10.0.0.8:8080".parse().unwrap())
+            .with("5-9/udp -> 10.0.0.8:5, outbound floating".parse().unwrap()),
+        kept: vec![fixed(10)],
+        expires: Some(Timestamp(1_850_000_000)),
+        association_expires: Some(Timestamp(1_840_000_000)),
+        ..Allocation::new(PoolName::default_pool(), 1001, Timestamp(4))
+    };
+    let try_out = |host, former: Option<&Allocation>| Change::Try {
+        floating: floating(host),
+        trial: Box::new(Trial {
+            number: 17,
+            since: Timestamp(7),
+            until: Timestamp(67),
+            former: former.cloned(),
+        }),
+    };
     let changes = [
         allocate(1),
         tie(1, 5),
@@ -272,6 +294,18 @@ fn every_change_comes_back_as_it_was_recorded() {
             of: Lease::Allocation,
             at: Some(Timestamp(1_900_000_000)),
         },
+        // Released on trial, and given back; on trial, and confirmed; on trial.
+        try_out(3, None),
+        Change::Restore {
+            floating: floating(3),
+            former: Some(Box::new(furnished.clone())),
+            previous: None,
+        },
+        try_out(3, Some(&furnished)),
+        Change::Confirm {
+            floating: floating(3),
+        },
+        try_out(3, Some(&furnished)),
     ];
     let (events, state) = committed(&State::default(), &changes);
     let mut store = SqliteStore::open(directory.path()).unwrap();
@@ -282,7 +316,9 @@ fn every_change_comes_back_as_it_was_recorded() {
     let loaded = store.load().unwrap();
     assert!(same(&loaded, &state));
     assert!(loaded.ends().eq(state.ends()));
-    assert_eq!(loaded.ends().count(), 2);
+    assert_eq!(loaded.ends().count(), 4);
+    assert!(loaded.trials().eq(state.trials()));
+    assert_eq!(loaded.trials().count(), 1);
 }
 
 #[test]
