@@ -9,7 +9,7 @@
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::future::pending;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -115,16 +115,17 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         named => User::wanted(named).map_err(PrivilegeError::from)?,
     };
     let Given { varlink, packet } = given::take().map_err(DaemonError::Given)?;
-    let (needed, kept) = match (options.simulate, &packet) {
+    let given = PacketNeighbours::with(packet);
+    let (needed, kept) = match (options.simulate, &given) {
         (true, _) => (&[][..], &[][..]),
         (false, Some(_)) => (&privilege::KEPT[..], &privilege::KEPT[..]),
         (false, None) => (&privilege::NEEDED[..], &privilege::KEPT[..]),
     };
     privilege::require(needed)?;
     let (state_directory, claim) = settle_in(options, &user, varlink)?;
-    let neighbours = match (options.simulate, packet) {
+    let neighbours = match (options.simulate, given) {
         (true, _) => None,
-        (false, Some(given)) => Some(PacketNeighbours::with(given)),
+        (false, Some(given)) => Some(given),
         (false, None) => Some(PacketNeighbours::open()?),
     };
     let left = privilege::give_up(&user, kept)?;
@@ -172,10 +173,11 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     controller.join().map_err(|_| DaemonError::Died)
 }
 
-/// Opens the packet socket for a daemon that may not, and has it kept.
+/// Opens the packet sockets for a daemon that may not, and has them kept.
 pub fn store_packet_socket() -> Result<(), DaemonError> {
     let neighbours = PacketNeighbours::open()?;
-    supervisor::store_packet_socket(neighbours.as_fd()).map_err(DaemonError::Keep)
+    let sockets: Vec<_> = neighbours.sockets().collect();
+    supervisor::store_packet_sockets(&sockets).map_err(DaemonError::Keep)
 }
 
 /// Makes the directories, locks them, and hands them over to the user. The

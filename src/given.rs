@@ -1,14 +1,15 @@
 //! What the service manager gives to the daemon that it starts: descriptors,
 //! each with a name (sd_listen_fds(3)).
 //!
-//! `varlink` is the listening socket of `ipfloaterd.socket`. `packet` is a packet
-//! socket, opened by `ipfloaterd --store-packet-socket` just before and kept by
-//! the service manager: the daemon announces with it and never has CAP_NET_RAW.
+//! `varlink` is the listening socket of `ipfloaterd.socket`. `packet` are two
+//! packet sockets, opened by `ipfloaterd --store-packet-socket` just before and
+//! kept by the service manager: the daemon announces and listens with them and
+//! never has CAP_NET_RAW.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-/// What the packet socket is called.
+/// What the packet sockets are called.
 pub const PACKET: &str = "packet";
 
 /// What it gave.
@@ -17,28 +18,23 @@ pub struct Given {
     /// A listening socket for varlink: the one of that name, or the only one
     /// that has no name of ours.
     pub varlink: Option<OwnedFd>,
-    /// A packet socket.
-    pub packet: Option<OwnedFd>,
+    /// Packet sockets.
+    pub packet: Vec<OwnedFd>,
 }
 
 /// Takes it. To be called before there are threads, and once.
 pub fn take() -> io::Result<Given> {
     let passed: Vec<_> = sd_notify::listen_fds_with_names()?.collect();
-    let named = |wanted: &str| {
-        let mut all = passed.iter();
-        all.find(|(_, name)| name == wanted).map(|(fd, _)| *fd)
-    };
-    let packet = named(PACKET);
-    let varlink = named("varlink").or_else(|| {
-        let mut others = passed.iter().filter(|(fd, _)| Some(*fd) != packet);
-        match (others.next(), others.next()) {
-            (Some((only, _)), None) => Some(*only),
-            _ => None,
-        }
+    let (packet, others): (Vec<_>, Vec<_>) =
+        passed.into_iter().partition(|(_, name)| name == PACKET);
+    let named = others.iter().find(|(_, name)| name == "varlink");
+    let varlink = named.or(match &others[..] {
+        [only] => Some(only),
+        _ => None,
     });
     Ok(Given {
-        varlink: varlink.map(adopt),
-        packet: packet.map(adopt),
+        varlink: varlink.map(|(fd, _)| adopt(*fd)),
+        packet: packet.into_iter().map(|(fd, _)| adopt(fd)).collect(),
     })
 }
 

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::model::{
-    Allocation, FixedIp, FloatingIp, Forward, ForwardError, Limit, NotAHost, Outbound,
+    Allocation, Alteration, FixedIp, FloatingIp, Forward, ForwardError, Limit, NotAHost, Outbound,
     PendingReason, PoolName, Port, PortRange, Protocol, Revision, Sequence, Timestamp, Uid,
 };
 
@@ -26,6 +26,8 @@ pub enum Request {
     Forward(ForwardPorts),
     /// Lead ports of a floating IP nowhere of their own any more.
     Unforward(UnforwardPorts),
+    /// Note something else of an allocated address.
+    Update(Update),
     /// Give an address back to its pool, untied.
     Release(Release),
     /// Let a change that is on trial stay.
@@ -44,6 +46,7 @@ impl Request {
             Request::Disassociate(_) => "disassociate",
             Request::Forward(_) => "forward",
             Request::Unforward(_) => "unforward",
+            Request::Update(_) => "update",
             Request::Release(_) => "release",
             Request::Confirm(_) => "confirm",
             Request::Revert(_) => "revert",
@@ -132,6 +135,15 @@ pub struct UnforwardPorts {
     pub protocol: Protocol,
     /// The ports, just as they were forwarded.
     pub ports: PortRange,
+}
+
+/// Note something else of an allocated address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// The floating IP, or the fixed address that has it.
+    pub address: IpAddr,
+    /// What to note.
+    pub alteration: Alteration,
 }
 
 /// Give an address back to its pool.
@@ -295,6 +307,18 @@ pub enum Refusal {
         /// The fixed address.
         address: IpAddr,
     },
+    /// Nobody has the address, and so nothing can be noted of it.
+    #[error("{floating} is allocated to nobody; allocate it first")]
+    NotAllocated {
+        /// The address.
+        floating: FloatingIp,
+    },
+    /// The address is not to be released.
+    #[error("{floating} is protected from being released; unprotect it first")]
+    Protected {
+        /// The address.
+        floating: FloatingIp,
+    },
     /// The address got another owner while the right to alter it was looked into.
     #[error("the owner of {floating} changed while this was being authorized; ask again")]
     OwnerChanged {
@@ -404,6 +428,8 @@ impl Refusal {
             Refusal::AlreadyAssociated { .. } => "AlreadyAssociated",
             Refusal::TargetInUse { .. } => "TargetInUse",
             Refusal::NotAssociated { .. } => "NotAssociated",
+            Refusal::NotAllocated { .. } => "NotAllocated",
+            Refusal::Protected { .. } => "Protected",
             Refusal::OwnerChanged { .. } => "OwnerChanged",
             Refusal::QuotaExceeded { .. } => "QuotaExceeded",
             Refusal::OutsidePermittedRanges { .. } => "OutsidePermittedRanges",

@@ -42,16 +42,16 @@ pub fn raise_descriptors() {
     }
 }
 
-/// Has a packet socket kept for the daemon that is about to be started, in place
-/// of one that is kept already. Whoever calls it is the unit's `ExecStartPre=`.
-pub fn store_packet_socket(socket: BorrowedFd<'_>) -> io::Result<()> {
+/// Has packet sockets kept for the daemon that is about to be started, in place
+/// of those that are kept already. Whoever calls it is the unit's `ExecStartPre=`.
+pub fn store_packet_sockets(sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
-        let why = "there is no service manager to keep it ($NOTIFY_SOCKET)";
+        let why = "there is no service manager to keep them ($NOTIFY_SOCKET)";
         return Err(io::Error::other(why));
     }
     let name = || NotifyState::FdName(given::PACKET);
     sd_notify::notify(&[NotifyState::FdStoreRemove, name()])?;
-    sd_notify::notify_with_fds(&[NotifyState::FdStore, name()], &[socket])
+    sd_notify::notify_with_fds(&[NotifyState::FdStore, name()], sockets)
 }
 
 /// Says that requests are answered, and goes on to say how we are. To be called
@@ -179,10 +179,12 @@ mod tests {
                 ranges: pools.iter().map(range).collect(),
                 interface: None,
                 routed: false,
+                announcing: Default::default(),
             }],
             private: Vec::new(),
             guard: true,
             block_free: true,
+            counters: true,
             limits: Limits::default(),
         };
         Snapshot {

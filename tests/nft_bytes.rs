@@ -9,7 +9,7 @@ use std::path::Path;
 
 use ipfloater::dataplane::{Element, PortElement, Ruleset, Transaction};
 use ipfloater::kernel::nft::{Batch, Dialect};
-use ipfloater::model::{AddressRange, Site};
+use ipfloater::model::{AddressRange, Count, Direction, Site};
 
 const TODAY: Dialect = Dialect {
     table_owner: true,
@@ -69,12 +69,19 @@ fn forward(floating: &str, forward: &str) -> Vec<Element> {
         .collect()
 }
 
+fn counted(floating: &str, packets: u64, bytes: u64) -> [Element; 2] {
+    let floating = floating.parse().unwrap();
+    let count = Count { packets, bytes };
+    Direction::BOTH.map(|direction| Element::Counted(direction, floating, count))
+}
+
 fn first_build() -> Transaction {
     let site = Site {
         pools: Vec::new(),
         private: Vec::new(),
         guard: true,
         block_free: true,
+        counters: true,
         limits: Default::default(),
     };
     let range = |first: &str, last: &str| {
@@ -91,6 +98,8 @@ fn first_build() -> Transaction {
     add.extend(forward("198.51.100.8", "5000-5200/udp -> 10.0.0.7:5000"));
     add.extend(forward("2001:db8:1::8", "9000-9001/sctp -> [fd00::6]:8000"));
     add.extend(forward("2001:db8:1::8", "5000-5200/tcp -> [fd00::7]:5000"));
+    add.extend(counted("198.51.100.7", 0, 0));
+    add.extend(counted("2001:db8:1::7", 3, 300));
     Transaction {
         rebuild: Some(Ruleset::new(&site, |_| 1_024)),
         pool: Some(vec![
@@ -126,8 +135,10 @@ fn a_move_removes_and_adds_in_one_batch() {
 
 #[test]
 fn a_removal_names_only_the_keys() {
+    let mut remove = tie("2001:db8:1::7", "fd00::5").to_vec();
+    remove.extend(counted("2001:db8:1::7", 3, 300));
     let transaction = Transaction {
-        remove: tie("2001:db8:1::7", "fd00::5").to_vec(),
+        remove,
         ..Transaction::default()
     };
     assert_golden("removal.hex", &Batch::new(1, TODAY, false, &transaction));

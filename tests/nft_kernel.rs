@@ -12,7 +12,7 @@ use std::process::Command;
 
 use ipfloater::dataplane::{Element, Observed, PortElement, Ruleset, Transaction};
 use ipfloater::kernel::{Hidden, Kernel, LinuxKernel};
-use ipfloater::model::{AddressRange, FixedIp, FloatingIp, Site};
+use ipfloater::model::{AddressRange, Count, Direction, FixedIp, FloatingIp, Site};
 use nix::sched::{CloneFlags, unshare};
 
 /// Runs a test in a thread with a network namespace of its own, which ends with
@@ -58,11 +58,16 @@ fn open_plain() -> LinuxKernel {
 }
 
 fn ruleset(guard: bool, block_free: bool) -> Ruleset {
+    ruleset_with(guard, block_free, true)
+}
+
+fn ruleset_with(guard: bool, block_free: bool, counters: bool) -> Ruleset {
     let site = Site {
         pools: Vec::new(),
         private: Vec::new(),
         guard,
         block_free,
+        counters,
         limits: Default::default(),
     };
     Ruleset::new(&site, |_| 1_024)
@@ -101,6 +106,12 @@ fn rest(floating_ip: &str, fixed_ip: &str) -> Element {
     Element::RestToFixed(floating(floating_ip), fixed(fixed_ip))
 }
 
+/// The elements that count a floating IP, from so much on.
+fn counted(floating_ip: &str, packets: u64, bytes: u64) -> [Element; 2] {
+    let count = Count { packets, bytes };
+    Direction::BOTH.map(|direction| Element::Counted(direction, floating(floating_ip), count))
+}
+
 fn outside(name: &str) -> Element {
     Element::Outside(name.parse().unwrap())
 }
@@ -122,6 +133,8 @@ fn first_build() -> Transaction {
     for host in ["10.0.0.5", "10.0.0.7", "fd00::6", "fd00::7"] {
         add.push(Element::ForwardedTo(fixed(host)));
     }
+    add.extend(counted("198.51.100.7", 0, 0));
+    add.extend(counted("2001:db8:1::7", 3, 300));
     Transaction {
         rebuild: Some(ruleset(true, true)),
         pool: Some(vec![
@@ -155,6 +168,7 @@ fn observe(kernel: &mut LinuxKernel) -> Observed {
         forwards: seen.forwards,
         forwarded_to: seen.forwarded_to,
         forwarding: seen.forwarding,
+        counted: seen.counted,
         pool: seen.pool,
         outside: seen.outside,
         ..Observed::default()
@@ -163,12 +177,18 @@ fn observe(kernel: &mut LinuxKernel) -> Observed {
 
 #[test]
 fn what_was_built_is_seen_again() {
-    for guard in [false, true] {
-        for block_free in [false, true] {
+    let switches = [false, true];
+    for (guard, counters) in switches.map(|guard| switches.map(|c| (guard, c))).concat() {
+        for block_free in switches {
             for hidden in [Hidden::default(), PLAIN] {
                 in_namespace(move || {
                     let mut build = first_build();
-                    build.rebuild = Some(ruleset(guard, block_free));
+                    build.rebuild = Some(ruleset_with(guard, block_free, counters));
+                    if !counters {
+                        build
+                            .add
+                            .retain(|element| !matches!(element, Element::Counted(..)));
+                    }
                     if !block_free {
                         for address in ["198.51.100.8", "2001:db8:1::8"] {
                             build.add.push(Element::Forwarding(floating(address)));
@@ -450,7 +470,7 @@ fn every_edit_by_somebody_else_is_seen() {
         "add chain inet ipfloater another",
         "add set inet ipfloater another { type ipv4_addr; }",
         "flush chain inet ipfloater bypassed",
-        "add chain inet ipfloater guard_forward { policy drop; }",
+        "add chain inet ipfloater leaving { policy drop; }",
         "add table inet ipfloater { flags dormant; }",
         "delete element inet ipfloater outside { wan0 }",
         "add element inet ipfloater outside { lan0 }",
@@ -465,6 +485,9 @@ fn every_edit_by_somebody_else_is_seen() {
         "delete element inet ipfloater forward4 { 198.51.100.8 . tcp . 8080 }",
         "add element inet ipfloater forward4 { 198.51.100.8 . 47 . 8080 : 10.0.0.8 . 80 }",
         "delete element inet ipfloater forward_range4 { 198.51.100.8 . udp . 5000-5200 }",
+        "delete element inet ipfloater counted_in4 { 198.51.100.7 }",
+        "add element inet ipfloater counted_out6 { 2001:db8:1::9 }",
+        "flush chain inet ipfloater outbound",
         "add element inet ipfloater forward_range6 { 2001:db8:1::8 . tcp . 6000 : fd00::7 }",
     ] {
         in_namespace(move || {
@@ -509,6 +532,7 @@ fn a_hundred_thousand_associations_are_loaded_and_seen_again() {
                 private: Vec::new(),
                 guard: true,
                 block_free: true,
+                counters: true,
                 limits: Default::default(),
             },
             |_| Ruleset::size_for(100_001),

@@ -160,7 +160,7 @@ impl Daemon {
         let routed = if presence { "no" } else { "yes" };
         let text = format!(
             "[IPFLOATER]\nIP_POOL = 198.18.0.1-198.19.255.254\nPRIVATE_IP_RANGES = 10.0.0.0/8\n\
-             OUTSIDE_INTERFACE = {}\nROUTED = {routed}\n",
+             OUTSIDE_INTERFACE = {}\nROUTED = {routed}\nPROBE = no\n",
             lab::OUTSIDE
         );
         std::fs::write(&config, text).expect("the directory is ours");
@@ -327,12 +327,14 @@ fn table(associations: u32) -> Transaction {
         ranges: vec![range],
         interface: None,
         routed: true,
+        announcing: Default::default(),
     };
     let site = Site {
         pools: vec![pool],
         private: vec![],
         guard: true,
         block_free: true,
+        counters: true,
         limits: Default::default(),
     };
     let add = (0..associations).flat_map(pair).collect();

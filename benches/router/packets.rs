@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::lab::{self, Lab, median, quartiles};
 use ipfloater::dataplane::{Element, Ruleset, Transaction};
 use ipfloater::kernel::{Hidden, Kernel, LinuxKernel};
-use ipfloater::model::{AddressRange, Family, Pool, PoolName, Site};
+use ipfloater::model::{AddressRange, Count, Direction, Family, Pool, PoolName, Site};
 
 /// Packets of one measurement.
 const PACKETS: u32 = 20_000;
@@ -43,29 +43,33 @@ enum Layout {
     Plain,
     /// Translate the destination of all to one host by one rule.
     OneRule,
-    /// Our table with so many associations; with or without the guard.
-    Ours { associations: u32, guard: bool },
+    /// Our table with so many associations.
+    Ours {
+        associations: u32,
+        guard: bool,
+        counters: bool,
+    },
 }
 
-const LAYOUTS: [Layout; 6] = [
+/// Our table as the configuration can have it.
+const fn ours(associations: u32, guard: bool, counters: bool) -> Layout {
+    Layout::Ours {
+        associations,
+        guard,
+        counters,
+    }
+}
+
+const LAYOUTS: [Layout; 9] = [
     Layout::Plain,
     Layout::OneRule,
-    Layout::Ours {
-        associations: 1,
-        guard: true,
-    },
-    Layout::Ours {
-        associations: 1_000,
-        guard: true,
-    },
-    Layout::Ours {
-        associations: 100_000,
-        guard: true,
-    },
-    Layout::Ours {
-        associations: 100_000,
-        guard: false,
-    },
+    ours(1, true, false),
+    ours(1_000, true, false),
+    ours(100_000, true, false),
+    ours(100_000, false, false),
+    ours(1, true, true),
+    ours(1_000, true, true),
+    ours(100_000, true, true),
 ];
 
 /// Measures every layout.
@@ -174,10 +178,11 @@ fn install(layout: Layout, host: Ipv4Addr) -> Option<LinuxKernel> {
         Layout::Ours {
             associations,
             guard,
+            counters,
         } => {
             let mut kernel = LinuxKernel::open(Hidden::default()).expect("a kernel with nf_tables");
             kernel
-                .transact(&table(associations, guard, host))
+                .transact(&table(associations, guard, counters, host))
                 .expect("the kernel takes the table");
             Some(kernel)
         }
@@ -185,7 +190,7 @@ fn install(layout: Layout, host: Ipv4Addr) -> Option<LinuxKernel> {
 }
 
 /// Our table with so many associations.
-fn table(associations: u32, guard: bool, first_host: Ipv4Addr) -> Transaction {
+fn table(associations: u32, guard: bool, counters: bool, first_host: Ipv4Addr) -> Transaction {
     let first = Ipv4Addr::from_bits(floating(0));
     let last = Ipv4Addr::from_bits(floating(associations - 1));
     let range =
@@ -196,10 +201,12 @@ fn table(associations: u32, guard: bool, first_host: Ipv4Addr) -> Transaction {
             ranges: vec![range],
             interface: None,
             routed: true,
+            announcing: Default::default(),
         }],
         private: vec![],
         guard,
         block_free: true,
+        counters,
         limits: Default::default(),
     };
     let size = |family| Ruleset::size_for(site.capacity(family));
@@ -219,6 +226,10 @@ fn table(associations: u32, guard: bool, first_host: Ipv4Addr) -> Transaction {
         let fixed = fixed.to_string().parse().expect("a unicast address");
         add.push(Element::FloatingToFixed(address, fixed));
         add.push(Element::FixedToFloating(fixed, address));
+        if counters {
+            let count = |direction| Element::Counted(direction, address, Count::default());
+            add.extend(Direction::BOTH.map(count));
+        }
     }
     debug_assert!(size(Family::V4) >= associations);
     Transaction {

@@ -3,12 +3,16 @@
 //! Form only: whether an address is in a pool, or free, is for the plan to
 //! judge. The field names are those of `interfaces/`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::Bound;
+use std::str::FromStr;
 
 use crate::authority::Sight;
 use crate::control::Snapshot;
-use crate::model::{FixedIp, FloatingIp, Outbound, PoolName, Port, PortRange, Protocol};
+use crate::model::{
+    Alteration, FixedIp, FloatingIp, Label, Outbound, PoolName, Port, PortRange, Protocol,
+};
 use crate::plan;
 use crate::request::{Confirm, ForwardPorts, Refusal, Request, Revert, UnforwardPorts};
 use crate::wire::{Address, Filter};
@@ -115,6 +119,71 @@ pub fn unforward(
     })
 }
 
+/// What a call that notes something of an address holds, as text. An empty text
+/// takes away what was noted.
+#[derive(Debug, Default)]
+pub struct AttributeFields {
+    /// The name.
+    pub label: Option<String>,
+    /// Words for people.
+    pub description: Option<String>,
+    /// All tags.
+    pub tags: Option<Vec<String>>,
+    /// Tags to add.
+    pub add_tags: Option<Vec<String>>,
+    /// Tags to take away.
+    pub remove_tags: Option<Vec<String>>,
+    /// Whether it may not be released.
+    pub protected: Option<bool>,
+}
+
+/// What is to be noted of an address.
+pub fn alteration(fields: AttributeFields) -> Result<Alteration, Refusal> {
+    let AttributeFields {
+        label,
+        description,
+        tags,
+        add_tags,
+        remove_tags,
+        protected,
+    } = fields;
+    Ok(Alteration {
+        label: label.map(|text| or_none("label", &text)).transpose()?,
+        description: description
+            .map(|text| or_none("description", &text))
+            .transpose()?,
+        tags: tags.map(|texts| labels("tags", &texts)).transpose()?,
+        add_tags: labels("add_tags", &add_tags.unwrap_or_default())?,
+        remove_tags: labels("remove_tags", &remove_tags.unwrap_or_default())?,
+        protected,
+    })
+}
+
+/// A field that holds something, or is empty.
+fn or_none<T>(field: &str, text: &str) -> Result<Option<T>, Refusal>
+where
+    T: FromStr,
+    T::Err: ToString,
+{
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse()
+        .map(Some)
+        .map_err(|why: T::Err| invalid(field, why.to_string()))
+}
+
+/// A field that holds names.
+fn labels(field: &str, texts: &[String]) -> Result<BTreeSet<Label>, Refusal> {
+    let labels = texts.iter().map(|text| label(field, text));
+    labels.collect()
+}
+
+/// A field that holds a name.
+fn label(field: &str, text: &str) -> Result<Label, Refusal> {
+    text.parse().map_err(|why| invalid(field, why))
+}
+
 /// A request to let a change that is on trial stay, or to undo it; `None` is
 /// about the configuration, which has no address.
 pub fn settle(address: &str, keep: bool) -> Result<Option<Request>, Refusal> {
@@ -163,6 +232,8 @@ pub fn filter(
     state: Option<&str>,
     owner: Option<u32>,
     fixed_address: Option<&str>,
+    label: Option<&str>,
+    tag: Option<&str>,
 ) -> Result<Filter, Refusal> {
     Ok(Filter {
         pool: pool.map(|text| pool_name("pool", text)).transpose()?,
@@ -171,6 +242,8 @@ pub fn filter(
         fixed_address: fixed_address
             .map(|text| fixed("fixed_address", text))
             .transpose()?,
+        label: label.map(|text| self::label("label", text)).transpose()?,
+        tag: tag.map(|text| self::label("tag", text)).transpose()?,
     })
 }
 
@@ -308,6 +381,7 @@ mod tests {
             ranges: vec![range.unwrap()],
             interface: None,
             routed: false,
+            announcing: Default::default(),
         };
         Snapshot {
             state: State::load(Revision(1), Sequence(1), allocations),
@@ -317,6 +391,7 @@ mod tests {
                 private: vec!["10.0.0.0/8".parse().unwrap()],
                 guard: true,
                 block_free: true,
+                counters: true,
                 limits: Default::default(),
             }),
             outside: Default::default(),
@@ -361,8 +436,8 @@ mod tests {
             limit: PAGE,
             after: None,
         };
-        let by_host = filter(None, None, None, Some("10.0.0.1")).unwrap();
-        let by_owner = filter(None, None, Some(1000), None).unwrap();
+        let by_host = filter(None, None, None, Some("10.0.0.1"), None, None).unwrap();
+        let by_owner = filter(None, None, Some(1000), None, None, None).unwrap();
         for (sight, of_host, of_owner) in [(stranger, 0, 0), (Sight::Own(1000), 1, 4)] {
             assert_eq!(list(&snapshot, sight, &by_host, page).0.len(), of_host);
             assert_eq!(list(&snapshot, sight, &by_owner, page).0.len(), of_owner);
@@ -424,7 +499,10 @@ mod tests {
             assert!(limit("limit", Some(wanted)).is_err(), "{wanted}");
         }
         for state in ["free", "Active", "", "a\nb"] {
-            assert!(filter(None, Some(state), None, None).is_err(), "{state:?}");
+            assert!(
+                filter(None, Some(state), None, None, None, None).is_err(),
+                "{state:?}"
+            );
         }
     }
 }

@@ -38,6 +38,8 @@ fn about(refusal: &Refusal) -> Value {
         Refusal::NotInPool { address, pool } => json!({"address": address, "pool": pool}),
         Refusal::AlreadyAllocated { floating }
         | Refusal::RouterAddress { floating }
+        | Refusal::NotAllocated { floating }
+        | Refusal::Protected { floating }
         | Refusal::OwnerChanged { floating } => {
             json!({"floating_ip": floating})
         }
@@ -119,6 +121,8 @@ mod tests {
             Refusal::TargetInUse { fixed, floating },
             Refusal::NotAssociated { address },
             Refusal::OwnerChanged { floating },
+            Refusal::NotAllocated { floating },
+            Refusal::Protected { floating },
             Refusal::QuotaExceeded {
                 owner: 1000,
                 quota: 3,

@@ -21,7 +21,7 @@ use crate::model::{
     State, Uid,
 };
 use crate::plan;
-use crate::request::{Disassociate, Refusal, Release, Request};
+use crate::request::{Disassociate, Refusal, Release, Request, Update};
 
 mod limit;
 
@@ -200,6 +200,7 @@ impl Entry {
         let concern = plan::concern(state, site, who.actor.uid, request);
         let (floating, fixed) = match request {
             Request::Disassociate(Disassociate { address })
+            | Request::Update(Update { address, .. })
             | Request::Release(Release { address })
                 if concern.floating.is_none() =>
             {
@@ -210,6 +211,7 @@ impl Entry {
             | Request::Disassociate(_)
             | Request::Forward(_)
             | Request::Unforward(_)
+            | Request::Update(_)
             | Request::Release(_)
             | Request::Confirm(_)
             | Request::Revert(_) => (concern.floating, concern.fixed),
@@ -409,6 +411,15 @@ fn words(change: &Change) -> (String, Option<FixedIp>, Option<FixedIp>) {
             format!("{floating} no longer forwards {forward}"),
             None,
             Some(forward.fixed()),
+        ),
+        Change::Update {
+            floating,
+            before,
+            after,
+        } => (
+            format!("{floating} updated: {}", after.news(before)),
+            None,
+            None,
         ),
         Change::Release { floating, previous } => (format!("{floating} released"), None, *previous),
         Change::Try { floating, trial } => (

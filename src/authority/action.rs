@@ -69,6 +69,8 @@ pub enum Verb {
     Forward,
     /// Leading them there no longer.
     Unforward,
+    /// Noting something else of an address.
+    Update,
     /// Giving an address back.
     Release,
     /// Letting a change that is on trial stay.
@@ -83,7 +85,7 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 12] = [
+    pub const ALL: [Verb; 13] = [
         Verb::Inspect,
         Verb::History,
         Verb::Allocate,
@@ -91,6 +93,7 @@ impl Verb {
         Verb::Disassociate,
         Verb::Forward,
         Verb::Unforward,
+        Verb::Update,
         Verb::Release,
         Verb::Confirm,
         Verb::Revert,
@@ -109,6 +112,7 @@ impl Verb {
             Verb::Disassociate => "disassociate",
             Verb::Forward => "forward",
             Verb::Unforward => "unforward",
+            Verb::Update => "update",
             Verb::Release => "release",
             Verb::Confirm => "confirm",
             Verb::Revert => "revert",
@@ -125,7 +129,7 @@ impl Verb {
             Verb::Inspect => (Action::Inspect, Action::InspectAll),
             Verb::History => (Action::InspectAll, Action::InspectAll),
             Verb::Allocate => (Action::AllocateOwn, Action::Manage),
-            Verb::Associate | Verb::Forward | Verb::Confirm | Verb::Revert => {
+            Verb::Associate | Verb::Forward | Verb::Update | Verb::Confirm | Verb::Revert => {
                 (Action::AssociateOwn, Action::Manage)
             }
             Verb::Disassociate | Verb::Unforward | Verb::Release => {
@@ -145,6 +149,7 @@ impl From<&Request> for Verb {
             Request::Disassociate(_) => Verb::Disassociate,
             Request::Forward(_) => Verb::Forward,
             Request::Unforward(_) => Verb::Unforward,
+            Request::Update(_) => Verb::Update,
             Request::Release(_) => Verb::Release,
             Request::Confirm(_) => Verb::Confirm,
             Request::Revert(_) => Verb::Revert,

@@ -367,6 +367,7 @@ fn exceeds(limit: &Limit, request: &Request, concern: &Concern, state: &State, u
         Request::Allocate(_)
         | Request::Disassociate(_)
         | Request::Unforward(_)
+        | Request::Update(_)
         | Request::Release(_)
         | Request::Confirm(_)
         | Request::Revert(_) => false,

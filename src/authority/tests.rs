@@ -95,10 +95,12 @@ fn site(quota: u32, ranges: &[&str]) -> Site {
             ranges: vec![range.unwrap()],
             interface: None,
             routed: false,
+            announcing: Default::default(),
         }],
         private: vec!["10.0.0.0/8".parse().unwrap()],
         guard: true,
         block_free: true,
+        counters: true,
         limits: Limits {
             default: limit,
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::terms::{DryRun, Lasting, Trial};
-use super::{exit, forward};
+use super::{exit, forward, set};
 use crate::client::DEFAULT_SOCKET;
 
 /// Floating IP addresses: gives public addresses to private hosts.
@@ -40,6 +40,9 @@ pub struct Common {
     /// Do not ask on the terminal for an administrator's password
     #[arg(long, global = true)]
     pub no_ask_password: bool,
+    /// Do not wait until it is known that no other machine has an address
+    #[arg(long, global = true)]
+    pub no_wait: bool,
     /// Print tables without headings
     #[arg(long, global = true)]
     pub no_legend: bool,
@@ -195,6 +198,17 @@ pub enum Verb {
         #[command(flatten)]
         trial: Trial,
     },
+    /// Note something of a floating IP: a name, words, tags, protection
+    Set {
+        /// The floating IP, or the fixed address that has it
+        address: String,
+        /// What is to be noted
+        #[command(flatten)]
+        attributes: set::Attributes,
+        /// Whether to do it at all
+        #[command(flatten)]
+        dry_run: DryRun,
+    },
     /// Give an address back to its pool, untied
     Release {
         /// The floating IP, or the fixed address that has it
@@ -236,6 +250,12 @@ pub enum Verb {
         /// Of the host with this fixed address
         #[arg(long, value_name = "ADDRESS")]
         fixed: Option<String>,
+        /// With this label
+        #[arg(long)]
+        label: Option<String>,
+        /// With this tag
+        #[arg(long)]
+        tag: Option<String>,
     },
     /// Tell everything about an address
     Show {

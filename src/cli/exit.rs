@@ -75,9 +75,11 @@ fn by_name(error: &str) -> Exit {
         | "InteractiveAuthenticationRequired"
         | "CallerUnidentified"
         | "OutsidePermittedRanges" => Exit::Denied,
-        "NoSuchPool" | "NotInPool" | "NotAssociated" | "NothingUnconfirmed" => Exit::NotFound,
+        "NoSuchPool" | "NotInPool" | "NotAssociated" | "NotAllocated" | "NothingUnconfirmed" => {
+            Exit::NotFound
+        }
         "AlreadyAllocated" | "AlreadyAssociated" | "TargetInUse" | "ForwardClash"
-        | "OutboundClash" | "OwnerChanged" | "Unconfirmed" => Exit::Conflict,
+        | "OutboundClash" | "OwnerChanged" | "Protected" | "Unconfirmed" => Exit::Conflict,
         "PoolExhausted" | "LimitReached" | "ForwardLimitReached" | "QuotaExceeded" => {
             Exit::Exhausted
         }

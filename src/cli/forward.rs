@@ -8,6 +8,7 @@ use super::Failure;
 use super::output::Output;
 use super::terms::Terms;
 use super::verbs::changed;
+use super::wait;
 use crate::client::Client;
 use crate::wire::ForwardInfo;
 
@@ -109,7 +110,7 @@ pub(super) fn forward(
     output: &mut Output<'_>,
     parameters: Value,
 ) -> Result<(), Failure> {
-    let answer = client.call("Forward", parameters.clone())?;
+    let answer = wait::call(&mut client, "Forward", parameters.clone())?;
     changed(output, &answer, |message| {
         let address = &message.address;
         let is_meant = |forward: &&ForwardInfo| {

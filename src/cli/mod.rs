@@ -17,9 +17,11 @@ mod forward;
 mod monitor;
 mod original;
 mod output;
+mod set;
 mod terms;
 mod text;
 mod verbs;
+mod wait;
 
 pub use arguments::{Arguments, Common, Verb};
 pub use exit::Exit;
@@ -68,6 +70,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         socket,
         json,
         no_ask_password,
+        no_wait,
         no_legend,
         server_ip,
         server_port,
@@ -80,7 +83,10 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         });
     }
     let mut output = Output::new(out, err, json, !no_legend);
-    let connect = || Client::connect(&socket).map(|client| client.asking(!no_ask_password));
+    let connect = || {
+        let client = Client::connect(&socket)?;
+        Ok(client.asking(!no_ask_password).waiting(!no_wait))
+    };
     match verb {
         Verb::Getip { private, dry_run } => {
             original::getip(connect, &mut output, &private, dry_run.into())
@@ -170,6 +176,17 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             let terms = Terms::from(dry_run).on_trial(trial);
             forward::unforward(connect()?, &mut output, floating, terms)
         }
+        Verb::Set {
+            address,
+            attributes,
+            dry_run,
+        } => set::set(
+            connect()?,
+            &mut output,
+            &address,
+            attributes,
+            dry_run.into(),
+        ),
         Verb::Release {
             address,
             dry_run,
@@ -184,10 +201,13 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             state,
             owner,
             fixed,
+            label,
+            tag,
         } => {
             let owner = owner.map(owner_uid).transpose()?;
             let filter = json!({
                 "pool": pool, "state": state, "owner": owner, "fixed_address": fixed,
+                "label": label, "tag": tag,
             });
             verbs::list(connect()?, &mut output, filter)
         }

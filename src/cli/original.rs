@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::output::{Output, or_dash, size as size_of};
 use super::terms::Terms;
 use super::verbs::{all, changed};
-use super::{Failure, text};
+use super::{Failure, text, wait};
 use crate::client::{Answer, Client, ClientError, Refused};
 use crate::model::AddressRange;
 use crate::wire::{Address, Changed, PoolInfo, Pools, Status, Version};
@@ -41,7 +41,7 @@ pub(super) fn obtain(
     parameters: Value,
 ) -> Result<(), Failure> {
     let answer = connect()
-        .and_then(|mut client| client.call("Associate", parameters))
+        .and_then(|mut client| wait::call(&mut client, "Associate", parameters))
         .map_err(|error| told(error, Failure::NoRedirection))?;
     changed(output, &answer, |message: &Changed| {
         format!("Public IP obtained: {}", redirection(&message.address))

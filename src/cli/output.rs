@@ -118,11 +118,17 @@ impl<'a> Output<'a> {
                 address.owner.map_or_else(dash, user),
             ]
         };
-        self.table(
-            ["FLOATING IP", "FIXED ADDRESS", "STATE", "POOL", "OWNER"],
-            5,
-            addresses.iter().map(row),
-        )
+        let headings = ["FLOATING IP", "FIXED ADDRESS", "STATE", "POOL", "OWNER"];
+        if addresses.iter().all(|address| address.label.is_none()) {
+            return self.table(headings, 5, addresses.iter().map(row));
+        }
+        let [floating, fixed, state, pool, owner] = headings;
+        let rows = addresses.iter().map(|address| {
+            let [floating, fixed, state, pool, owner] = row(address);
+            let label = or_dash(address.label.as_ref());
+            [floating, fixed, state, pool, owner, label]
+        });
+        self.table([floating, fixed, state, pool, owner, "LABEL"], 6, rows)
     }
 
     /// What was written is seen now.

@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::forward::words;
 use super::output::{Output, or_dash, state};
+use super::set;
 use super::terms::forecast;
 use super::text::{moment, user};
+use super::wait;
 use crate::client::{Answer, Client};
 use crate::wire::{
     Address, Changed, Described, EventInfo, Events, Listed, Permission, Permissions, Reloaded,
@@ -39,7 +41,7 @@ pub(super) fn associate(
     output: &mut Output<'_>,
     parameters: Value,
 ) -> Result<(), Failure> {
-    let answer = client.call("Associate", parameters)?;
+    let answer = wait::call(&mut client, "Associate", parameters)?;
     changed(output, &answer, |message| {
         let Changed {
             address,
@@ -185,7 +187,7 @@ pub(super) fn show(
         ("Until", address.association_expires_at.map(moment)),
         ("To confirm", address.unconfirmed_until.map(moment)),
     ];
-    for (name, value) in lines {
+    for (name, value) in lines.into_iter().chain(set::lines(&address)) {
         if let Some(value) = value {
             output.line(&format!("{name:>13}: {value}"))?;
         }

@@ -96,7 +96,8 @@ async fn ask(
         },
     };
     Ok(match method {
-        "Allocate" | "Associate" | "Disassociate" | "Forward" | "Unforward" | "Release" => {
+        "Allocate" | "Associate" | "Disassociate" | "Forward" | "Unforward" | "Update"
+        | "Release" => {
             // The row of the address and what became of it are one here.
             let mut result = object(manager.call(method, parameters).await?);
             let rest = [
@@ -187,7 +188,7 @@ impl Manager<'_> {
                     self.proxy.call_with_flags(method, self.flags, &body).await
                 }
             }
-            "Disassociate" | "Release" | "Confirm" | "Revert" | "Describe" => {
+            "Disassociate" | "Update" | "Release" | "Confirm" | "Revert" | "Describe" => {
                 let body = (place("address"), variants(options));
                 self.proxy.call_with_flags(method, self.flags, &body).await
             }
@@ -206,8 +207,15 @@ fn variants(options: Map<String, Value>) -> BTreeMap<String, Variant<'static>> {
         Value::Bool(flag) => Some(flag.into()),
         Value::Number(number) => number.as_i64().map(Into::into),
         Value::String(text) => Some(text.into()),
+        Value::Array(items) => {
+            let texts: Option<Vec<String>> = items
+                .into_iter()
+                .map(|item| item.as_str().map(str::to_owned))
+                .collect();
+            texts.map(Into::into)
+        }
         // No parameter of ours is one of these.
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+        Value::Null | Value::Object(_) => None,
     };
     let given = options.into_iter();
     given

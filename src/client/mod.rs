@@ -49,6 +49,7 @@ pub struct Client {
     protocol: Protocol,
     /// Whether somebody may be asked to authenticate.
     asks: bool,
+    waits: bool,
 }
 
 /// A reply: the message, and the JSON that it came as.
@@ -72,6 +73,7 @@ impl Client {
             socket: socket.to_owned(),
             protocol: Protocol::new(),
             asks: false,
+            waits: false,
         })
     }
 
@@ -80,6 +82,19 @@ impl Client {
     #[must_use]
     pub fn asking(self, asks: bool) -> Self {
         Self { asks, ..self }
+    }
+
+    /// Whether a change that takes effect a moment later is waited for. None is at
+    /// first.
+    #[must_use]
+    pub fn waiting(self, waits: bool) -> Self {
+        Self { waits, ..self }
+    }
+
+    /// Whether such a change is waited for.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.waits
     }
 
     /// Calls a method of the interface, and waits for its answer.

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use crate::model::{
-    Family, InterfaceName, Limit, Limits, PartialLimit, Permitted, Pool, PoolName, Site,
+    Announcing, Family, InterfaceName, Limit, Limits, PartialLimit, Permitted, Pool, PoolName, Site,
 };
 
 pub use check::{Misfit, check_against};
@@ -39,25 +39,38 @@ mod keys {
     pub(super) const BLOCK_PUBLIC_IPS: &str = "BLOCK_PUBLIC_IPS";
     pub(super) const OUTSIDE_INTERFACE: &str = "OUTSIDE_INTERFACE";
     pub(super) const ROUTED: &str = "ROUTED";
+    pub(super) const PROBE: &str = "PROBE";
+    pub(super) const ANNOUNCE_REFRESH: &str = "ANNOUNCE_REFRESH";
     pub(super) const GUARD_FORWARD: &str = "GUARD_FORWARD";
+    pub(super) const COUNTERS: &str = "COUNTERS";
     pub(super) const QUOTA: &str = "QUOTA";
     pub(super) const PERMITTED_IP_RANGES: &str = "PERMITTED_IP_RANGES";
 
     /// Keys of the section `[IPFLOATER]`.
-    pub(super) const MAIN: [&str; 9] = [
+    pub(super) const MAIN: [&str; 12] = [
         IP_POOL,
         IP_POOL_FILE,
         PRIVATE_IP_RANGES,
         BLOCK_PUBLIC_IPS,
         OUTSIDE_INTERFACE,
         ROUTED,
+        PROBE,
+        ANNOUNCE_REFRESH,
         GUARD_FORWARD,
+        COUNTERS,
         QUOTA,
         PERMITTED_IP_RANGES,
     ];
 
     /// Keys of a section `[POOL name]`.
-    pub(super) const POOL: [&str; 4] = [IP_POOL, IP_POOL_FILE, OUTSIDE_INTERFACE, ROUTED];
+    pub(super) const POOL: [&str; 6] = [
+        IP_POOL,
+        IP_POOL_FILE,
+        OUTSIDE_INTERFACE,
+        ROUTED,
+        PROBE,
+        ANNOUNCE_REFRESH,
+    ];
 
     /// Keys of a section `[USER name]` or `[GROUP name]`.
     pub(super) const LIMIT: [&str; 2] = [QUOTA, PERMITTED_IP_RANGES];
@@ -302,6 +315,7 @@ impl Settings {
         let site = Site {
             guard: main.flag(keys::GUARD_FORWARD)?.unwrap_or(true),
             block_free: main.flag(keys::BLOCK_PUBLIC_IPS)?.unwrap_or(true),
+            counters: main.flag(keys::COUNTERS)?.unwrap_or(true),
             limits,
             pools,
             private,
@@ -363,15 +377,16 @@ impl fmt::Display for Settings {
                 ranges,
                 interface,
                 routed,
+                announcing,
             } = pool;
             let ranges: Vec<_> = ranges.iter().map(ToString::to_string).collect();
             let interface = interface
                 .as_ref()
                 .map_or("that of the default route", InterfaceName::as_str);
             let routed = if *routed {
-                ", routed to this router"
+                ", routed to this router".to_owned()
             } else {
-                ""
+                neighbours(*announcing)
             };
             writeln!(
                 f,
@@ -393,12 +408,25 @@ impl fmt::Display for Settings {
             word(self.site.block_free)
         )?;
         writeln!(f, "forwarded packets guarded: {}", word(self.site.guard))?;
+        writeln!(f, "packets counted: {}", word(self.site.counters))?;
         write_limits(f, &self.site.limits)?;
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
         }
         Ok(())
     }
+}
+
+/// What the neighbours of a pool are asked and told.
+fn neighbours(announcing: Announcing) -> String {
+    let Announcing { probe, refresh } = announcing;
+    let probe = match probe {
+        None => ", neighbours not asked".to_owned(),
+        Some(pools::PROBE) => String::new(),
+        Some(probe) => format!(", neighbours asked for {} s", probe.as_secs()),
+    };
+    let refresh = refresh.map(|period| format!(", announced every {} s", period.as_secs()));
+    probe + &refresh.unwrap_or_default()
 }
 
 fn write_limits(f: &mut fmt::Formatter<'_>, limits: &Limits) -> fmt::Result {

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::model::{AddressRange, Family, FloatingIp, Pool, PoolName};
+use crate::model::{AddressRange, Announcing, Family, FloatingIp, Pool, PoolName};
 
 use super::file::{self, Section};
 use super::lines::quoted;
@@ -14,6 +15,20 @@ use super::{ConfigError, check, keys};
 /// More IPv4 addresses than a /8 has were meant otherwise. Of IPv6, where one
 /// link has 2^64, nothing can be told by the number.
 const MOST_IPV4: u128 = 1 << 24;
+
+/// For how long the neighbours are asked when nobody says otherwise: one that is
+/// there answers within milliseconds, and an IPv6 one has a second
+/// (RETRANS_TIMER, RFC 4861 10).
+pub(super) const PROBE: Duration = Duration::from_secs(1);
+
+/// The longest: with the pauses of RFC 5227 it takes 7 s at most.
+const LONGEST_PROBE: u64 = 10;
+
+/// The shortest and the longest period of announcing, in seconds. Switches forget
+/// a port after 300 s without traffic (IEEE 802.1Q, ageing time); a day serves
+/// nobody better than never.
+const SHORTEST_REFRESH: u64 = 10;
+const LONGEST_REFRESH: u64 = 86_400;
 
 /// What no floating IP lies in, although a range may reach across it: the
 /// blocks that [`FloatingIp`] refuses.
@@ -69,12 +84,56 @@ pub(super) fn pool(name: PoolName, section: &Section) -> Result<Pool, ConfigErro
         })
         .transpose()?;
     let routed = section.flag(keys::ROUTED)?.unwrap_or(false);
+    let announcing = Announcing {
+        probe: probe(section)?,
+        refresh: refresh(section)?,
+    };
     Ok(Pool {
         name,
         ranges: AddressRange::merge(ranges),
         interface,
         routed,
+        announcing,
     })
+}
+
+/// For how long the neighbours are asked about an address: yes, no, or seconds.
+fn probe(section: &Section) -> Result<Option<Duration>, ConfigError> {
+    let Some(text) = section.text(keys::PROBE) else {
+        return Ok(Some(PROBE));
+    };
+    match text.parse::<u64>() {
+        Ok(0) => Ok(None),
+        Ok(seconds) if seconds <= LONGEST_PROBE => Ok(Some(Duration::from_secs(seconds))),
+        Ok(_) => {
+            let why = format!("write yes, no, or 1 to {LONGEST_PROBE} seconds");
+            Err(section.wrong(keys::PROBE, text, why))
+        }
+        Err(_) => match section.flag(keys::PROBE) {
+            Ok(Some(false)) => Ok(None),
+            Ok(Some(true) | None) => Ok(Some(PROBE)),
+            Err(_) => {
+                let why = format!("write yes, no, or 1 to {LONGEST_PROBE} seconds");
+                Err(section.wrong(keys::PROBE, text, why))
+            }
+        },
+    }
+}
+
+/// How often the addresses are announced, in seconds; never by 0.
+fn refresh(section: &Section) -> Result<Option<Duration>, ConfigError> {
+    let Some(text) = section.text(keys::ANNOUNCE_REFRESH) else {
+        return Ok(None);
+    };
+    match text.parse::<u64>() {
+        Ok(0) => Ok(None),
+        Ok(seconds @ SHORTEST_REFRESH..=LONGEST_REFRESH) => Ok(Some(Duration::from_secs(seconds))),
+        Ok(_) | Err(_) => {
+            let why =
+                format!("write {SHORTEST_REFRESH} to {LONGEST_REFRESH} seconds, or 0 for never");
+            Err(section.wrong(keys::ANNOUNCE_REFRESH, text, why))
+        }
+    }
 }
 
 /// The original's file of addresses: `IP [MAC]` a line, `#` comments.

@@ -140,6 +140,7 @@ impl Batch {
             EventKind::Expired { .. }
             | EventKind::Activated { .. }
             | EventKind::Deferred { .. }
+            | EventKind::Conflict { .. }
             | EventKind::Reloaded { .. }
             | EventKind::Repaired { .. } => None,
         })
@@ -162,6 +163,7 @@ impl Batch {
             match change {
                 Change::Allocate { .. }
                 | Change::Keep { .. }
+                | Change::Update { .. }
                 | Change::SetEnd { .. }
                 | Change::Try { .. }
                 | Change::Confirm { .. }

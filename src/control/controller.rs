@@ -21,6 +21,7 @@ use crate::store::{Store, StoreError};
 
 use super::agenda::{Agenda, Look};
 use super::batch::Batch;
+use super::claims::Inquiry;
 use super::cutter::Cutter;
 use super::reload::FormerSite;
 use super::{Clock, Handle, Health, Inbox, Message, Published, Rejection, Reply, Snapshot};
@@ -67,6 +68,8 @@ pub struct Controller {
     /// Addresses that were altered while the kernel refused: their flows are
     /// still to be cut.
     pub(super) uncut: HashSet<FloatingIp>,
+    /// What the neighbours are asked, and what they said.
+    pub(super) inquiry: Inquiry,
     /// Interfaces that had no carrier since the last look: what is answered for
     /// there is to be announced.
     pub(super) risen: BTreeSet<IfIndex>,
@@ -116,6 +119,8 @@ impl Controller {
             features: kernel.features(),
             simulated,
         });
+        let tell = handle.clone();
+        announcer.report_to(move |report| tell.tell(Message::Neighbours(report)));
         let cutter = Cutter::start(flows, handle.clone()).map_err(StartError::Thread)?;
         let mut controller = Controller {
             state,
@@ -130,6 +135,7 @@ impl Controller {
             generation: None,
             pending: RedBlackTreeMapSync::default(),
             uncut: HashSet::new(),
+            inquiry: Inquiry::default(),
             risen: BTreeSet::new(),
             problems: BTreeMap::new(),
             repairs: 0,
@@ -167,9 +173,13 @@ impl Controller {
 
     /// Waits for messages and takes all that have come. False means stop.
     fn serve(&mut self) -> bool {
-        let look = self.agenda.pause(Instant::now());
-        let pauses = look.into_iter().chain(self.until_due());
-        let pause = pauses.min().unwrap_or(Duration::MAX);
+        let now = Instant::now();
+        let pauses = [
+            self.agenda.pause(now),
+            self.inquiry.pause(now),
+            self.until_due(),
+        ];
+        let pause = pauses.into_iter().flatten().min().unwrap_or(Duration::MAX);
         let mut next = match self.inbox.messages.recv_timeout(pause) {
             Ok(message) => Some(message),
             Err(RecvTimeoutError::Timeout) => None,
@@ -199,6 +209,7 @@ impl Controller {
             self.repair(look);
             crate::memory::give_back();
         }
+        self.attend(Instant::now());
         go_on
     }
 
@@ -242,6 +253,7 @@ impl Controller {
             Message::Noticed(Noticed::Table | Noticed::Lost) => {
                 self.agenda.noticed(Look::Everything, now)
             }
+            Message::Neighbours(report) => self.inquiry.reports.push(report),
             Message::Watching => self.catch_up(now),
             Message::Cut { ticket, failure } => {
                 self.report(
@@ -315,6 +327,9 @@ impl Controller {
     /// Commits a batch and makes the kernel agree.
     pub(super) fn carry(&mut self, mut batch: Batch) {
         if batch.events.is_empty() {
+            if self.asked_again(&batch) {
+                self.show();
+            }
             batch.trail.iter().for_each(Entry::write);
             self.answer(batch.granted);
             return;
@@ -327,6 +342,7 @@ impl Controller {
 
         // No return.
         let before = std::mem::replace(&mut self.state, batch.state.clone().committed());
+        self.asked_again(&batch);
         self.watch_trials();
         let applied = self.apply(&batch.touched());
         self.show();
@@ -348,6 +364,13 @@ impl Controller {
         } else {
             self.answer(batch.granted);
         }
+    }
+
+    /// Finds out anew about the addresses of a batch that other machines have.
+    fn asked_again(&mut self, batch: &Batch) -> bool {
+        let asked = batch.granted.iter().map(|(_, outcome)| outcome.floating);
+        let asked: Vec<_> = asked.filter(|floating| self.ask_again(*floating)).collect();
+        !asked.is_empty()
     }
 
     fn refuse_all(&mut self, batch: Batch, error: &StoreError) {
@@ -440,6 +463,7 @@ impl Controller {
                 | EventKind::Expired { .. }
                 | EventKind::Activated { .. }
                 | EventKind::Deferred { .. }
+                | EventKind::Conflict { .. }
                 | EventKind::Reloaded { .. }
                 | EventKind::Repaired { .. } => [&snapshot.state, before],
             };

@@ -6,7 +6,7 @@
 
 use crate::audit::{self, Entry};
 use crate::authority::Authorized;
-use crate::dataplane::{Cut, Delta, Desired, IfIndex, Observed, Tenants};
+use crate::dataplane::{Cut, Delta, IfIndex, Observed, Tenants};
 use crate::model::{EventKind, FixedIp, FloatingIp, Forward, PendingReason, State};
 use crate::request::{Effect, EffectKind, Outcome, Refusal, Request, Terms};
 
@@ -73,7 +73,7 @@ impl Controller {
         if !state.is_in_use(floating) || stays || among(&delta.present) {
             return None;
         }
-        Desired::new(&self.ruleset, state, &self.site).obstacle(floating, observed)
+        self.desired_of(state).obstacle(floating, observed)
     }
 }
 
@@ -87,6 +87,7 @@ fn stored(batch: &Batch) -> Vec<Effect> {
         EventKind::Expired { .. }
         | EventKind::Activated { .. }
         | EventKind::Deferred { .. }
+        | EventKind::Conflict { .. }
         | EventKind::Reloaded { .. }
         | EventKind::Repaired { .. } => None,
     });

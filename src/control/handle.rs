@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::authority::Authorized;
-use crate::kernel::Noticed;
+use crate::kernel::{Noticed, Report};
 use crate::model::{Actor, Event, FloatingIp, Sequence, Site, Timestamp, Uid};
 use crate::request::{Effect, Outcome, Refusal, Request, Terms};
 
@@ -68,6 +68,8 @@ pub enum Message {
     },
     /// Somebody else altered something in the kernel.
     Noticed(Noticed),
+    /// Something was found out about who has an address on an outside link.
+    Neighbours(Report),
     /// From now on a [`Message::Noticed`] follows whatever somebody else does.
     Watching,
     /// Flows that were to be cut are cut, or could not be.

@@ -7,6 +7,7 @@
 
 mod agenda;
 mod batch;
+mod claims;
 mod clock;
 mod controller;
 mod cutter;

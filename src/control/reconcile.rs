@@ -11,7 +11,7 @@ use crate::dataplane::{
     Associations, Cut, Delta, Desired, Element, IfIndex, Link, Observed, Step, Tenants,
 };
 use crate::kernel::KernelError;
-use crate::model::{EventKind, FloatingIp, InterfaceName, PendingReason, State};
+use crate::model::{Announcing, EventKind, FloatingIp, InterfaceName, PendingReason, State};
 
 use super::Controller;
 use super::agenda::Look;
@@ -44,6 +44,9 @@ impl Controller {
     pub(super) fn adopt(&mut self) -> Result<(), StartError> {
         self.observed = self.kernel.observe()?;
         self.certain = true;
+        self.announcer.know(self.observed.links.values().cloned());
+        // What the daemon before us answered for is ours.
+        self.hold(self.observed.presence.clone());
         let delta = Delta::whole(&self.desired(), &self.observed);
         tracing::info!(
             associations = self.state.associated(),
@@ -97,7 +100,7 @@ impl Controller {
         observed: &Observed,
         touched: &[FloatingIp],
     ) -> Delta {
-        let desired = Desired::new(&self.ruleset, state, &self.site);
+        let desired = self.desired_of(state);
         let mut delta = Delta::of(&desired, observed, touched);
         // One of no pool is in the sets for as long as somebody has it.
         let is_orphan = |floating: &FloatingIp| self.site.pool_of(*floating).is_none();
@@ -176,6 +179,7 @@ impl Controller {
         }
         self.observed.remember_default_routes(default_routes);
         self.certain = true;
+        self.announcer.know(self.observed.links.values().cloned());
 
         let delta = Delta::whole(&self.desired(), &self.observed);
         let mut risen = risen(&before, &self.observed);
@@ -192,6 +196,7 @@ impl Controller {
                 Element::FixedToFloating(..)
                 | Element::ForwardedTo(_)
                 | Element::Forwarding(_)
+                | Element::Counted(..)
                 | Element::Outside(_) => None,
             });
         let stale: BTreeSet<_> = stale.collect();
@@ -244,6 +249,7 @@ impl Controller {
                         .filter(|(floating, _)| !refused.contains_key(floating));
                     let held: Vec<_> = held.copied().collect();
                     self.observed.presence.extend(held.iter().copied());
+                    self.hold(held.iter().copied());
                     self.announce(&held);
                     applied.refused.extend(refused);
                 }
@@ -271,8 +277,10 @@ impl Controller {
         for floating in gone {
             self.pending.remove_mut(&floating);
         }
+        self.let_go_of_strays();
         self.note_failures(applied);
         if !risen.is_empty() {
+            self.ask_soon(Instant::now());
             let held = self
                 .observed
                 .presence
@@ -293,6 +301,11 @@ impl Controller {
         } else {
             self.desired().pending(floating, &self.observed)
         };
+        if self.state.is_in_use(floating) {
+            self.inquire(floating, reason.as_ref());
+        } else {
+            self.let_go(floating);
+        }
         match reason {
             Some(reason) => self.pending.insert_mut(floating, reason),
             None => {
@@ -322,7 +335,7 @@ impl Controller {
     }
 
     /// Cuts what could not be cut when it was altered, and what was found stale.
-    fn cut_late(&mut self, mut cuts: Vec<Cut>) {
+    pub(super) fn cut_late(&mut self, mut cuts: Vec<Cut>) {
         for floating in std::mem::take(&mut self.uncut) {
             cuts.push(self.cut(floating));
             let leaving = Tenants::of(&self.state, floating).leaving;
@@ -335,7 +348,11 @@ impl Controller {
 
     /// The cut of what does not belong to the hosts that have the address now.
     fn cut(&self, floating: FloatingIp) -> Cut {
-        let keep = Tenants::of(&self.state, floating);
+        let keep = if self.inquiry.claims.withhold(floating) {
+            Tenants::default()
+        } else {
+            Tenants::of(&self.state, floating)
+        };
         Cut::Floating { floating, keep }
     }
 
@@ -347,13 +364,27 @@ impl Controller {
                 .values()
                 .find(|link| link.index == *index)
             {
-                self.announcer.announce(*floating, link.clone());
+                let how = self.announcing(*floating);
+                self.announcer.announce(*floating, link, how);
             }
         }
     }
 
+    /// What is done about an address on its outside link.
+    fn announcing(&self, floating: FloatingIp) -> Announcing {
+        let pool = self.site.pool_of(floating);
+        pool.map(|pool| pool.announcing).unwrap_or_default()
+    }
+
+    /// Goes on with what is answered for as a new configuration says.
+    pub(super) fn follow_announcing(&self) {
+        for floating in self.observed.presence.keys() {
+            self.announcer.follow(*floating, self.announcing(*floating));
+        }
+    }
+
     /// What became active or pending since, as events.
-    fn transitions(
+    pub(super) fn transitions(
         &self,
         before: &rpds::RedBlackTreeMapSync<FloatingIp, PendingReason>,
     ) -> Vec<EventKind> {
@@ -361,6 +392,8 @@ impl Controller {
             .pending
             .iter()
             .filter(|(floating, reason)| before.get(floating) != Some(*reason))
+            // An event of its own tells that.
+            .filter(|(_, reason)| !matches!(reason, PendingReason::Contested { .. }))
             .map(|(floating, reason)| EventKind::Deferred {
                 floating: *floating,
                 reason: reason.clone(),
@@ -394,8 +427,13 @@ impl Controller {
         )
     }
 
-    fn desired(&self) -> Desired<'_> {
-        Desired::new(&self.ruleset, &self.state, &self.site)
+    pub(super) fn desired(&self) -> Desired<'_> {
+        self.desired_of(&self.state)
+    }
+
+    /// What would be desired with that state.
+    pub(super) fn desired_of<'a>(&'a self, state: &'a State) -> Desired<'a> {
+        Desired::new(&self.ruleset, state, &self.site).by_claims(&self.inquiry.claims)
     }
 }
 

@@ -123,6 +123,7 @@ impl Controller {
         self.ruleset = self.ruleset_of(&site);
         self.site = site;
         self.follow();
+        self.follow_announcing();
         let what = format!("{prefix}{}", news.join("; "));
         self.record_of(actor, vec![EventKind::Reloaded { what }]);
         news
@@ -148,7 +149,9 @@ impl Controller {
             match self.kernel.observe() {
                 Ok(seen) => {
                     let ruleset = self.ruleset_of(site);
-                    let desired = Desired::new(&ruleset, &self.state, site);
+                    let desired =
+                        Desired::new(&ruleset, &self.state, site).by_claims(&self.inquiry.claims);
+                    let desired = desired.by_claims(&self.inquiry.claims);
                     let delta = Delta::whole(&desired, &seen);
                     effects.extend(in_kernel(&delta));
                     effects.extend(answered_for(&delta, &seen));
@@ -182,6 +185,7 @@ fn news(old: &Site, new: &Site) -> Vec<String> {
         private,
         guard,
         block_free,
+        counters,
         limits,
     } = new;
     let by_name = |pools: &[Pool]| -> BTreeMap<PoolName, Pool> {
@@ -218,6 +222,7 @@ fn news(old: &Site, new: &Site) -> Vec<String> {
     differs(*private != old.private, "the private ranges are others");
     differs(*guard != old.guard, "GUARD_FORWARD is another");
     differs(*block_free != old.block_free, "BLOCK_PUBLIC_IPS is another");
+    differs(*counters != old.counters, "COUNTERS is another");
     differs(
         *limits != old.limits,
         "quotas or permitted ranges are others",

@@ -1,8 +1,8 @@
 //! Desired × Observed → Delta: what differs, and the order of its steps.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::model::{AddressRange, FixedIp, FloatingIp, Forwards, InterfaceName};
+use crate::model::{AddressRange, Count, Direction, FixedIp, FloatingIp, Forwards, InterfaceName};
 
 use super::{Desired, IfIndex, Observed, Place, PortElement, Ruleset, Tenants};
 
@@ -21,6 +21,9 @@ pub enum Element {
     ForwardedTo(FixedIp),
     /// Of `forwarding4` or `6`.
     Forwarding(FloatingIp),
+    /// Of `counted_in4` or `6`, or `counted_out4` or `6`, with what it has counted
+    /// when it is added; removed it is by its address alone.
+    Counted(Direction, FloatingIp, Count),
     /// Of `outside`.
     Outside(InterfaceName),
 }
@@ -120,6 +123,7 @@ impl Delta {
             // What is in the table goes with it.
             let without_table = observed.without_table();
             let mut builder = Builder::new(desired, &without_table);
+            builder.counted = &observed.counted;
             builder.delta.transaction.rebuild = Some(desired.ruleset.clone());
             builder.delta.transaction.pool = Some(desired.pool(observed));
             let outside = desired.outside(observed).into_iter().map(Element::Outside);
@@ -134,6 +138,8 @@ impl Delta {
 struct Builder<'a> {
     desired: &'a Desired<'a>,
     observed: &'a Observed,
+    /// What was counted until now, be it in a table that is built anew.
+    counted: &'a [HashMap<FloatingIp, Count>; 2],
     delta: Delta,
     /// Hosts whose `fixed_to_floating` is put right already: a displacement
     /// comes to one from both of its floating IPs.
@@ -145,6 +151,7 @@ impl<'a> Builder<'a> {
         Self {
             desired,
             observed,
+            counted: &observed.counted,
             delta: Delta::default(),
             compared: HashSet::new(),
         }
@@ -177,8 +184,8 @@ impl<'a> Builder<'a> {
     fn compare_all(&mut self) {
         // Looked up for everything that is there: a hash is quicker than the
         // ordered map of the state.
-        let wanted: HashSet<_> = self.desired.in_use().collect();
-        for floating in self.desired.in_use() {
+        let wanted: HashSet<_> = self.desired.allocated().collect();
+        for floating in self.desired.allocated() {
             self.compare(floating);
         }
         for floating in self.observed.floating_ips() {
@@ -217,7 +224,23 @@ impl<'a> Builder<'a> {
         for fixed in [there, was, fixed].into_iter().flatten() {
             self.compare_source(fixed);
         }
+        self.compare_counted(floating);
         self.compare_presence(floating);
+    }
+
+    fn compare_counted(&mut self, floating: FloatingIp) {
+        let wanted = self.desired.counts(floating);
+        for direction in Direction::BOTH {
+            let there = self.observed.counted[direction.place()].contains_key(&floating);
+            let known = self.counted[direction.place()].get(&floating).copied();
+            let element = Element::Counted(direction, floating, known.unwrap_or_default());
+            let Transaction { remove, add, .. } = &mut self.delta.transaction;
+            match (there, wanted) {
+                (true, false) => remove.push(element),
+                (false, true) => add.push(element),
+                (true, true) | (false, false) => {}
+            }
+        }
     }
 
     fn compare_ports(&mut self, floating: FloatingIp, forwards: Option<&Forwards>) {
@@ -304,6 +327,7 @@ mod tests {
             ranges: vec![range.unwrap()],
             interface: Some("wan0".parse().unwrap()),
             routed: false,
+            announcing: Default::default(),
         };
         let private = vec!["10.0.0.0/24".parse().unwrap()];
         Site {
@@ -311,6 +335,7 @@ mod tests {
             private,
             guard: true,
             block_free: true,
+            counters: false,
             limits: Default::default(),
         }
     }
@@ -389,6 +414,9 @@ mod tests {
             }
             Element::ForwardedTo(fixed) => format!("forwarded_to {fixed}"),
             Element::Forwarding(floating) => format!("forwarding {floating}"),
+            Element::Counted(direction, floating, Count { packets, bytes }) => {
+                format!("counted_{direction} {floating} packets {packets} bytes {bytes}")
+            }
             Element::Outside(name) => format!("outside {name}"),
         }
     }
@@ -552,6 +580,77 @@ mod tests {
                 "add floating_to_fixed 198.51.100.7 : 10.0.0.5",
             ]
         );
+    }
+
+    #[test]
+    fn an_address_is_counted_from_allocation_to_release_whoever_has_it() {
+        let site = Site {
+            counters: true,
+            ..site()
+        };
+        let ruleset = Ruleset::new(&site, |_| 1024);
+        let floating = "198.51.100.7".parse().unwrap();
+        let mut seen = Observed {
+            table: Some(ruleset.clone()),
+            ..observed("")
+        };
+        let mut steps_to = |state: &State| {
+            let desired = Desired::new(&ruleset, state, &site);
+            let few = Delta::of(&desired, &seen, &[floating]);
+            assert_eq!(few, Delta::whole(&desired, &seen));
+            seen.note(&few.transaction);
+            steps(&few)
+        };
+        let allocated = State::default().with(
+            &Change::Allocate {
+                floating,
+                pool: PoolName::default_pool(),
+                owner: 0,
+            },
+            Timestamp(0),
+        );
+        assert_eq!(
+            steps_to(&allocated),
+            [
+                "add counted_in 198.51.100.7 packets 0 bytes 0",
+                "add counted_out 198.51.100.7 packets 0 bytes 0",
+            ]
+        );
+        for host in ["7 -> 5", "7 -> 9"] {
+            let steps = steps_to(&state(host));
+            assert!(!steps.is_empty() && !steps.concat().contains("counted"));
+        }
+        assert_eq!(
+            steps_to(&State::default())[2..],
+            [
+                "delete counted_in 198.51.100.7 packets 0 bytes 0",
+                "delete counted_out 198.51.100.7 packets 0 bytes 0",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_table_that_is_built_anew_goes_on_counting_from_where_the_old_one_was() {
+        let site = Site {
+            counters: true,
+            ..site()
+        };
+        let ruleset = Ruleset::new(&site, |_| 1024);
+        let floating = "198.51.100.7".parse().unwrap();
+        let counted = |packets, bytes| [(floating, Count { packets, bytes })].into();
+        let seen = Observed {
+            table: None,
+            counted: [counted(3, 300), counted(4, 4_000)],
+            ..observed("7 -> 5")
+        };
+        let state = state("7 -> 5");
+        let steps = steps(&Delta::whole(&Desired::new(&ruleset, &state, &site), &seen));
+        for step in [
+            "add counted_in 198.51.100.7 packets 3 bytes 300",
+            "add counted_out 198.51.100.7 packets 4 bytes 4000",
+        ] {
+            assert!(steps.contains(&step.to_owned()), "{steps:?}");
+        }
     }
 
     #[test]

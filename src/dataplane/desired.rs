@@ -1,13 +1,14 @@
 //! State and site → what the kernel should hold.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::model::{
     AddressRange, Family, FixedIp, FloatingIp, Forwards, InterfaceName, PendingReason, Pool, Site,
     State,
 };
 
-use super::{IfIndex, Link, Observed, Ruleset};
+use super::{Claim, Claims, IfIndex, Link, Observed, Ruleset};
 
 /// What the kernel should hold. Borrows the state instead of copying it: a
 /// request asks about the few addresses that it touched.
@@ -17,6 +18,8 @@ pub struct Desired<'a> {
     pub ruleset: &'a Ruleset,
     state: &'a State,
     site: &'a Site,
+    /// `None` when every address may be taken without asking.
+    claims: Option<&'a Claims>,
 }
 
 /// Where the router is to answer for an address.
@@ -39,33 +42,64 @@ impl<'a> Desired<'a> {
             ruleset,
             state,
             site,
+            claims: None,
         }
+    }
+
+    /// The same, if the neighbours are asked before an address is taken.
+    #[must_use]
+    pub fn by_claims(self, claims: &'a Claims) -> Self {
+        Self {
+            claims: Some(claims),
+            ..self
+        }
+    }
+
+    /// Whether the address is somebody else's, so that not even the maps are to
+    /// have it: its host would leave as that other machine.
+    fn is_withheld(&self, floating: FloatingIp) -> bool {
+        self.claims.is_some_and(|claims| claims.withhold(floating))
     }
 
     /// The host that the address should lead to.
     #[must_use]
     pub fn fixed(&self, floating: FloatingIp) -> Option<FixedIp> {
-        self.state
-            .association(floating)
+        let association = self.state.association(floating);
+        association
             .map(|association| association.fixed)
+            .filter(|_| !self.is_withheld(floating))
     }
 
     /// The forwards that the address should have; `None` for none.
     #[must_use]
     pub fn forwards(&self, floating: FloatingIp) -> Option<&'a Forwards> {
-        self.state.forwards(floating)
+        let forwards = self.state.forwards(floating);
+        forwards.filter(|_| !self.is_withheld(floating))
     }
 
     /// The floating IP that a host should leave as.
     #[must_use]
     pub fn source(&self, fixed: FixedIp) -> Option<FloatingIp> {
-        self.state.source_of(fixed)
+        let source = self.state.source_of(fixed);
+        source.filter(|floating| !self.is_withheld(*floating))
     }
 
     /// Whether forwards lead to a host.
     #[must_use]
     pub fn is_forwarded_to(&self, fixed: FixedIp) -> bool {
         self.state.is_forwarded_to(fixed)
+    }
+
+    /// Whether the packets of an address should be counted: from its allocation
+    /// to its release, whoever has it meanwhile.
+    #[must_use]
+    pub fn counts(&self, floating: FloatingIp) -> bool {
+        self.ruleset.counts() && self.state.allocation(floating).is_some()
+    }
+
+    /// Every address that somebody owns.
+    pub fn allocated(&self) -> impl Iterator<Item = FloatingIp> + 'a {
+        self.state.allocations().map(|(floating, _)| floating)
     }
 
     /// Every address that should lead somewhere.
@@ -86,8 +120,49 @@ impl<'a> Desired<'a> {
             }
             Err(reason) => Place::Pending(reason),
             Ok(_) if observed.surroundings.is_router(floating.ip()) => Place::Nowhere,
-            Ok(link) => Place::On(link.index),
+            Ok(link) if observed.presence.get(&floating) == Some(&link.index) => {
+                Place::On(link.index)
+            }
+            Ok(link) => match self.clearance(floating, link, observed) {
+                Ok(()) => Place::On(link.index),
+                Err(reason) => Place::Pending(reason),
+            },
         }
+    }
+
+    /// Whether the address may be taken on a link, by what the neighbours said.
+    fn clearance(
+        &self,
+        floating: FloatingIp,
+        link: &Link,
+        observed: &Observed,
+    ) -> Result<(), PendingReason> {
+        // Without hardware addresses there are no neighbours to ask.
+        let Some(claims) = self
+            .claims
+            .filter(|_| self.patience(floating).is_some() && link.mac.is_some())
+        else {
+            return Ok(());
+        };
+        match claims.of(floating, link.index) {
+            Claim::Ours => Ok(()),
+            Claim::Contested(by) => Err(PendingReason::Contested { floating, by }),
+            Claim::Unknown if link.carrier => Err(PendingReason::Probing(floating)),
+            Claim::Unknown => {
+                let mut links = observed.links.iter();
+                let name = links.find(|(_, other)| other.index == link.index);
+                let (name, _) = name.expect("the link is one of those that were seen");
+                Err(PendingReason::NoCarrier(name.clone()))
+            }
+        }
+    }
+
+    /// For how long the neighbours are asked about an address; `None` when they
+    /// are not.
+    #[must_use]
+    pub fn patience(&self, floating: FloatingIp) -> Option<Duration> {
+        let pool = self.site.pool_of(floating)?;
+        pool.announcing.probe.filter(|_| !pool.routed)
     }
 
     /// Why the packets of an address in use do not pass yet although the
@@ -103,11 +178,15 @@ impl<'a> Desired<'a> {
     /// What keeps the router from answering for the address.
     #[must_use]
     pub fn obstacle(&self, floating: FloatingIp, observed: &Observed) -> Option<PendingReason> {
-        self.link(floating, observed).err()
+        match self.place(floating, observed) {
+            Place::Pending(reason) => Some(reason),
+            Place::Nowhere => self.link(floating, observed).err(),
+            Place::On(_) => None,
+        }
     }
 
     /// The outside link of an address, or why there is none.
-    fn link<'b>(
+    pub fn link<'b>(
         &self,
         floating: FloatingIp,
         observed: &'b Observed,

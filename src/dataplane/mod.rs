@@ -4,6 +4,7 @@
 //! seen, [`Delta`] is the difference as ordered steps. [`Ruleset`] is the fixed
 //! part: it does not grow with the number of addresses.
 
+mod claims;
 mod delta;
 mod desired;
 mod flow;
@@ -12,6 +13,7 @@ mod ports;
 pub mod ruleset;
 mod words;
 
+pub use claims::{Claim, Claims};
 pub use delta::{Cut, Delta, Element, Step, Transaction};
 pub use desired::{Desired, Place};
 pub use flow::{Associations, Flow, Tenants};

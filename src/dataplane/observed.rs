@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::model::{AddressRange, FixedIp, FloatingIp, InterfaceName, Surroundings};
+use crate::model::{AddressRange, Count, FixedIp, FloatingIp, InterfaceName, Surroundings};
 
 use super::{Element, PortElements, Ruleset, Transaction};
 
@@ -43,6 +43,9 @@ pub struct Observed {
     pub forwarded_to: HashSet<FixedIp>,
     /// The elements of the sets `forwarding4` and `6`, if there are such.
     pub forwarding: HashSet<FloatingIp>,
+    /// The elements of the sets `counted_in4` and `6`, then those of the sets
+    /// `counted_out4` and `6`, with what they had counted at the last look.
+    pub counted: [HashMap<FloatingIp, Count>; 2],
     /// The elements of the sets `pool4` and `6`: sorted, disjoint, not touching.
     pub pool: Vec<AddressRange>,
     /// The elements of the set `outside`.
@@ -72,6 +75,7 @@ impl Observed {
             forwards: _,
             forwarded_to: _,
             forwarding: _,
+            counted: _,
             pool: _,
             outside: _,
             presence,
@@ -129,6 +133,7 @@ impl Observed {
             self.forwards = PortElements::default();
             self.forwarded_to = HashSet::new();
             self.forwarding = HashSet::new();
+            self.counted = Default::default();
             self.pool = Vec::new();
             self.outside = BTreeSet::new();
         }
@@ -155,6 +160,9 @@ impl Observed {
                 Element::Forwarding(floating) => {
                     self.forwarding.remove(floating);
                 }
+                Element::Counted(direction, floating, _) => {
+                    self.counted[direction.place()].remove(floating);
+                }
                 Element::Outside(name) => {
                     self.outside.remove(name);
                 }
@@ -180,6 +188,9 @@ impl Observed {
                 Element::Forwarding(floating) => {
                     self.forwarding.insert(*floating);
                 }
+                Element::Counted(direction, floating, count) => {
+                    self.counted[direction.place()].insert(*floating, *count);
+                }
                 Element::Outside(name) => {
                     self.outside.insert(name.clone());
                 }
@@ -195,7 +206,8 @@ impl Observed {
             .keys()
             .chain(self.fixed_to_floating.values())
             .chain(self.rest_to_fixed.keys())
-            .chain(&self.forwarding);
+            .chain(&self.forwarding)
+            .chain(self.counted.iter().flat_map(HashMap::keys));
         in_maps
             .chain(self.presence.keys())
             .copied()

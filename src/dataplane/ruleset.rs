@@ -23,6 +23,10 @@
 
 use crate::model::{Family, Forwarded, Site};
 
+mod traffic;
+
+pub use traffic::counted;
+
 /// The name of our table, in family `inet`.
 pub const TABLE: &str = "ipfloater";
 
@@ -63,6 +67,15 @@ pub struct Set {
     pub interval: bool,
     /// How many elements it is made for; `None` when it grows.
     pub size: Option<u32>,
+    /// What each of its elements does when it is found.
+    pub each: Option<Stateful>,
+}
+
+/// What an element of a set does when a packet finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stateful {
+    /// It counts the packet.
+    Counter,
 }
 
 /// The type of a key or value.
@@ -257,10 +270,10 @@ pub enum CtKey {
     Status,
     /// 0 for the direction of the first packet, 1 for replies.
     Direction,
-    /// The IPv4 destination of the first packet, before any translation.
-    OriginalDestination4,
-    /// The IPv6 destination of the first packet, before any translation.
-    OriginalDestination6,
+    /// The destination of the first packet, before any translation.
+    OriginalDestination(Family),
+    /// The destination of a reply, before it is translated back.
+    ReplyDestination(Family),
 }
 
 /// A comparison.
@@ -285,6 +298,8 @@ pub enum Verdict {
     Drop,
     /// Continue in another chain and do not come back.
     Goto(String),
+    /// Continue in another chain and come back.
+    Jump(String),
 }
 
 /// The name of a map or set of one family: `pool` and IPv6 give `pool6`.
@@ -315,6 +330,10 @@ pub mod names {
     pub const FORWARDING: &str = "forwarding";
     /// The map from fixed address to floating IP.
     pub const FIXED_TO_FLOATING: &str = "fixed_to_floating";
+    /// The floating IPs, each with what came in for it.
+    pub const COUNTED_IN: &str = "counted_in";
+    /// The floating IPs, each with what went out as it.
+    pub const COUNTED_OUT: &str = "counted_out";
     /// The outside interfaces; both families share it.
     pub const OUTSIDE: &str = "outside";
 }
@@ -330,6 +349,7 @@ impl Ruleset {
             value: None,
             interval: false,
             size: None,
+            each: None,
         }];
         for family in Family::BOTH {
             let address = DataType::of(family);
@@ -339,6 +359,7 @@ impl Ruleset {
                 value: Some(address),
                 interval: false,
                 size: Some(size(family)),
+                each: None,
             };
             sets.push(map(names::FLOATING_TO_FIXED));
             sets.push(map(names::FIXED_TO_FLOATING));
@@ -349,6 +370,7 @@ impl Ruleset {
                 value: Some(DataType::AddressPort(family)),
                 interval: false,
                 size: Some(FORWARDED_PORTS),
+                each: None,
             });
             sets.push(Set {
                 name: named(names::FORWARD_RANGE, family),
@@ -356,6 +378,7 @@ impl Ruleset {
                 value: Some(address),
                 interval: true,
                 size: Some(FORWARDED_RANGES),
+                each: None,
             });
             sets.push(Set {
                 name: named(names::FORWARDED_TO, family),
@@ -363,6 +386,7 @@ impl Ruleset {
                 value: None,
                 interval: false,
                 size: None,
+                each: None,
             });
             if !site.block_free {
                 sets.push(Set {
@@ -370,19 +394,22 @@ impl Ruleset {
                     ..map(names::FORWARDING)
                 });
             }
+            if site.counters {
+                sets.extend(traffic::sets(family, size(family)));
+            }
             sets.push(Set {
                 name: named(names::POOL, family),
                 key: address,
                 value: None,
                 interval: true,
                 size: None,
+                each: None,
             });
         }
         let mut chains = nat_chains(site.block_free);
         chains.push(guard_local(site.block_free));
-        if site.guard {
-            chains.extend(guard_forward());
-        }
+        chains.extend(site.guard.then(bypassed));
+        chains.extend(traffic::chains(site));
         sets.sort_by(|a, b| a.name.cmp(&b.name));
         chains.sort_by(|a, b| a.name.cmp(&b.name));
         Ruleset { sets, chains }
@@ -403,6 +430,13 @@ impl Ruleset {
     #[must_use]
     pub fn tells_forwarding(&self) -> bool {
         let name = named(names::FORWARDING, Family::V4);
+        self.sets.iter().any(|set| set.name == name)
+    }
+
+    /// Whether packets are counted.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        let name = named(names::COUNTED_IN, Family::V4);
         self.sets.iter().any(|set| set.name == name)
     }
 
@@ -582,18 +616,7 @@ fn guard_local(block_free: bool) -> Chain {
         let rules = sets.into_iter();
         rules.map(move |set| in_set(destination(family), set, family, drop_it()))
     };
-    let reply = vec![
-        Expr::Ct {
-            key: CtKey::Direction,
-            to: R1,
-        },
-        Expr::Cmp {
-            op: CmpOp::Eq,
-            register: R1,
-            data: vec![1],
-        },
-        Expr::Verdict(Verdict::Accept),
-    ];
+    let reply = traffic::is_reply(Expr::Verdict(Verdict::Accept));
     let mut rules = vec![reply];
     rules.extend(closed(Family::V4));
     rules.push(neighbour_discovery());
@@ -603,8 +626,24 @@ fn guard_local(block_free: bool) -> Chain {
 
 /// Keeps packets that the nat chains never saw from reaching a floating IP's
 /// old host, and from leaving with a host's private address.
-fn guard_forward() -> [Chain; 2] {
-    let mut bypassed = Vec::new();
+/// The router's own packets pass. They came by no interface; but the kernel
+/// leaves the one that neighbour discovery goes out by where others have the one
+/// that they came by (`ndisc_alloc_skb`). It is not tracked, and may have a
+/// floating IP as its source. What is forwarded has one hop less.
+fn bypassed() -> Chain {
+    let accept = || Expr::Verdict(Verdict::Accept);
+    let mut own = no_iifname(CmpOp::Eq);
+    own.push(accept());
+    let mut discovery = hop_limit();
+    discovery.extend([
+        Expr::Cmp {
+            op: CmpOp::Eq,
+            register: R1,
+            data: vec![255],
+        },
+        accept(),
+    ]);
+    let mut bypassed = vec![own, discovery];
     for family in Family::BOTH {
         bypassed.push(in_set(destination(family), names::POOL, family, drop_it()));
         bypassed.push(in_set(source(family), names::POOL, family, drop_it()));
@@ -613,38 +652,41 @@ fn guard_forward() -> [Chain; 2] {
             bypassed.push(on_interface(MetaKey::Oifname, translated));
         }
     }
-    let mut untranslated = ct_bits(CtKey::State, STATE_INVALID | STATE_UNTRACKED);
-    untranslated.push(go("bypassed"));
-    [
-        base(
-            "guard_forward",
-            BaseKind::Filter,
-            Hook::Forward,
-            FILTER,
-            vec![untranslated],
-        ),
-        chain("bypassed", bypassed),
-    ]
+    chain("bypassed", bypassed)
 }
 
-/// `IPS_DST_NAT` (include/uapi/linux/netfilter/nf_conntrack_common.h).
+/// `ct state invalid,untracked goto bypassed`
+fn guard_rule() -> Rule {
+    let mut untranslated = ct_bits(CtKey::State, STATE_INVALID | STATE_UNTRACKED);
+    untranslated.push(go("bypassed"));
+    untranslated
+}
+
+/// `IPS_SRC_NAT` and `IPS_DST_NAT` (include/uapi/linux/netfilter/nf_conntrack_common.h).
+const STATUS_SNAT: u32 = 1 << 4;
 const STATUS_DNAT: u32 = 1 << 5;
 /// `NF_CT_STATE_INVALID_BIT` and `NF_CT_STATE_UNTRACKED_BIT` of the same file.
 const STATE_INVALID: u32 = 1;
 const STATE_UNTRACKED: u32 = 1 << 6;
 
-/// `ct KEY BITS`: any of the bits is set. The kernel keeps them in host order.
+/// `ct KEY BITS`: any of the bits is set.
 fn ct_bits(key: CtKey, bits: u32) -> Rule {
+    let mut rule = ct_masked(key, bits);
+    rule.push(Expr::Cmp {
+        op: CmpOp::Neq,
+        register: R1,
+        data: vec![0; 4],
+    });
+    rule
+}
+
+/// These bits of what `ct KEY` loads. The kernel keeps them in host order.
+fn ct_masked(key: CtKey, bits: u32) -> Rule {
     vec![
         Expr::Ct { key, to: R1 },
         Expr::Mask {
             register: R1,
             mask: bits.to_ne_bytes().to_vec(),
-        },
-        Expr::Cmp {
-            op: CmpOp::Neq,
-            register: R1,
-            data: vec![0; 4],
         },
     ]
 }
@@ -652,6 +694,12 @@ fn ct_bits(key: CtKey, bits: u32) -> Rule {
 /// `iifname != ""`: what is forwarded. The router itself may have an address of
 /// the pool, and sends from it.
 fn came_in() -> Rule {
+    no_iifname(CmpOp::Neq)
+}
+
+/// `iifname == ""` or `iifname != ""`: what the router itself sends came by no
+/// interface.
+fn no_iifname(op: CmpOp) -> Rule {
     vec![
         Expr::Meta {
             key: MetaKey::Iifname,
@@ -659,7 +707,7 @@ fn came_in() -> Rule {
         },
         // IFNAMSIZ (include/uapi/linux/if.h)
         Expr::Cmp {
-            op: CmpOp::Neq,
+            op,
             register: R1,
             data: vec![0; 16],
         },
@@ -773,10 +821,23 @@ fn destination_and_port(family: Family) -> Rule {
 }
 
 fn address_at(family: Family, offset4: u32, offset6: u32) -> Rule {
+    match family {
+        Family::V4 => network(family, offset4, 4),
+        Family::V6 => network(family, offset6, 16),
+    }
+}
+
+/// `ip6 hoplimit`: byte 7 (RFC 8200 3).
+fn hop_limit() -> Rule {
+    network(Family::V6, 7, 1)
+}
+
+/// Bytes of the header of one family.
+fn network(family: Family, offset: u32, len: u32) -> Rule {
     // NFPROTO_IPV4 and NFPROTO_IPV6 (include/uapi/linux/netfilter.h)
-    let (protocol, offset, len) = match family {
-        Family::V4 => (2, offset4, 4),
-        Family::V6 => (10, offset6, 16),
+    let protocol = match family {
+        Family::V4 => 2,
+        Family::V6 => 10,
     };
     vec![
         Expr::Meta {
@@ -798,11 +859,10 @@ fn address_at(family: Family, offset4: u32, offset6: u32) -> Rule {
 }
 
 fn original_destination(family: Family) -> Expr {
-    let key = match family {
-        Family::V4 => CtKey::OriginalDestination4,
-        Family::V6 => CtKey::OriginalDestination6,
-    };
-    Expr::Ct { key, to: R1 }
+    Expr::Ct {
+        key: CtKey::OriginalDestination(family),
+        to: R1,
+    }
 }
 
 fn go(chain: &str) -> Expr {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::model::{AddressRange, Family};
 
+use super::ruleset::counted;
 use super::{Element, PortElement, Transaction};
 
 /// The set or map with what is in its braces, as `nft list` prints it.
@@ -56,6 +57,10 @@ impl fmt::Display for Element {
             }
             Element::Forwarding(floating) => {
                 write!(f, "forwarding{} {{ {floating} }}", digit(floating.family()))
+            }
+            Element::Counted(direction, floating, _) => {
+                let digit = digit(floating.family());
+                write!(f, "{}{digit} {{ {floating} }}", counted(*direction))
             }
             Element::Outside(name) => write!(f, "outside {{ \"{name}\" }}"),
         }

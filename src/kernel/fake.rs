@@ -7,21 +7,28 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
 
 use crate::dataplane::{
     Associations, Cut, Element, IfIndex, Link, Observed, PortElement, Ruleset, Transaction,
     ruleset::DataType,
 };
 use crate::model::{
-    AddressRange, Family, FloatingIp, Forwarded, InterfaceName, RouterAddress, Surroundings,
+    AddressRange, Family, FloatingIp, Forwarded, HardwareAddress, InterfaceName, RouterAddress,
+    Surroundings,
 };
 
-use super::{Features, Flows, Kernel, KernelError, Neighbours, Noticed, Operation, Watch};
+use super::{
+    Features, Flows, Heard, Kernel, KernelError, Neighbours, Noticed, Operation, Speech, Watch,
+};
 
 /// What the kernel in memory holds, and what was done to it.
 #[derive(Debug, Default)]
@@ -33,7 +40,14 @@ struct Inner {
     cuts: Vec<Cut>,
     settled: usize,
     announced: Vec<FloatingIp>,
+    probed: Vec<FloatingIp>,
+    /// Machines that have an address, and what they say.
+    others: HashMap<FloatingIp, HardwareAddress>,
+    said: Vec<Heard>,
 }
+
+/// What is said in memory is heard so soon.
+const EAR: Duration = Duration::from_millis(20);
 
 /// A kernel in memory. Copies are the same kernel.
 #[derive(Clone, Debug)]
@@ -168,6 +182,27 @@ impl FakeKernel {
         self.lock().announced.clone()
     }
 
+    /// What its neighbours were asked about so far.
+    #[must_use]
+    pub fn probed(&self) -> Vec<FloatingIp> {
+        self.lock().probed.clone()
+    }
+
+    /// From now on another machine on the outside link answers for the address,
+    /// or no longer.
+    pub fn set_other(&self, floating: FloatingIp, by: Option<HardwareAddress>) {
+        let others = &mut self.lock().others;
+        match by {
+            Some(by) => others.insert(floating, by),
+            None => others.remove(&floating),
+        };
+    }
+
+    /// Says something about an address, as a machine on a link would.
+    pub fn say(&self, heard: Heard) {
+        self.lock().said.push(heard);
+    }
+
     /// What it holds, as nft(8) and ip(8) would print the parts that change.
     #[must_use]
     pub fn to_text(&self) -> String {
@@ -270,6 +305,7 @@ impl Kernel for FakeKernel {
             forwards: Default::default(),
             forwarded_to: Default::default(),
             forwarding: Default::default(),
+            counted: Default::default(),
             pool: Vec::new(),
             outside: Default::default(),
             ..held
@@ -365,6 +401,10 @@ fn refuse(held: &Observed, transaction: &Transaction) -> Result<(), KernelError>
             Element::Forwarding(floating) => {
                 table.tells_forwarding() && after.forwarding.remove(floating)
             }
+            Element::Counted(direction, floating, _) => {
+                let counted = &mut after.counted[direction.place()];
+                table.counts() && counted.remove(floating).is_some()
+            }
             Element::Outside(name) => after.outside.remove(name),
         };
         if !there {
@@ -399,6 +439,11 @@ fn refuse(held: &Observed, transaction: &Transaction) -> Result<(), KernelError>
             }
             Element::Forwarding(floating) => {
                 after.forwarding.insert(*floating);
+                false
+            }
+            Element::Counted(..) if !table.counts() => return fail(element, libc::ENOENT),
+            Element::Counted(direction, floating, count) => {
+                after.counted[direction.place()].insert(*floating, *count);
                 false
             }
             Element::Outside(name) => {
@@ -462,6 +507,51 @@ impl Neighbours for FakeNeighbours {
     fn announce(&mut self, floating: FloatingIp, _: &Link) -> Result<(), KernelError> {
         self.0.lock().announced.push(floating);
         Ok(())
+    }
+
+    fn probe(&mut self, floating: FloatingIp, link: &Link) -> Result<(), KernelError> {
+        let mut inner = self.0.lock();
+        inner.probed.push(floating);
+        if let Some(by) = inner.others.get(&floating).copied() {
+            let interface = link.index;
+            let speech = Speech::Claims;
+            inner.said.push(Heard {
+                floating,
+                interface,
+                by,
+                speech,
+            });
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, _: Family) -> Result<bool, KernelError> {
+        Ok(true)
+    }
+
+    fn listen(
+        &mut self,
+        wake: BorrowedFd<'_>,
+        patience: Option<Duration>,
+    ) -> Result<Vec<Heard>, KernelError> {
+        let until = patience.map(|patience| Instant::now() + patience);
+        loop {
+            let said = std::mem::take(&mut self.0.lock().said);
+            let left = until.map_or(EAR, |until| until.saturating_duration_since(Instant::now()));
+            if !said.is_empty() || left.is_zero() {
+                return Ok(said);
+            }
+            let mut wake = [PollFd::new(wake, PollFlags::POLLIN)];
+            match ppoll(
+                &mut wake,
+                Some(TimeSpec::from_duration(left.min(EAR))),
+                None,
+            ) {
+                Ok(0) => {}
+                Ok(_) => return Ok(said),
+                Err(error) => return Err(KernelError::new(Operation::Listen, error)),
+            }
+        }
     }
 }
 

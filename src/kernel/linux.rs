@@ -9,9 +9,9 @@ use neli::consts::nl::NlmF;
 use neli::consts::socket::NlFamily;
 use nix::errno::Errno;
 
-use crate::dataplane::ruleset::{TABLE, named, names};
+use crate::dataplane::ruleset::{TABLE, counted, named, names};
 use crate::dataplane::{IfIndex, Observed, Transaction};
-use crate::model::{AddressRange, Family, FixedIp, FloatingIp};
+use crate::model::{AddressRange, Direction, Family, FixedIp, FloatingIp};
 
 use super::conntrack;
 use super::nft::{
@@ -171,6 +171,11 @@ impl LinuxKernel {
             let set = named(names::FORWARDING, family);
             let keys = self.elements(listing, &set)?.keys::<FloatingIp>();
             keep(keys.map(|keys| observed.forwarding.extend(keys)));
+            for direction in Direction::BOTH {
+                let set = named(counted(direction), family);
+                let counts = self.elements(listing, &set)?.counts();
+                keep(counts.map(|counts| observed.counted[direction.place()].extend(counts)));
+            }
             let pool = named(names::POOL, family);
             let ranges = self.elements(listing, &pool)?.ranges(family);
             keep(ranges.map(|ranges| observed.pool.extend(ranges)));

@@ -9,7 +9,9 @@
 mod announce;
 mod conntrack;
 mod fake;
+mod frames;
 mod linux;
+mod neighbours;
 pub mod nft;
 mod rtnl;
 mod socket;
@@ -17,16 +19,20 @@ mod watch;
 
 use std::fmt;
 use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::dataplane::{Associations, Cut, IfIndex, Link, Observed, Transaction};
-use crate::model::{AddressRange, FloatingIp};
+use crate::model::{AddressRange, Family, FloatingIp, HardwareAddress};
 
-pub use announce::{Announcer, PacketNeighbours};
+pub use announce::{Announcer, Report};
 pub use conntrack::ConntrackFlows;
 pub use fake::FakeKernel;
+pub use frames::Speech;
 pub use linux::LinuxKernel;
+pub use neighbours::PacketNeighbours;
 pub use watch::{KernelWatch, Ports};
 
 /// The protocol number that our routes and IPv6 addresses carry, so that a
@@ -130,6 +136,36 @@ pub trait Neighbours: Send {
     /// Tells them once that the address is ours: gratuitous ARP as request and
     /// reply, or an unsolicited neighbour advertisement.
     fn announce(&mut self, floating: FloatingIp, link: &Link) -> Result<(), KernelError>;
+
+    /// Asks them once whether one of them has the address, without saying that
+    /// we do: an ARP probe, or a solicitation as duplicate address detection
+    /// sends it.
+    fn probe(&mut self, floating: FloatingIp, link: &Link) -> Result<(), KernelError>;
+
+    /// From now on hears what they say about addresses of a family. False means
+    /// that it cannot.
+    fn hear(&mut self, family: Family) -> Result<bool, KernelError>;
+
+    /// Waits until one of them says something about an address, `wake` can be
+    /// read, or the patience is over, and returns what was said.
+    fn listen(
+        &mut self,
+        wake: BorrowedFd<'_>,
+        patience: Option<Duration>,
+    ) -> Result<Vec<Heard>, KernelError>;
+}
+
+/// What somebody on an outside link, or this machine, said about an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The address.
+    pub floating: FloatingIp,
+    /// Where it was heard.
+    pub interface: IfIndex,
+    /// Who.
+    pub by: HardwareAddress,
+    /// What.
+    pub speech: Speech,
 }
 
 /// What somebody else did.
@@ -166,6 +202,10 @@ pub enum Operation {
     Cut,
     /// Announcing an address.
     Announce(FloatingIp),
+    /// Asking the neighbours whether one of them has an address.
+    Probe(FloatingIp),
+    /// Hearing what the neighbours say.
+    Listen,
     /// Waiting for notifications.
     Watch,
 }
@@ -181,6 +221,8 @@ impl fmt::Display for Operation {
             }
             Operation::Cut => f.write_str("ending flows in conntrack"),
             Operation::Announce(floating) => write!(f, "announcing {floating}"),
+            Operation::Probe(floating) => write!(f, "asking whether somebody else has {floating}"),
+            Operation::Listen => f.write_str("hearing what the neighbours say"),
             Operation::Watch => f.write_str("watching the kernel's notifications"),
         }
     }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    Allocation, FixedIp, FloatingIp, Forward, Lease, PendingReason, PoolName, Revision, Sequence,
-    Timestamp, Trial, Uid,
+    Allocation, Attributes, FixedIp, FloatingIp, Forward, HardwareAddress, Lease, PendingReason,
+    PoolName, Revision, Sequence, Timestamp, Trial, Uid,
 };
 
 /// One alteration of the state. [`super::State::with`] applies it.
@@ -67,6 +67,15 @@ pub enum Change {
         /// Which ports, and where they led.
         forward: Forward,
     },
+    /// Something else is noted of an allocated address.
+    Update {
+        /// The address.
+        floating: FloatingIp,
+        /// What was noted until now.
+        before: Attributes,
+        /// What is noted from now on.
+        after: Attributes,
+    },
     /// An address, without any forwards, goes back to its pool.
     Release {
         /// The address.
@@ -109,6 +118,7 @@ impl Change {
             | Change::Disassociate { floating, .. }
             | Change::Forward { floating, .. }
             | Change::Unforward { floating, .. }
+            | Change::Update { floating, .. }
             | Change::Release { floating, .. }
             | Change::Try { floating, .. }
             | Change::Confirm { floating }
@@ -179,6 +189,13 @@ pub enum EventKind {
         /// What it waits for.
         reason: PendingReason,
     },
+    /// Another machine on the outside link has the address, or says so.
+    Conflict {
+        /// The address.
+        floating: FloatingIp,
+        /// Who.
+        by: HardwareAddress,
+    },
     /// The configuration was read again and is another.
     Reloaded {
         /// What is new, in words for a person.
@@ -203,6 +220,7 @@ impl EventKind {
             EventKind::Changed(Change::Disassociate { .. }) => "disassociate",
             EventKind::Changed(Change::Forward { .. }) => "forward",
             EventKind::Changed(Change::Unforward { .. }) => "unforward",
+            EventKind::Changed(Change::Update { .. }) => "update",
             EventKind::Changed(Change::Release { .. }) => "release",
             EventKind::Changed(Change::Try { .. }) => "try",
             EventKind::Changed(Change::Confirm { .. }) => "confirm",
@@ -210,6 +228,7 @@ impl EventKind {
             EventKind::Expired { .. } => "expire",
             EventKind::Activated { .. } => "activate",
             EventKind::Deferred { .. } => "defer",
+            EventKind::Conflict { .. } => "conflict",
             EventKind::Reloaded { .. } => "reload",
             EventKind::Repaired { .. } => "repair",
         }
@@ -222,7 +241,8 @@ impl EventKind {
             EventKind::Changed(change) => Some(change.floating()),
             EventKind::Expired { floating, .. }
             | EventKind::Activated { floating }
-            | EventKind::Deferred { floating, .. } => Some(*floating),
+            | EventKind::Deferred { floating, .. }
+            | EventKind::Conflict { floating, .. } => Some(*floating),
             EventKind::Reloaded { .. } | EventKind::Repaired { .. } => None,
         }
     }

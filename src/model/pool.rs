@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Family, FloatingIp};
+use super::{Announcing, Family, FloatingIp};
 
 /// Why a name is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -290,6 +290,8 @@ pub struct Pool {
     /// Whether the provider routes the addresses to us, so that no neighbour
     /// asks for them and nothing is to be answered or announced.
     pub routed: bool,
+    /// What the neighbours are asked and told, unless it is routed.
+    pub announcing: Announcing,
 }
 
 impl Pool {

@@ -21,6 +21,8 @@ pub struct Site {
     /// Whether a pool address that is associated nowhere is closed, rather than
     /// left to whatever else the router does with it.
     pub block_free: bool,
+    /// Whether the packets of every floating IP are counted.
+    pub counters: bool,
     /// How much a user may have.
     pub limits: Limits,
 }

@@ -7,8 +7,8 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Change, Family, FixedIp, FloatingIp, Forward, Forwards, InterfaceName, Lease, Outbound,
-    PoolName, Trial,
+    Attributes, Change, Family, FixedIp, FloatingIp, Forward, Forwards, HardwareAddress,
+    InterfaceName, Lease, Outbound, PoolName, Trial,
 };
 
 /// A user id, as in getuid(2).
@@ -83,6 +83,8 @@ pub struct Allocation {
     /// The hosts whose flows from before the association go on until they end
     /// by themselves: those that had the address, and the one that has it.
     pub kept: Vec<FixedIp>,
+    /// What is noted of it.
+    pub attributes: Attributes,
     /// When it is released by itself.
     pub expires: Option<Timestamp>,
     /// When it is untied by itself.
@@ -100,6 +102,7 @@ impl Allocation {
             association: None,
             forwards: Forwards::default(),
             kept: Vec::new(),
+            attributes: Attributes::default(),
             expires: None,
             association_expires: None,
         }
@@ -160,8 +163,25 @@ pub enum PendingReason {
     InterfaceMissing(InterfaceName),
     /// The pool's outside interface is down.
     InterfaceDown(InterfaceName),
+    /// The neighbours cannot be asked for the address: the pool's outside
+    /// interface has no carrier.
+    NoCarrier(InterfaceName),
+    /// The neighbours are being asked whether one of them has the address.
+    Probing(FloatingIp),
+    /// One of them has it.
+    Contested {
+        /// The address.
+        floating: FloatingIp,
+        /// Who has it.
+        by: HardwareAddress,
+    },
     /// The kernel refused; the daemon tries again.
     Kernel(String),
+}
+
+impl PendingReason {
+    /// How a reason begins that is over in a moment.
+    pub const PROBING: &'static str = "probing whether somebody else has";
 }
 
 impl fmt::Display for PendingReason {
@@ -173,6 +193,15 @@ impl fmt::Display for PendingReason {
             }
             PendingReason::InterfaceMissing(name) => write!(f, "interface {name} does not exist"),
             PendingReason::InterfaceDown(name) => write!(f, "interface {name} is down"),
+            PendingReason::NoCarrier(name) => write!(f, "interface {name} has no carrier"),
+            PendingReason::Probing(floating) => {
+                write!(f, "{} {floating}", PendingReason::PROBING)
+            }
+            PendingReason::Contested { floating, by } => write!(
+                f,
+                "another machine has {floating}: {by}; it is tried again, and at once when the \
+                 address is associated again"
+            ),
             PendingReason::Kernel(why) => f.write_str(why),
         }
     }
@@ -190,6 +219,7 @@ pub struct State {
     by_fixed: HashTrieMapSync<FixedIp, FloatingIp>,
     last_allocated: RedBlackTreeMapSync<(PoolName, Family), FloatingIp>,
     by_owner: HashTrieMapSync<Uid, u32>,
+    allocated4: usize,
     associated4: usize,
     /// Hosts that leave as a floating IP by their forwards, and by how many.
     by_outbound: HashTrieMapSync<FixedIp, (FloatingIp, u32)>,
@@ -419,6 +449,15 @@ impl State {
         self.allocations.size()
     }
 
+    /// How many addresses of a family are allocated.
+    #[must_use]
+    pub fn allocated_of(&self, family: Family) -> usize {
+        match family {
+            Family::V4 => self.allocated4,
+            Family::V6 => self.allocated() - self.allocated4,
+        }
+    }
+
     /// How many addresses a user owns.
     #[must_use]
     pub fn owned_by(&self, owner: Uid) -> u32 {
@@ -513,6 +552,14 @@ impl State {
                     ..allocation
                 });
             }
+            Change::Update {
+                floating,
+                before: _,
+                after,
+            } => self.alter(*floating, |allocation| Allocation {
+                attributes: after.clone(),
+                ..allocation
+            }),
             Change::Release { floating, previous } => {
                 self.note_untied(*previous);
                 if let Some(Allocation { owner, .. }) = self.allocations.get(floating) {
@@ -605,6 +652,10 @@ impl State {
         }
         for end in ends(allocation.as_ref()).into_iter().flatten() {
             self.ends.insert_mut(end);
+        }
+        if floating.family() == Family::V4 {
+            self.allocated4 -= usize::from(self.allocations.contains_key(&floating));
+            self.allocated4 += usize::from(allocation.is_some());
         }
         match allocation {
             Some(allocation) => self.allocations.insert_mut(floating, allocation),

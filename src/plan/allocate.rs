@@ -65,11 +65,25 @@ pub(super) fn take(
         return Err(Refusal::RouterAddress { floating });
     }
     within_quota(right, view.state, owner)?;
+    has_room(view, floating.family())?;
     Ok(Change::Allocate {
         floating,
         pool: home.name.clone(),
         owner,
     })
+}
+
+/// Refuses what the kernel would: the sets that count are made for so many.
+fn has_room(view: View<'_>, family: Family) -> Result<(), Refusal> {
+    let limit = view.ruleset.size(family);
+    if view.state.allocated_of(family) < limit as usize {
+        Ok(())
+    } else {
+        Err(Refusal::LimitReached {
+            limit,
+            family: family.to_string(),
+        })
+    }
 }
 
 /// A free address of a pool, or of the first pool that has one.

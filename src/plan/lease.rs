@@ -25,6 +25,7 @@ pub fn bound(
         Request::Disassociate(_)
         | Request::Forward(_)
         | Request::Unforward(_)
+        | Request::Update(_)
         | Request::Release(_)
         | Request::Confirm(_)
         | Request::Revert(_) => return decision,
@@ -38,6 +39,7 @@ pub fn bound(
         | Change::Disassociate { .. }
         | Change::Forward { .. }
         | Change::Unforward { .. }
+        | Change::Update { .. }
         | Change::Release { .. }
         | Change::Try { .. }
         | Change::Confirm { .. }
@@ -82,6 +84,7 @@ pub fn expire(state: &State, floating: FloatingIp, of: Lease) -> Vec<Change> {
     }
 }
 
-fn may_end(_allocation: &Allocation, _of: Lease) -> bool {
-    true
+/// What is protected is not released; its end is taken off.
+fn may_end(allocation: &Allocation, of: Lease) -> bool {
+    of == Lease::Association || !allocation.attributes.protected
 }

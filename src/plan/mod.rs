@@ -10,6 +10,7 @@ mod lease;
 mod release;
 mod right;
 mod trial;
+mod update;
 
 use std::net::IpAddr;
 
@@ -73,6 +74,7 @@ pub fn decide(view: View<'_>, right: Right<'_>, request: &Request) -> Result<Dec
         Request::Disassociate(request) => release::disassociate(view, request),
         Request::Forward(request) => forward::forward(view, right, request),
         Request::Unforward(request) => forward::unforward(view, request),
+        Request::Update(request) => update::update(view, request),
         Request::Release(request) => release::release(view, request),
     }?;
     trial::guard(view.state, &decision.changes)?;

@@ -24,6 +24,9 @@ pub(super) fn release(view: View<'_>, request: &Release) -> Result<Decision, Ref
     let Some(allocation) = view.state.allocation(floating) else {
         return Ok(Decision::nothing(floating));
     };
+    if allocation.attributes.protected {
+        return Err(Refusal::Protected { floating });
+    }
     let previous = allocation.association.map(|association| association.fixed);
     Ok(Decision {
         changes: all_gone(floating, &allocation.forwards)

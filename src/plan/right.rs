@@ -4,7 +4,7 @@
 use crate::model::{Actor, FixedIp, FloatingIp, PoolName, Site, State, Trial, Uid};
 use crate::request::{
     Allocate, Associate, Confirm, Disassociate, ForwardPorts, Refusal, Release, Request, Revert,
-    Scope, UnforwardPorts,
+    Scope, UnforwardPorts, Update,
 };
 
 use super::resolve;
@@ -153,15 +153,15 @@ pub fn concern(state: &State, site: &Site, uid: Uid, request: &Request) -> Conce
                 ..about(first, None)
             }
         }
-        Request::Disassociate(Disassociate { address }) | Request::Release(Release { address }) => {
-            match resolve(state, site, *address) {
-                Ok(floating) => Concern {
-                    is_named: floating.ip() == *address,
-                    ..about(Some(floating), None)
-                },
-                Err(_) => Concern::default(),
-            }
-        }
+        Request::Disassociate(Disassociate { address })
+        | Request::Update(Update { address, .. })
+        | Request::Release(Release { address }) => match resolve(state, site, *address) {
+            Ok(floating) => Concern {
+                is_named: floating.ip() == *address,
+                ..about(Some(floating), None)
+            },
+            Err(_) => Concern::default(),
+        },
     }
 }
 

@@ -6,10 +6,11 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::model::{
-    Actor, Family, Forwarded, Limit, Limits, Permitted, Pool, PoolName, Timestamp, Uid, Via,
+    Actor, Alteration, Family, Forwarded, Limit, Limits, Permitted, Pool, PoolName, Timestamp, Uid,
+    Via,
 };
 use crate::request::{
-    Allocate, Associate, Disassociate, ForwardPorts, Release, Scope, UnforwardPorts,
+    Allocate, Associate, Disassociate, ForwardPorts, Release, Scope, UnforwardPorts, Update,
 };
 
 const ROOT: Actor = Actor {
@@ -38,6 +39,7 @@ impl World {
             ranges,
             interface: None,
             routed: false,
+            announcing: Default::default(),
         };
         let site = Site {
             pools: vec![
@@ -53,6 +55,7 @@ impl World {
             private: vec!["10.0.0.0/16".parse().unwrap(), "fd00::/64".parse().unwrap()],
             guard: true,
             block_free: true,
+            counters: true,
             limits: Limits::default(),
         };
         let own = |net: &str, interface: &str| crate::model::RouterAddress {
@@ -189,6 +192,20 @@ fn unforward(floating: &str, ports: &str) -> Request {
         protocol: protocol.parse().unwrap(),
         ports: ports.parse().unwrap(),
     })
+}
+
+fn update(text: &str, alteration: Alteration) -> Request {
+    Request::Update(Update {
+        address: address(text),
+        alteration,
+    })
+}
+
+fn protected(protected: bool) -> Alteration {
+    Alteration {
+        protected: Some(protected),
+        ..Alteration::default()
+    }
 }
 
 fn release(text: &str) -> Request {
@@ -506,6 +523,7 @@ fn more_associations_than_the_maps_are_made_for_are_refused() {
     world.ruleset = Ruleset::new(&world.site, |_| 1);
     assert_eq!(world.act(&associate("", "10.0.1.40")), "198.51.100.7");
     assert_eq!(world.act(&associate("", "10.0.1.41")), "LimitReached");
+    assert_eq!(world.act(&allocate("", "")), "LimitReached");
     assert_eq!(
         world.act(&reassociate("198.51.100.7", "10.0.1.41")),
         "198.51.100.7 from 10.0.1.40"
@@ -617,4 +635,60 @@ fn an_address_can_be_taken_for_somebody_else() {
         decision.changes[..],
         [Change::Allocate { owner: 1001, .. }]
     ));
+}
+
+#[test]
+fn what_is_protected_is_untied_and_moved_and_not_released() {
+    for (floating, fixed) in [("198.51.100.7", "10.0.0.5"), ("2001:db8::7", "fd00::5")] {
+        let mut world = World::new();
+        world.act(&associate(floating, fixed));
+        let protect = update(fixed, protected(true));
+        assert_eq!(world.act(&protect), floating);
+        assert_eq!(world.act(&protect), format!("{floating} unchanged"));
+        assert_eq!(world.act(&release(floating)), "Protected");
+        assert_eq!(world.act(&release(fixed)), "Protected");
+        let untied = world.act(&disassociate(floating));
+        assert_eq!(untied, format!("{floating} from {fixed}"));
+        assert_eq!(world.act(&update(floating, protected(false))), floating);
+        assert_eq!(world.act(&release(floating)), floating);
+        let free = world.act(&update(floating, protected(true)));
+        assert_eq!(free, "NotAllocated");
+    }
+}
+
+#[test]
+fn what_is_noted_goes_with_the_address_and_of_nothing_else() {
+    let mut world = World::new();
+    let name = Alteration {
+        label: Some(Some("web".parse().unwrap())),
+        add_tags: ["a", "b"].map(|tag| tag.parse().unwrap()).into(),
+        ..Alteration::default()
+    };
+    world.act(&allocate("198.51.100.7", ""));
+    world.act(&update("198.51.100.7", name.clone()));
+    let noted = |world: &World| {
+        let floating = "198.51.100.7".parse().unwrap();
+        world.state.allocation(floating).unwrap().attributes.clone()
+    };
+    assert_eq!(noted(&world), name.of(&Default::default()).unwrap());
+    world.act(&associate("198.51.100.7", "10.0.0.5"));
+    world.act(&disassociate("198.51.100.7"));
+    assert_eq!(noted(&world), name.of(&Default::default()).unwrap());
+    world.act(&release("198.51.100.7"));
+    world.act(&allocate("198.51.100.7", ""));
+    assert_eq!(noted(&world), Default::default());
+    for (address, refusal) in [
+        ("192.0.2.1", "NotInPool"),
+        ("10.0.0.9", "NotAssociated"),
+        ("127.0.0.1", "InvalidAddress"),
+    ] {
+        assert_eq!(world.act(&update(address, name.clone())), refusal);
+    }
+    let many = (0..31).map(|number| format!("t{number}").parse().unwrap());
+    let many = Alteration {
+        add_tags: many.collect(),
+        ..Alteration::default()
+    };
+    world.act(&update("198.51.100.7", name));
+    assert_eq!(world.act(&update("198.51.100.7", many)), "InvalidArgument");
 }

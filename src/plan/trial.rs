@@ -52,6 +52,7 @@ pub(super) fn guard(state: &State, changes: &[Change]) -> Result<(), Refusal> {
             | Change::SetEnd { .. }
             | Change::Disassociate { .. }
             | Change::Unforward { .. }
+            | Change::Update { .. }
             | Change::Release { .. }
             | Change::Try { .. }
             | Change::Confirm { .. }

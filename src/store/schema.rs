@@ -51,10 +51,13 @@ pub(super) const MIGRATIONS: &[&str] = &[
     // 3: hosts whose flows from before an association go on, with spaces
     // between them.
     "ALTER TABLE floating_ip ADD COLUMN kept TEXT;",
-    // 4: ends of allocations and associations.
+    // 4: what is noted of a floating IP, as JSON; NULL when nothing is. An event
+    // has in its column text what was noted before it and after it.
+    "ALTER TABLE floating_ip ADD COLUMN attributes TEXT;",
+    // 5: ends of allocations and associations.
     "ALTER TABLE floating_ip ADD COLUMN expires_at INTEGER;
      ALTER TABLE floating_ip ADD COLUMN association_expires_at INTEGER;",
-    // 5: changes that are not confirmed. What an address gets back is JSON, null
+    // 6: changes that are not confirmed. What an address gets back is JSON, null
     // when it was free, and so is what an event tells of a trial in its text.
     "CREATE TABLE trial (
          address TEXT    PRIMARY KEY,

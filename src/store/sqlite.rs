@@ -19,8 +19,8 @@ use rusqlite::{
 
 use crate::lock::Lock;
 use crate::model::{
-    Allocation, Change, Event, EventKind, FloatingIp, Forward, Forwards, Lease, Revision, Sequence,
-    State, Timestamp, Trial,
+    Allocation, Attributes, Change, Event, EventKind, FloatingIp, Forward, Forwards, Lease,
+    Revision, Sequence, State, Timestamp, Trial,
 };
 
 use super::{EVENTS_KEPT, Store, StoreError, migrate};
@@ -133,20 +133,18 @@ impl SqliteStore {
             source,
         };
         let (revision, sequence) = Self::read_counters(connection)?;
-        // A look at a store leaves it at its version.
-        let version = connection
-            .pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0))
-            .map_err(fail)?;
-        let kept = if version < 3 { "NULL" } else { "kept" };
-        let ends = if version < 4 {
-            "NULL, NULL"
-        } else {
-            "expires_at, association_expires_at"
+        let version = Self::version(connection)?;
+        // The columns that came later.
+        let columns = match version {
+            ..=2 => "NULL, NULL, NULL, NULL",
+            3 => "kept, NULL, NULL, NULL",
+            4 => "kept, attributes, NULL, NULL",
+            _ => "kept, attributes, expires_at, association_expires_at",
         };
         let mut statement = connection
             .prepare(&format!(
-                "SELECT address, pool, owner, allocated_at, fixed, associated_at, {kept}, {ends}
-                 FROM floating_ip",
+                "SELECT address, pool, owner, allocated_at, fixed, associated_at, {columns}
+                 FROM floating_ip"
             ))
             .map_err(fail)?;
         let mut rows = statement.query([]).map_err(fail)?;
@@ -217,6 +215,16 @@ impl SqliteStore {
             *of_it = of_it.with(read);
         }
         Ok(forwards)
+    }
+
+    /// The version of a store. A look at one leaves it at that.
+    fn version(connection: &Connection) -> Result<i32, StoreError> {
+        connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(|source| StoreError::Access {
+                doing: "read",
+                source,
+            })
     }
 
     fn read_counters(connection: &Connection) -> Result<(Revision, Sequence), StoreError> {
@@ -393,6 +401,9 @@ fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusql
                 forward.protocol().as_str(),
                 forward.ports().first().number(),
             ])?,
+        Change::Update { floating: _, before: _, after } => transaction
+            .prepare_cached("UPDATE floating_ip SET attributes = ?2 WHERE address = ?1")?
+            .execute(params![address, (*after != Attributes::default()).then(|| row::json(after))])?,
         Change::Release { floating: _, previous: _ } => {
             transaction.prepare_cached("DELETE FROM floating_ip WHERE address = ?1")?.execute([address])?
         }
@@ -441,12 +452,13 @@ fn insert(
         kept,
         expires,
         association_expires,
+        attributes,
     } = allocation;
     transaction
         .prepare_cached(
             "INSERT INTO floating_ip (address, pool, owner, allocated_at, fixed, associated_at, kept,
-                                      expires_at, association_expires_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                                      expires_at, association_expires_at, attributes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
             address,
@@ -458,6 +470,7 @@ fn insert(
             (!kept.is_empty()).then(|| hosts_text(kept)),
             expires.map(|at| at.0),
             association_expires.map(|at| at.0),
+            (*attributes != Attributes::default()).then(|| json(attributes)),
         ])?;
     for forward in forwards.iter() {
         insert_forward(transaction, address, forward)?;
@@ -534,6 +547,11 @@ fn log(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
             previous = Some(forward.fixed().to_string());
             text = Some(forward.to_string());
         }
+        EventKind::Changed(Change::Update {
+            floating: _,
+            before,
+            after,
+        }) => text = Some(row::json(&[before, after])),
         EventKind::Changed(Change::Release {
             floating: _,
             previous: from,
@@ -566,6 +584,7 @@ fn log(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
             floating: _,
             reason,
         } => text = Some(reason.to_string()),
+        EventKind::Conflict { floating: _, by } => text = Some(by.to_string()),
         EventKind::Reloaded { what } | EventKind::Repaired { what } => text = Some(what.clone()),
     }
     transaction

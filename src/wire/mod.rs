@@ -4,6 +4,8 @@
 //! these in JSON, a D-Bus `a{sv}` has the same names as keys. Absent is absent:
 //! a field that does not apply is left out, never null or empty.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 mod varlink;
@@ -12,8 +14,8 @@ pub use varlink::{Described, Details, Events, Listed, Monitored, Notice, Pools, 
 
 use crate::control::{self, AddressState, Snapshot};
 use crate::model::{
-    Allocation, Event, EventKind, FixedIp, FloatingIp, Forward, Lease, Outbound, Pool, PoolName,
-    Port, Protocol,
+    Allocation, Attributes, Description, Event, EventKind, FixedIp, FloatingIp, Forward, Label,
+    Lease, Outbound, Pool, PoolName, Port, Protocol,
 };
 use crate::reload::Reread;
 use crate::request::{Effect, Outcome};
@@ -64,6 +66,18 @@ pub struct Address {
     /// themselves; absent when there are none.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub kept_hosts: Vec<FixedIp>,
+    /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub label: Option<Label>,
+    /// What it is for, in somebody's words.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub description: Option<Description>,
+    /// What it is found by; absent when there are none.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub tags: BTreeSet<Label>,
+    /// Present and true when it may not be released.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub protected: bool,
     /// Present and true when the configuration no longer has it in a pool.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub orphaned: bool,
@@ -99,8 +113,8 @@ impl Address {
         }
     }
 
-    /// The same, without what is its owner's alone: who has it, since when, and
-    /// for which host.
+    /// The same, without what is its owner's alone: who has it, since when, for
+    /// which host, and what is noted of it.
     #[must_use]
     pub fn redacted(self) -> Self {
         Self {
@@ -114,6 +128,10 @@ impl Address {
             unconfirmed_until: None,
             forwards: Vec::new(),
             kept_hosts: Vec::new(),
+            label: None,
+            description: None,
+            tags: BTreeSet::new(),
+            protected: false,
             ..self
         }
     }
@@ -125,6 +143,14 @@ impl Address {
         pool: Option<&Pool>,
     ) -> Self {
         let association = allocation.and_then(|allocation| allocation.association);
+        let Attributes {
+            label,
+            description,
+            tags,
+            protected,
+        } = allocation.map_or_else(Attributes::default, |allocation| {
+            allocation.attributes.clone()
+        });
         let end = |of| allocation.and_then(|allocation| Some(allocation.end(of)?.0));
         let pool_name = allocation
             .map(|allocation| &allocation.pool)
@@ -150,6 +176,10 @@ impl Address {
                 .map(ForwardInfo::from)
                 .collect(),
             kept_hosts: allocation.map_or_else(Vec::new, |allocation| allocation.kept.clone()),
+            label,
+            description,
+            tags,
+            protected,
             orphaned: allocation.is_some() && pool.is_none(),
         }
     }
@@ -353,6 +383,10 @@ pub struct Filter {
     pub owner: Option<u32>,
     /// Of this host.
     pub fixed_address: Option<FixedIp>,
+    /// With this name.
+    pub label: Option<Label>,
+    /// With this tag.
+    pub tag: Option<Label>,
 }
 
 impl Filter {
@@ -364,12 +398,16 @@ impl Filter {
             state,
             owner,
             fixed_address,
+            label,
+            tag,
         } = self;
         pool.as_ref()
             .is_none_or(|pool| address.pool.as_ref() == Some(pool))
             && state.as_ref().is_none_or(|state| address.state == *state)
             && owner.is_none_or(|owner| address.owner == Some(owner))
             && fixed_address.is_none_or(|fixed| address.fixed_address == Some(fixed))
+            && (label.is_none() || address.label == *label)
+            && tag.as_ref().is_none_or(|tag| address.tags.contains(tag))
     }
 }
 
@@ -584,8 +622,8 @@ pub struct EventInfo {
     /// By which way: `dbus`, `varlink` or `daemon`.
     pub via: String,
     /// What: `allocate`, `associate`, `disassociate`, `forward`, `unforward`,
-    /// `release`, `keep`, `set-end`, `expire`, `activate`, `defer`, `reload` or
-    /// `repair`.
+    /// `update`, `release`, `keep`, `try`, `confirm`, `revert`, `set-end`, `expire`,
+    /// `activate`, `defer`, `conflict`, `reload` or `repair`.
     pub verb: String,
     /// The address it is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -596,8 +634,8 @@ pub struct EventInfo {
     /// The host that had it before.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub previous_fixed_address: Option<FixedIp>,
-    /// What an association waits for, what was repaired, or what is new in the
-    /// configuration.
+    /// What an association waits for, what was updated or repaired, or what is
+    /// new in the configuration.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
     /// The ports that lead somewhere since, or no longer.
@@ -648,8 +686,15 @@ impl From<&Event> for EventInfo {
             EventKind::Changed(Change::Unforward { forward, .. }) => {
                 (None, Some(forward.fixed()), None)
             }
+            EventKind::Changed(Change::Update { before, after, .. }) => {
+                (None, None, Some(after.news(before)))
+            }
             EventKind::Changed(Change::Release { previous, .. }) => (None, *previous, None),
             EventKind::Deferred { reason, .. } => (None, None, Some(reason.to_string())),
+            EventKind::Conflict { floating, by } => {
+                let reason = format!("another machine has {floating}: {by}");
+                (None, None, Some(reason))
+            }
             EventKind::Reloaded { what } | EventKind::Repaired { what } => {
                 (None, None, Some(what.clone()))
             }
@@ -664,6 +709,7 @@ impl From<&Event> for EventInfo {
                 | Change::Keep { .. }
                 | Change::SetEnd { .. }
                 | Change::Disassociate { .. }
+                | Change::Update { .. }
                 | Change::Release { .. }
                 | Change::Try { .. }
                 | Change::Confirm { .. }
@@ -672,6 +718,7 @@ impl From<&Event> for EventInfo {
             | EventKind::Expired { .. }
             | EventKind::Activated { .. }
             | EventKind::Deferred { .. }
+            | EventKind::Conflict { .. }
             | EventKind::Reloaded { .. }
             | EventKind::Repaired { .. } => None,
         };

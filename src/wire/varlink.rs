@@ -97,7 +97,7 @@ pub struct Details {
     /// The host that had it before.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub previous_fixed_address: Option<crate::model::FixedIp>,
-    /// What an association waits for, or what was repaired.
+    /// What an association waits for, or what was updated or repaired.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
     /// The ports that lead somewhere since, or no longer.

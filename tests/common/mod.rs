@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use ipfloater::authority::{Authority, Authorized, Caller, Origin, Subject};
 use ipfloater::control::{Clock, Controller, Handle, Message, Parts, Rejection, SystemClock};
 use ipfloater::kernel::{Announcer, FakeKernel};
-use ipfloater::model::{AddressRange, Limits, Pool, PoolName, Site, Timestamp};
+use ipfloater::model::{AddressRange, Alteration, Limits, Pool, PoolName, Site, Timestamp};
 use ipfloater::request::{
     Allocate, Associate, Confirm, Disassociate, ForwardPorts, Outcome, Release, Request, Revert,
-    Terms, UnforwardPorts,
+    Terms, UnforwardPorts, Update,
 };
 use ipfloater::store::SqliteStore;
 use policy::Defaults;
@@ -35,10 +35,12 @@ pub(crate) fn site() -> Site {
             ],
             interface: None,
             routed: false,
+            announcing: Default::default(),
         }],
         private: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
         guard: true,
         block_free: true,
+        counters: true,
         limits: Limits::default(),
     }
 }
@@ -239,6 +241,13 @@ pub(crate) fn unforward(floating: &str, ports: &str) -> Request {
         floating: floating.parse().unwrap(),
         protocol: protocol.parse().unwrap(),
         ports: ports.parse().unwrap(),
+    })
+}
+
+pub(crate) fn update(address: &str, alteration: Alteration) -> Request {
+    Request::Update(Update {
+        address: address.parse().unwrap(),
+        alteration,
     })
 }
 

@@ -13,7 +13,7 @@ async fn running_introspection_keeps_what_the_interface_file_promises() {
 
     let promised = introspection::promises(CONTRACT, INTERFACE);
     assert_eq!(introspection::promises(&running, INTERFACE), promised);
-    assert_eq!(promised.len(), 15 + 1 + 4, "{promised:#?}");
+    assert_eq!(promised.len(), 16 + 1 + 4, "{promised:#?}");
 }
 
 #[test]
@@ -100,9 +100,47 @@ async fn busctl_calls_every_method() {
         )
     );
     assert_eq!(
+        call(
+            "Update",
+            &[
+                "sa{sv}",
+                "192.0.2.10",
+                "4",
+                "label",
+                "s",
+                "web",
+                "description",
+                "s",
+                "for people",
+                "tags",
+                "as",
+                "2",
+                "b",
+                "a",
+                "protected",
+                "b",
+                "true",
+            ]
+        ),
+        format!(
+            "a{{sv}} 12 \"floating_ip\" s \"192.0.2.10\" \"pool\" s \"default\" \
+             \"state\" s \"allocated\" \"owner\" u {uid} \"allocated_at\" x 1700000000 \
+             \"label\" s \"web\" \"description\" s \"for people\" \
+             \"tags\" as 2 \"a\" \"b\" \"protected\" b true \
+             \"changed\" b true \"revision\" t 6 \"sequence\" t 6"
+        )
+    );
+    let found = |filter| call("List", &["a{sv}", "1", filter, "s", "a"]);
+    assert!(found("tag").starts_with("aa{sv}s 1 "), "{}", found("tag"));
+    assert!(
+        found("label").starts_with("aa{sv}s 0 "),
+        "{}",
+        found("label")
+    );
+    assert_eq!(
         call("Release", &["sa{sv}", "192.0.2.10", "0"]),
         "a{sv} 6 \"floating_ip\" s \"192.0.2.10\" \"pool\" s \"default\" \"state\" s \"free\" \
-         \"changed\" b true \"revision\" t 6 \"sequence\" t 6"
+         \"changed\" b true \"revision\" t 7 \"sequence\" t 7"
     );
     assert_eq!(
         call("ListPools", &["a{sv}", "0"]),
@@ -117,7 +155,7 @@ async fn busctl_calls_every_method() {
         call("GetStatus", &["a{sv}", "0"]),
         format!(
             "a{{sv}} 13 \"state\" s \"running\" \"version\" s \"{}\" \
-             \"revision\" t 6 \"sequence\" t 6 \"size\" t 26 \"allocated\" t 0 \
+             \"revision\" t 7 \"sequence\" t 7 \"size\" t 26 \"allocated\" t 0 \
              \"associated\" t 0 \"pending\" t 0 \"outside\" as 1 \"eth0\" \
              \"problems\" as 0 \"warnings\" as 0 \"repairs\" t 0 \"simulated\" b true",
             env!("CARGO_PKG_VERSION")
@@ -126,7 +164,7 @@ async fn busctl_calls_every_method() {
     assert_eq!(
         call("History", &["a{sv}", "1", "limit", "u", "1"]),
         format!(
-            "aa{{sv}} 1 7 \"sequence\" t 6 \"revision\" t 6 \"at\" x 1700000000 \
+            "aa{{sv}} 1 7 \"sequence\" t 7 \"revision\" t 7 \"at\" x 1700000000 \
              \"uid\" u {uid} \"via\" s \"dbus\" \"verb\" s \"release\" \
              \"floating_ip\" s \"192.0.2.10\""
         )

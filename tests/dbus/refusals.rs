@@ -140,6 +140,7 @@ async fn a_user_who_is_not_root_may_read_and_not_change() {
             "disassociate",
             "manage",
         ),
+        ("Update", &["sa{sv}", "192.0.2.10", "0"], "update", "manage"),
         (
             "Release",
             &["sa{sv}", "192.0.2.10", "0"],
@@ -222,6 +223,8 @@ fn rejections() -> Vec<Rejection> {
         Refusal::AlreadyAssociated { floating, fixed },
         Refusal::TargetInUse { fixed, floating },
         Refusal::NotAssociated { address },
+        Refusal::NotAllocated { floating },
+        Refusal::Protected { floating },
         Refusal::OwnerChanged { floating },
         Refusal::QuotaExceeded {
             owner: 1000,
@@ -261,6 +264,8 @@ fn rejections() -> Vec<Rejection> {
             | Refusal::AlreadyAssociated { .. }
             | Refusal::TargetInUse { .. }
             | Refusal::NotAssociated { .. }
+            | Refusal::NotAllocated { .. }
+            | Refusal::Protected { .. }
             | Refusal::OwnerChanged { .. }
             | Refusal::QuotaExceeded { .. }
             | Refusal::OutsidePermittedRanges { .. }

@@ -60,6 +60,7 @@ fn site() -> Site {
         ranges: vec![AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()],
         interface: interface.map(|name| name.parse().unwrap()),
         routed: interface.is_none(),
+        announcing: Default::default(),
     };
     Site {
         pools: vec![
@@ -69,6 +70,7 @@ fn site() -> Site {
         private: vec!["10.0.0.0/8".parse().unwrap()],
         guard: true,
         block_free: true,
+        counters: true,
         limits: Default::default(),
     }
 }
@@ -108,6 +110,7 @@ impl Responder {
                 Message::Noticed(_) => self.repair(),
                 Message::SettleReload { .. }
                 | Message::Watching
+                | Message::Neighbours(_)
                 | Message::Cut { .. }
                 | Message::Problem { .. }
                 | Message::Ping { .. } => {}
@@ -208,6 +211,19 @@ impl Responder {
                     forward: *forward,
                 });
                 (floating, change.into_iter().collect())
+            }
+            Request::Update(wanted) => {
+                let floating = known(wanted.address)?;
+                let allocation = state.allocation(floating);
+                let before = allocation.map(|allocation| allocation.attributes.clone());
+                let before = before.unwrap_or_default();
+                let after = wanted.alteration.of(&before).unwrap();
+                let change = Change::Update {
+                    floating,
+                    before,
+                    after,
+                };
+                (floating, vec![change])
             }
             Request::Release(wanted) => {
                 let floating = known(wanted.address)?;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use ipfloater::kernel::{Announcer, Kernel, Neighbours, PacketNeighbours};
-use ipfloater::model::FloatingIp;
+use ipfloater::model::{Announcing, FloatingIp};
 
 use super::namespace::eventually;
 use super::{Lab, floating_ips};
@@ -219,7 +219,7 @@ fn a_neighbour_that_must_not_believe_the_first_announcement_believes_a_later_one
     mislead_outside(&lab);
     let begun = Instant::now();
     for floating in floating_ips() {
-        announcer.announce(floating, link.clone());
+        announcer.announce(floating, &link, Announcing::default());
     }
     for floating in floating_ips() {
         eventually("the neighbour heeds an announcement", || {
@@ -239,7 +239,7 @@ fn nothing_is_announced_once_an_address_is_withdrawn() {
     let neighbours = lab.router.run(PacketNeighbours::open).expect("root may");
     let announcer = Announcer::start(Box::new(neighbours)).expect("a thread starts");
     for floating in floating_ips() {
-        announcer.announce(floating, link.clone());
+        announcer.announce(floating, &link, Announcing::default());
         announcer.withdraw(floating);
     }
     std::thread::sleep(Duration::from_millis(100));

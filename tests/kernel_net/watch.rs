@@ -66,6 +66,7 @@ fn build() -> Transaction {
         private: Vec::new(),
         guard: true,
         block_free: true,
+        counters: true,
         limits: Default::default(),
     };
     Transaction {

@@ -103,10 +103,14 @@ impl Daemon {
     /// does not look at until it is told to.
     pub(super) fn configure(&mut self, further: &'static str) {
         self.start.configuration = further;
+        // Asking takes a second for every address; the tests of it say so.
+        let asks = further.contains("PROBE");
+        let probe = if asks { "" } else { "PROBE = no" };
         let configuration = format!(
             "[IPFLOATER]\n\
              IP_POOL = 198.51.100.10-198.51.100.29, 2001:db8::10-2001:db8::29\n\
              PRIVATE_IP_RANGES = 10.0.1.0/24, 10.0.2.0/24, fd00:1::/64, fd00:2::/64\n\
+             {probe}\n\
              {further}\n"
         );
         let file = self.directory().join("ipfloaterd.conf");

@@ -55,6 +55,8 @@ impl World {
                 .expect("elements are of a set");
             let inside = part.split('}').next().expect("it is closed");
             for element in inside.split(',') {
+                // What was counted is no part of the order.
+                let element = element.split(" counter ").next().unwrap_or_default();
                 elements.insert(format!("{name} {{ {} }}", element.trim()));
             }
         }

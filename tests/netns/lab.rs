@@ -230,6 +230,19 @@ impl Lab {
         self.outside.ip("link delete eth0");
     }
 
+    /// Another machine on the outside link, without a service.
+    pub(super) fn rival(&self) -> Host {
+        let rival = Host::new("rival", "198.51.100.30", "2001:db8::30");
+        self.outside.ip(&format!(
+            "link add link eth0 name rival type macvlan mode bridge
+             link set rival netns {} name eth0",
+            rival.path()
+        ));
+        attach(&rival, 24, "198.51.100.1", "2001:db8::1");
+        eventually("its IPv6 addresses work", || rival.has_settled());
+        rival
+    }
+
     fn connect_outside(&self) {
         let forward = "net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1";
         self.outside.sysctl(forward);

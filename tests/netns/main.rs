@@ -66,6 +66,7 @@ mod hairpin;
 mod moves;
 mod neighbours;
 mod privileges;
+mod probes;
 mod processes;
 mod reach;
 mod refusals;

@@ -106,7 +106,7 @@ const fn property(name: &'static str, value: &'static str, outcomes: [Outcome; 5
 }
 
 /// The table. What is called concerns alice's address, or takes a free one.
-const ROWS: [Row; 23] = [
+const ROWS: [Row; 24] = [
     alters("Allocate", "a{sv} 0", "{}", GROUP),
     alters(
         "Associate",
@@ -131,6 +131,12 @@ const ROWS: [Row; 23] = [
         "sa{sv} 203.0.113.20 0",
         r#"{"address":"203.0.113.20"}"#,
         OWNER,
+    ),
+    alters(
+        "Update",
+        "sa{sv} 203.0.113.20 1 label s web",
+        r#"{"address":"203.0.113.20","label":"web"}"#,
+        ROOT,
     ),
     alters(
         "Release",

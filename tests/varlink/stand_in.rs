@@ -177,6 +177,7 @@ fn snapshot(state: State) -> Snapshot {
         ranges: vec![range("203.0.113.0", "203.0.113.15")],
         interface: None,
         routed: false,
+        announcing: Default::default(),
     };
     let huge = Pool {
         name: "huge".parse().unwrap(),
@@ -186,6 +187,7 @@ fn snapshot(state: State) -> Snapshot {
         )],
         interface: Some("eth1".parse().unwrap()),
         routed: true,
+        announcing: Default::default(),
     };
     Snapshot {
         state,
@@ -195,6 +197,7 @@ fn snapshot(state: State) -> Snapshot {
             private: vec!["10.0.0.0/8".parse().unwrap()],
             guard: true,
             block_free: true,
+            counters: true,
             limits: Default::default(),
         }),
         outside: ["eth0".parse().unwrap()].into(),
@@ -235,6 +238,7 @@ fn control(inbox: Inbox) {
             Message::Reload { .. }
             | Message::SettleReload { .. }
             | Message::Noticed(_)
+            | Message::Neighbours(_)
             | Message::Watching
             | Message::Cut { .. }
             | Message::Problem { .. }
@@ -391,6 +395,19 @@ fn decide(
                 forward: *forward,
             });
             Ok((floating, change.into_iter().collect()))
+        }
+        Request::Update(wanted) => {
+            let floating = meant(wanted.address);
+            let allocation = state.allocation(floating);
+            let before = allocation.ok_or(Refusal::NotAllocated { floating })?;
+            let before = before.attributes.clone();
+            let after = wanted.alteration.of(&before).unwrap();
+            let change = Change::Update {
+                floating,
+                before,
+                after,
+            };
+            Ok((floating, vec![change]))
         }
         // Nothing is on trial here.
         Request::Confirm(Confirm { address }) | Request::Revert(Revert { address }) => {

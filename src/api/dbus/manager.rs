@@ -12,19 +12,19 @@ use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedVariant, interface};
 
 use crate::api::Service;
-use crate::api::decode;
+use crate::api::decode::{self, AttributeFields};
 use crate::api::permissions::permissions;
 use crate::api::terms::{self, Takes};
 use crate::authority::{Authority, Caller, Origin, Sight, Subject, Verb};
 use crate::control::{Handle, Snapshot};
 use crate::model::{FloatingIp, PoolName, Sequence, Uid};
 use crate::reload::Reloader;
-use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms};
+use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms, Update};
 use crate::wire::{API_VERSION, Changed, EventInfo, PoolInfo, Reloaded, Settled, Status};
 
 use super::admission::{Admission, Admitted};
 use super::error::ErrorReply;
-use super::options::Options;
+use super::options::{OptionError, Options};
 use super::row::{Row, permission_rows};
 
 /// zbus knows what can fail by the name `Result`.
@@ -234,6 +234,26 @@ impl Manager {
     }
 
     #[zbus(out_args("result"))]
+    async fn update(
+        &self,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+        address: &str,
+        options: Given,
+    ) -> Result<Row> {
+        let (caller, _admitted) = self.admit(bus, &call).await?;
+        let mut options = Options::new(options);
+        let fields = attributes(&mut options)?;
+        let terms = terms(&mut options, Takes::NONE)?;
+        options.finish()?;
+        let request = Request::Update(Update {
+            address: decode::address("address", address)?,
+            alteration: decode::alteration(fields)?,
+        });
+        self.change(&caller, request, terms).await
+    }
+
+    #[zbus(out_args("result"))]
     async fn release(
         &self,
         #[zbus(connection)] bus: &Connection,
@@ -287,10 +307,19 @@ impl Manager {
         let state = options.text("state")?;
         let owner = options.number32("owner")?;
         let fixed = options.text("fixed_address")?;
+        let label = options.text("label")?;
+        let tag = options.text("tag")?;
         let limit = options.number32("limit")?;
         let after = options.text("after")?;
         options.finish()?;
-        let filter = decode::filter(pool.as_deref(), state.as_deref(), owner, fixed.as_deref())?;
+        let filter = decode::filter(
+            pool.as_deref(),
+            state.as_deref(),
+            owner,
+            fixed.as_deref(),
+            label.as_deref(),
+            tag.as_deref(),
+        )?;
         let page = decode::Page::new(limit.map(i64::from), after.as_deref())?;
         let (addresses, next) = decode::list(&self.handle.snapshot(), sight, &filter, page);
         let next = next.map(|next| next.to_string()).unwrap_or_default();
@@ -453,6 +482,18 @@ fn pool_name(text: Option<&str>) -> std::result::Result<Option<PoolName>, Refusa
 
 fn rows(messages: impl IntoIterator<Item = impl Into<Row>>) -> Vec<Row> {
     messages.into_iter().map(Into::into).collect()
+}
+
+/// The options that are noted of an address.
+fn attributes(options: &mut Options) -> std::result::Result<AttributeFields, OptionError> {
+    Ok(AttributeFields {
+        label: options.text("label")?,
+        description: options.text("description")?,
+        tags: options.texts("tags")?,
+        add_tags: options.texts("add_tags")?,
+        remove_tags: options.texts("remove_tags")?,
+        protected: options.flag("protected")?,
+    })
 }
 
 /// Who calls: the uid that the bus vouches for, and the name that the bus put

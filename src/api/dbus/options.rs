@@ -70,6 +70,20 @@ impl Options {
         })
     }
 
+    /// Takes an option of type `as`.
+    pub(super) fn texts(&mut self, name: &'static str) -> Result<Option<Vec<String>>, OptionError> {
+        self.take(name, "as", |value| match value {
+            Variant::Array(array) => array
+                .iter()
+                .map(|item| match item {
+                    Variant::Str(text) => Some(text.as_str().to_owned()),
+                    _ => None,
+                })
+                .collect(),
+            _ => None,
+        })
+    }
+
     /// Takes an option of type `b`.
     pub(super) fn flag(&mut self, name: &'static str) -> Result<Option<bool>, OptionError> {
         self.take(name, "b", |value| match value {

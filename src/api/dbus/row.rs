@@ -74,6 +74,10 @@ impl From<wire::Address> for Row {
             unconfirmed_until,
             forwards,
             kept_hosts,
+            label,
+            description,
+            tags,
+            protected,
             orphaned,
         } = address;
         Row::default()
@@ -96,6 +100,13 @@ impl From<wire::Address> for Row {
                     hosts.map(text).collect::<Vec<_>>()
                 }),
             )
+            .maybe("label", label.map(text))
+            .maybe("description", description.map(String::from))
+            .maybe(
+                "tags",
+                (!tags.is_empty()).then(|| tags.into_iter().map(text).collect::<Vec<_>>()),
+            )
+            .maybe("protected", protected.then_some(true))
             .maybe("orphaned", orphaned.then_some(true))
     }
 }

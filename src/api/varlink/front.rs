@@ -11,14 +11,14 @@ use super::service::{self, SERVICE};
 use super::stream::{Monitor, Pages, Stream};
 use super::systemd_service::{self, SYSTEMD};
 use crate::api::Service;
-use crate::api::decode::{self, ForwardFields, Page};
+use crate::api::decode::{self, AttributeFields, ForwardFields, Page};
 use crate::api::permissions::permissions;
 use crate::api::terms::{self, Takes};
 use crate::authority::{Authority, Caller, Subject, Verb};
 use crate::control::{Handle, Snapshot};
 use crate::model::{FloatingIp, PoolName, Sequence};
 use crate::reload::Reloader;
-use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms};
+use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms, Update};
 use crate::wire::{
     API_VERSION, Changed, Described, EventInfo, Events, Listed, PoolInfo, Pools, Reloaded, Settled,
     Status, Version,
@@ -138,6 +138,7 @@ impl Front {
                 self.change(&caller, parameters, Takes::TRIAL, unforward)
                     .await
             }
+            "Update" => self.change(&caller, parameters, Takes::NONE, update).await,
             "Release" => {
                 self.change(&caller, parameters, Takes::TRIAL, release)
                     .await
@@ -208,18 +209,27 @@ impl Front {
         mode: Mode,
     ) -> Result<Answer, Fault> {
         let mut filter = parameters.object("filter")?;
-        let (pool, state, owner, fixed) = (
+        let (pool, state, owner, fixed, label, tag) = (
             filter.optional_text("pool")?,
             filter.optional_text("state")?,
             filter.optional_int("owner")?,
             filter.optional_text("fixed_address")?,
+            filter.optional_text("label")?,
+            filter.optional_text("tag")?,
         );
         filter.end()?;
         let limit = parameters.optional_int("limit")?;
         let after = parameters.optional_text("after")?;
         parameters.end()?;
 
-        let filter = decode::filter(pool.as_deref(), state.as_deref(), owner, fixed.as_deref())?;
+        let filter = decode::filter(
+            pool.as_deref(),
+            state.as_deref(),
+            owner,
+            fixed.as_deref(),
+            label.as_deref(),
+            tag.as_deref(),
+        )?;
         let page = Page::new(limit, after.as_deref())?;
         let sight = self.authority.sight(caller).await?;
         let snapshot = self.handle.snapshot();
@@ -391,6 +401,28 @@ fn unforward(mut parameters: Parameters) -> Result<Request, Fault> {
     parameters.end()?;
     let request = decode::unforward(&floating_ip, &protocol, &ports)?;
     Ok(Request::Unforward(request))
+}
+
+fn update(mut parameters: Parameters) -> Result<Request, Fault> {
+    let address = parameters.text("address")?;
+    let fields = attributes(&mut parameters)?;
+    parameters.end()?;
+    Ok(Request::Update(Update {
+        address: decode::address("address", &address)?,
+        alteration: decode::alteration(fields)?,
+    }))
+}
+
+/// The parameters that are noted of an address.
+fn attributes(parameters: &mut Parameters) -> Result<AttributeFields, Fault> {
+    Ok(AttributeFields {
+        label: parameters.optional_text("label")?,
+        description: parameters.optional_text("description")?,
+        tags: parameters.optional_texts("tags")?,
+        add_tags: parameters.optional_texts("add_tags")?,
+        remove_tags: parameters.optional_texts("remove_tags")?,
+        protected: parameters.optional_flag("protected")?,
+    })
 }
 
 fn version(parameters: Parameters) -> Result<Answer, Fault> {

@@ -39,11 +39,33 @@ impl Parameters {
         }
     }
 
+    /// An array of texts.
+    pub(super) fn optional_texts(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<Vec<String>>, Fault> {
+        let texts = match self.take(name) {
+            None => return Ok(None),
+            Some(Value::Array(items)) => items.into_iter().map(|item| match item {
+                Value::String(text) => Some(text),
+                _ => None,
+            }),
+            Some(_) => return Err(self.invalid(name)),
+        };
+        let texts: Option<_> = texts.collect();
+        texts.map(Some).ok_or_else(|| self.invalid(name))
+    }
+
     /// A flag, false when it is absent.
     pub(super) fn flag(&mut self, name: &'static str) -> Result<bool, Fault> {
+        self.optional_flag(name).map(Option::unwrap_or_default)
+    }
+
+    /// A flag that may be absent.
+    pub(super) fn optional_flag(&mut self, name: &'static str) -> Result<Option<bool>, Fault> {
         match self.take(name) {
-            None => Ok(false),
-            Some(Value::Bool(set)) => Ok(set),
+            None => Ok(None),
+            Some(Value::Bool(set)) => Ok(Some(set)),
             Some(_) => Err(self.invalid(name)),
         }
     }

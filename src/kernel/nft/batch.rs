@@ -14,7 +14,7 @@ use crate::model::{AddressRange, Family};
 
 use super::decode::Fields;
 use super::element::{INTERFACE_NAME, SETS, element_at, ends, place, write_end, write_of_ours};
-use super::expr::{without_map_keys, write_rule};
+use super::expr::{without_map_keys, write_rule, write_stateful};
 use super::message::{
     ChainAttr, ElementListAttr, HookAttr, ListAttr, NFGENMSG, Nfgenmsg, NftMsg, OWNER_AND_PERSIST,
     PLAIN, RuleAttr, SetAttr, SetDescriptionAttr, SetFieldAttr, TableAttr, Writer,
@@ -216,6 +216,9 @@ impl Batch {
                 });
             }
             w.attribute(SetAttr::UserData, &byte_orders(set));
+            if let Some(each) = set.each {
+                write_stateful(w, SetAttr::Expression, each);
+            }
         });
     }
 

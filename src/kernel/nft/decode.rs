@@ -12,7 +12,7 @@ use crate::kernel::socket::{Attributes, Message};
 use super::batch::{
     POLICY_ACCEPT, SET_CONCAT, SET_INTERVAL, SET_MAP, hook_number, kind_name, range_fields, type_of,
 };
-use super::expr::read_rule;
+use super::expr::{read_rule, stateful};
 use super::message::{
     ChainAttr, DataAttr, GenerationAttr, HookAttr, NFGENMSG, NFPROTO_INET, NftMsg, PLAIN, RuleAttr,
     SetAttr, SetDescriptionAttr, TableAttr,
@@ -65,6 +65,11 @@ impl<'a> Fields<'a> {
     pub(super) fn text(&self, kind: impl Into<u16>) -> Option<&'a str> {
         let bytes = self.bytes(kind)?;
         std::str::from_utf8(bytes.strip_suffix(&[0]).unwrap_or(bytes)).ok()
+    }
+
+    pub(super) fn long(&self, kind: impl Into<u16>) -> Option<u64> {
+        let bytes = self.bytes(kind)?;
+        Some(u64::from_be_bytes(bytes.try_into().ok()?))
     }
 
     /// The value in a `struct nft_data`.
@@ -186,9 +191,9 @@ impl Listing {
 fn read_set(fields: &Fields<'_>) -> Option<Set> {
     let flags = fields.number(SetAttr::Flags).unwrap_or(0);
     let map = flags & SET_MAP != 0;
-    // Timeouts, dynamic elements, expressions and objects in elements.
+    // Timeouts, dynamic elements, several expressions and objects in elements.
     let alike = flags & !(SET_INTERVAL | SET_MAP | SET_CONCAT) == 0
-        && [11_u16, 12, 15, 17, 18]
+        && [11_u16, 12, 15, 18]
             .iter()
             .all(|&kind| fields.bytes(kind).is_none());
     let value = || {
@@ -205,6 +210,10 @@ fn read_set(fields: &Fields<'_>) -> Option<Set> {
         value: if map { Some(value()?) } else { None },
         interval: flags & SET_INTERVAL != 0,
         size: description.number(SetDescriptionAttr::Size),
+        each: match fields.bytes(SetAttr::Expression) {
+            Some(expression) => Some(stateful(expression)?),
+            None => None,
+        },
     };
     let joined = flags & SET_CONCAT != 0;
     (alike && joined != range_fields(&set).is_empty()).then_some(set)
@@ -279,6 +288,7 @@ mod tests {
                 private: Vec::new(),
                 guard,
                 block_free,
+                counters: true,
                 limits: Default::default(),
             };
             Ruleset::new(&site, |_| 1_024)

@@ -10,10 +10,12 @@ use crate::dataplane::ruleset::names;
 use crate::dataplane::{Element, PortElement};
 use crate::kernel::socket::{Attributes, HEADER, Message, aligned};
 use crate::model::{
-    AddressRange, Family, FixedIp, FloatingIp, InterfaceName, Port, PortRange, Protocol,
+    AddressRange, Count, Direction, Family, FixedIp, FloatingIp, InterfaceName, Port, PortRange,
+    Protocol,
 };
 
 use super::decode::{Fields, data_value, of_our_table};
+use super::expr::{read_count, write_count};
 use super::message::{
     ATTRIBUTE, ElementAttr, ElementListAttr, ListAttr, NFGENMSG, NLA_F_NESTED, Writer,
 };
@@ -93,7 +95,7 @@ impl Octets {
 }
 
 /// The sets that have elements of ours, in the order in which they are written.
-pub(super) const SETS: [&str; 15] = [
+pub(super) const SETS: [&str; 19] = [
     "floating_to_fixed4",
     "floating_to_fixed6",
     "fixed_to_floating4",
@@ -108,6 +110,10 @@ pub(super) const SETS: [&str; 15] = [
     "forwarded_to6",
     "forwarding4",
     "forwarding6",
+    "counted_in4",
+    "counted_in6",
+    "counted_out4",
+    "counted_out6",
     names::OUTSIDE,
 ];
 
@@ -121,7 +127,9 @@ pub(super) fn place(element: &Element) -> usize {
         Element::Forward(floating, PortElement::Range { .. }) => (8, floating.family()),
         Element::ForwardedTo(fixed) => (10, fixed.family()),
         Element::Forwarding(floating) => (12, floating.family()),
-        Element::Outside(_) => return 14,
+        Element::Counted(Direction::In, floating, _) => (14, floating.family()),
+        Element::Counted(Direction::Out, floating, _) => (16, floating.family()),
+        Element::Outside(_) => return 18,
     };
     match family {
         Family::V4 => v4,
@@ -145,6 +153,10 @@ pub(super) fn write_of_ours(writer: &mut Writer, element: &Element, key_only: bo
         Element::Forwarding(floating) => {
             return write(writer, Octets::of(floating.ip()).as_slice(), None, None, 0);
         }
+        Element::Counted(_, floating, count) => {
+            let count = Some(*count).filter(|count| !key_only && *count != Count::default());
+            return write_counted(writer, *floating, count);
+        }
         Element::Outside(name) => {
             return write(writer, &interface_key(name), None, None, 0);
         }
@@ -152,6 +164,16 @@ pub(super) fn write_of_ours(writer: &mut Writer, element: &Element, key_only: bo
     let (key, value) = (Octets::of(key), Octets::of(value));
     let value = (!key_only).then(|| value.as_slice());
     write(writer, key.as_slice(), None, value, 0);
+}
+
+/// Writes an element of a set that counts, with what it has counted already.
+fn write_counted(writer: &mut Writer, floating: FloatingIp, count: Option<Count>) {
+    writer.nest(ListAttr::Element, |w| {
+        w.data(ElementAttr::Key, Octets::of(floating.ip()).as_slice());
+        if let Some(count) = count {
+            write_count(w, ElementAttr::Expression, count);
+        }
+    });
 }
 
 /// Writes an element of `forward` or `forward_range`. Its key of several parts
@@ -331,6 +353,7 @@ struct RawElement {
     key_end: Option<Octets>,
     value: Option<Octets>,
     end: bool,
+    count: Option<Count>,
 }
 
 /// The name of an interface in a key of 16 bytes.
@@ -368,42 +391,51 @@ impl Elements {
             let value = V::try_from(element.value?.address()?).ok()?;
             Some((key, value))
         };
-        let pairs: Option<Vec<_>> = self.elements.iter().map(pair).collect();
-        pairs.filter(|_| !self.odd)
+        self.plain()?.iter().map(pair).collect()
     }
 
     /// The elements of a set of addresses.
     pub(crate) fn keys<K: TryFrom<IpAddr>>(self) -> Option<Vec<K>> {
         let key = |element: &RawElement| K::try_from(element.key.address()?).ok();
-        let keys: Option<Vec<_>> = self.elements.iter().map(key).collect();
-        keys.filter(|_| !self.odd)
+        self.plain()?.iter().map(key).collect()
     }
 
     /// The elements of a map of forwarded ports.
     pub(crate) fn ports(self) -> Option<Vec<(FloatingIp, PortElement)>> {
-        let ports: Option<Vec<_>> = self.elements.iter().map(port_element).collect();
-        ports.filter(|_| !self.odd)
+        self.plain()?.iter().map(port_element).collect()
     }
 
     /// The elements of a set of interface names.
     pub(crate) fn names(self) -> Option<Vec<InterfaceName>> {
         let name = |element: &RawElement| interface_name(element.key.as_slice());
-        let names: Option<Vec<_>> = self.elements.iter().map(name).collect();
-        names.filter(|_| !self.odd)
+        self.plain()?.iter().map(name).collect()
+    }
+
+    /// The elements of a set that counts.
+    pub(crate) fn counts(self) -> Option<Vec<(FloatingIp, Count)>> {
+        let count = |element: &RawElement| {
+            let floating = FloatingIp::new(element.key.address()?).ok()?;
+            Some((floating, element.count?))
+        };
+        let counts: Option<Vec<_>> = self.elements.iter().map(count).collect();
+        counts.filter(|_| !self.odd)
+    }
+
+    /// The elements, when all of them are such as we write and none counts.
+    fn plain(self) -> Option<Vec<RawElement>> {
+        let counts = self.elements.iter().any(|element| element.count.is_some());
+        (!self.odd && !counts).then_some(self.elements)
     }
 
     /// The elements of an interval set of a family: sorted, disjoint, not
     /// touching.
-    pub(crate) fn ranges(mut self, family: Family) -> Option<Vec<AddressRange>> {
-        if self.odd {
-            return None;
-        }
+    pub(crate) fn ranges(self, family: Family) -> Option<Vec<AddressRange>> {
+        let mut elements = self.plain()?;
         // Where a range ends and another begins, the end comes first.
-        self.elements
-            .sort_unstable_by_key(|element| (element.key.bytes, !element.end));
+        elements.sort_unstable_by_key(|element| (element.key.bytes, !element.end));
         let mut ranges = Vec::new();
         let mut open: Option<IpAddr> = None;
-        for element in self.elements {
+        for element in elements {
             let address = element.key.address()?;
             match (open.take(), element.end) {
                 (None, false) => open = Some(address),
@@ -451,12 +483,14 @@ fn port_element(element: &RawElement) -> Option<(FloatingIp, PortElement)> {
 
 fn read_element(element: &[u8]) -> Option<RawElement> {
     let (mut key, mut key_end, mut value, mut flags) = (None, None, None, 0);
+    let mut count = None;
     for (kind, bytes) in Attributes::new(element) {
         match ElementAttr::from(kind) {
             ElementAttr::Key => key = Some(Octets::new(data_value(bytes)?)?),
             ElementAttr::KeyEnd => key_end = Some(Octets::new(data_value(bytes)?)?),
             ElementAttr::Data => value = Some(Octets::new(data_value(bytes)?)?),
             ElementAttr::Flags => flags = u32::from_be_bytes(bytes.try_into().ok()?),
+            ElementAttr::Expression => count = Some(read_count(bytes)?),
             // A comment.
             ElementAttr::UserData => {}
             ElementAttr::UnrecognizedConst(_) => return None,
@@ -469,6 +503,7 @@ fn read_element(element: &[u8]) -> Option<RawElement> {
         key_end,
         value,
         end: flags & INTERVAL_END != 0,
+        count,
     })
 }
 

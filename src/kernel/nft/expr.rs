@@ -5,16 +5,16 @@
 //! rule is never taken for our own.
 
 use crate::dataplane::ruleset::{
-    CmpOp, CtKey, Expr, MetaKey, PayloadBase, Register, Rule, Set, Verdict,
+    CmpOp, CtKey, Expr, MetaKey, PayloadBase, Register, Rule, Set, Stateful, Verdict,
 };
 use crate::kernel::socket::Attributes;
-use crate::model::Family;
+use crate::model::{Count, Family};
 
 use super::batch::type_and_length;
 use super::decode::Fields;
 use super::message::{
-    BitwiseAttr, CmpAttr, CtAttr, DataAttr, ExprAttr, ImmediateAttr, ListAttr, LookupAttr,
-    MetaAttr, NatAttr, PayloadAttr, VerdictAttr, Writer,
+    BitwiseAttr, CmpAttr, CounterAttr, CtAttr, DataAttr, ExprAttr, ImmediateAttr, ListAttr,
+    LookupAttr, MetaAttr, NatAttr, PayloadAttr, VerdictAttr, Writer,
 };
 
 /// A value of ours and the kernel's number for it.
@@ -32,13 +32,10 @@ const META: &Table<MetaKey> = &[
 const BASES: &Table<PayloadBase> = &[(PayloadBase::Network, 1), (PayloadBase::Transport, 2)];
 
 /// `enum nft_ct_keys`.
-const CT: &Table<CtKey> = &[
-    (CtKey::State, 0),
-    (CtKey::Direction, 1),
-    (CtKey::Status, 2),
-    (CtKey::OriginalDestination4, 20),
-    (CtKey::OriginalDestination6, 22),
-];
+const CT: &Table<CtKey> = &[(CtKey::State, 0), (CtKey::Direction, 1), (CtKey::Status, 2)];
+
+/// `NFT_CT_DST_IP` and `NFT_CT_DST_IP6` of the same, which are of a direction.
+const CT_DESTINATIONS: &Table<Family> = &[(Family::V4, 20), (Family::V6, 22)];
 
 /// `enum nft_cmp_ops`.
 const CMP: &Table<CmpOp> = &[
@@ -58,13 +55,15 @@ const DNAT: u32 = 1;
 /// `NFT_REG_VERDICT`.
 const VERDICT: u32 = 0;
 
-/// `NF_DROP`, `NF_ACCEPT` and `NFT_GOTO`.
+/// `NF_DROP`, `NF_ACCEPT`, `NFT_GOTO` and `NFT_JUMP`.
 const DROP: u32 = 0;
 const ACCEPT: u32 = 1;
 const GOTO: u32 = -4_i32 as u32;
+const JUMP: u32 = -3_i32 as u32;
 
-/// `IP_CT_DIR_ORIGINAL`.
+/// `IP_CT_DIR_ORIGINAL` and `IP_CT_DIR_REPLY`.
 const ORIGINAL: u8 = 0;
+const REPLY: u8 = 1;
 
 fn code<T: PartialEq>(table: &Table<T>, value: &T) -> u32 {
     let row = table.iter().find(|(ours, _)| ours == value);
@@ -174,10 +173,17 @@ fn write(writer: &mut Writer, expr: &Expr) {
             w.number(PayloadAttr::Length, *len);
         }),
         Expr::Ct { key, to } => named(writer, "ct", |w| {
-            w.number(CtAttr::Key, code(CT, key));
+            let (number, direction) = match key {
+                CtKey::State | CtKey::Status | CtKey::Direction => (code(CT, key), None),
+                CtKey::OriginalDestination(family) => {
+                    (code(CT_DESTINATIONS, family), Some(ORIGINAL))
+                }
+                CtKey::ReplyDestination(family) => (code(CT_DESTINATIONS, family), Some(REPLY)),
+            };
+            w.number(CtAttr::Key, number);
             register(w, CtAttr::To, *to);
-            if has_direction(*key) {
-                w.attribute(CtAttr::Direction, &[ORIGINAL]);
+            if let Some(direction) = direction {
+                w.attribute(CtAttr::Direction, &[direction]);
             }
         }),
         Expr::Mask { register: r, mask } => named(writer, "bitwise", |w| {
@@ -247,6 +253,10 @@ fn write_verdict(writer: &mut Writer, verdict: &Verdict) {
             writer.number(VerdictAttr::Code, GOTO);
             writer.text(VerdictAttr::Chain, chain);
         }
+        Verdict::Jump(chain) => {
+            writer.number(VerdictAttr::Code, JUMP);
+            writer.text(VerdictAttr::Chain, chain);
+        }
     }
 }
 
@@ -258,12 +268,46 @@ fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).expect("a register has 16 bytes")
 }
 
-/// Whether the key is loaded for a direction of the flow.
-fn has_direction(key: CtKey) -> bool {
-    match key {
-        CtKey::State | CtKey::Status | CtKey::Direction => false,
-        CtKey::OriginalDestination4 | CtKey::OriginalDestination6 => true,
+/// Writes what each element of a set does.
+pub(super) fn write_stateful(writer: &mut Writer, kind: impl Into<u16>, each: Stateful) {
+    writer.nest(kind, |w| match each {
+        Stateful::Counter => {
+            w.text(ExprAttr::Name, COUNTER);
+            w.nest(ExprAttr::Data, |_| {});
+        }
+    });
+}
+
+/// Writes what an element has counted already.
+pub(super) fn write_count(writer: &mut Writer, kind: impl Into<u16>, count: Count) {
+    writer.nest(kind, |w| {
+        w.text(ExprAttr::Name, COUNTER);
+        w.nest(ExprAttr::Data, |w| {
+            w.long(CounterAttr::Bytes, count.bytes);
+            w.long(CounterAttr::Packets, count.packets);
+        });
+    });
+}
+
+const COUNTER: &str = "counter";
+
+/// What each element of a set does.
+pub(super) fn stateful(expression: &[u8]) -> Option<Stateful> {
+    match Fields::new(expression).text(ExprAttr::Name)? {
+        COUNTER => Some(Stateful::Counter),
+        _ => None,
     }
+}
+
+/// What an element has counted.
+pub(super) fn read_count(expression: &[u8]) -> Option<Count> {
+    let fields = Fields::new(expression);
+    (fields.text(ExprAttr::Name)? == COUNTER).then_some(())?;
+    let data = Fields::new(fields.bytes(ExprAttr::Data)?);
+    Some(Count {
+        packets: data.long(CounterAttr::Packets)?,
+        bytes: data.long(CounterAttr::Bytes)?,
+    })
 }
 
 /// Reads the expressions of a rule.
@@ -317,15 +361,15 @@ fn read_payload(data: &Fields<'_>) -> Option<Expr> {
 fn read_ct(data: &Fields<'_>) -> Option<Expr> {
     data.only(&[CtAttr::To, CtAttr::Key, CtAttr::Direction])
         .then_some(())?;
-    let key = meaning(CT, data.number(CtAttr::Key)?)?;
-    let direction = data.bytes(CtAttr::Direction);
-    let right = if has_direction(key) {
-        direction == Some(&[ORIGINAL])
-    } else {
-        direction.is_none()
+    let number = data.number(CtAttr::Key)?;
+    let key = match data.bytes(CtAttr::Direction) {
+        None => meaning(CT, number)?,
+        Some([ORIGINAL]) => CtKey::OriginalDestination(meaning(CT_DESTINATIONS, number)?),
+        Some([REPLY]) => CtKey::ReplyDestination(meaning(CT_DESTINATIONS, number)?),
+        Some(_) => return None,
     };
     let to = read_register(data, CtAttr::To)?;
-    right.then_some(Expr::Ct { key, to })
+    Some(Expr::Ct { key, to })
 }
 
 fn read_mask(data: &Fields<'_>) -> Option<Expr> {
@@ -430,9 +474,13 @@ fn read_verdict(data: &Fields<'_>) -> Option<Expr> {
     match verdict.number(VerdictAttr::Code)? {
         ACCEPT => Some(Expr::Verdict(Verdict::Accept)),
         DROP => Some(Expr::Verdict(Verdict::Drop)),
-        GOTO => {
-            let chain = verdict.text(VerdictAttr::Chain)?;
-            Some(Expr::Verdict(Verdict::Goto(chain.to_owned())))
+        code @ (GOTO | JUMP) => {
+            let chain = verdict.text(VerdictAttr::Chain)?.to_owned();
+            let jump = code == JUMP;
+            Some(Expr::Verdict(match jump {
+                true => Verdict::Jump(chain),
+                false => Verdict::Goto(chain),
+            }))
         }
         _ => None,
     }

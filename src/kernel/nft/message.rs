@@ -91,11 +91,12 @@ attributes! {
         Description = 9,
         Id = 10,
         UserData = 13,
+        Expression = 17,
     }
     SetDescriptionAttr { Size = 1, Concat = 2 }
     SetFieldAttr { Length = 1 }
     ElementListAttr { Table = 1, Set = 2, Elements = 3 }
-    ElementAttr { Key = 1, Data = 2, Flags = 3, UserData = 6, KeyEnd = 10 }
+    ElementAttr { Key = 1, Data = 2, Flags = 3, UserData = 6, Expression = 7, KeyEnd = 10 }
     DataAttr { Value = 1, Verdict = 2 }
     VerdictAttr { Code = 1, Chain = 2 }
     MetaAttr { To = 1, Key = 2 }
@@ -114,6 +115,7 @@ attributes! {
         Flags = 7,
     }
     ImmediateAttr { To = 1, Data = 2 }
+    CounterAttr { Bytes = 1, Packets = 2 }
     GenerationAttr { Id = 1 }
 }
 
@@ -236,6 +238,11 @@ impl Writer {
 
     /// Writes an attribute with a number.
     pub(super) fn number(&mut self, kind: impl Into<u16>, value: u32) {
+        self.attribute(kind, &value.to_be_bytes());
+    }
+
+    /// Writes an attribute with a number of 8 bytes.
+    pub(super) fn long(&mut self, kind: impl Into<u16>, value: u64) {
         self.attribute(kind, &value.to_be_bytes());
     }
 

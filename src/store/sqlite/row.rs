@@ -10,8 +10,9 @@ use serde::de::DeserializeOwned;
 
 use super::StoreError;
 use crate::model::{
-    Actor, Allocation, Association, Change, Event, EventKind, FixedIp, FloatingIp, Forward,
-    Forwards, PendingReason, PoolName, Port, PortRange, Revision, Sequence, Timestamp, Trial, Via,
+    Actor, Allocation, Association, Attributes, Change, Event, EventKind, FixedIp, FloatingIp,
+    Forward, Forwards, PendingReason, PoolName, Port, PortRange, Revision, Sequence, Timestamp,
+    Trial, Via,
 };
 
 /// What an end that is none is called in the event log.
@@ -47,8 +48,12 @@ pub(super) fn allocation(
         association,
         forwards: Forwards::default(),
         kept: hosts(row, 6)?,
-        expires: row.get::<_, Option<i64>>(7)?.map(Timestamp),
-        association_expires: row.get::<_, Option<i64>>(8)?.map(Timestamp),
+        attributes: match row.get_ref(7)?.as_str_or_null()? {
+            None => Attributes::default(),
+            Some(_) => from_json(row, 7)?,
+        },
+        expires: row.get::<_, Option<i64>>(8)?.map(Timestamp),
+        association_expires: row.get::<_, Option<i64>>(9)?.map(Timestamp),
     };
     Ok((floating, allocation))
 }
@@ -78,17 +83,6 @@ pub(super) fn trial(row: &Row<'_>) -> rusqlite::Result<(FloatingIp, Trial)> {
         former: from_json(row, 4)?,
     };
     Ok((parse(row, 0)?, trial))
-}
-
-/// A value as JSON.
-pub(super) fn json(value: &(impl Serialize + ?Sized)) -> String {
-    serde_json::to_string(value).expect("a struct of texts and numbers is JSON")
-}
-
-fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
-    serde_json::from_str(row.get_ref(column)?.as_str()?).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
-    })
 }
 
 /// A line of the event log.
@@ -127,6 +121,14 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
             floating: parse(row, 6)?,
             forward: parse(row, 11)?,
         }),
+        "update" => {
+            let [before, after] = from_json(row, 11)?;
+            EventKind::Changed(Change::Update {
+                floating: parse(row, 6)?,
+                before,
+                after,
+            })
+        }
         "release" => EventKind::Changed(Change::Release {
             floating: parse(row, 6)?,
             previous: optional(row, 8)?,
@@ -166,6 +168,10 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
         "defer" => EventKind::Deferred {
             floating: parse(row, 6)?,
             reason: PendingReason::Kernel(row.get(11)?),
+        },
+        "conflict" => EventKind::Conflict {
+            floating: parse(row, 6)?,
+            by: parse(row, 11)?,
         },
         "reload" => EventKind::Reloaded { what: row.get(11)? },
         "repair" => EventKind::Repaired { what: row.get(11)? },
@@ -218,6 +224,18 @@ fn hosts(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<FixedIp>> {
 pub(super) fn hosts_text(hosts: &[FixedIp]) -> String {
     let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
     hosts.join(" ")
+}
+
+/// What is kept as JSON.
+pub(super) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("texts and flags are JSON")
+}
+
+fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    serde_json::from_str(text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+    })
 }
 
 /// A value that this version would not write there.

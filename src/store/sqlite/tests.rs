@@ -201,6 +201,23 @@ fn a_state_directory_has_one_daemon_at_a_time() {
     SqliteStore::open(directory.path()).unwrap();
 }
 
+fn noted() -> Attributes {
+    Attributes {
+        label: Some("web".parse().unwrap()),
+        description: Some("B\u{fc}ro: \"x\"; \\ '".parse().unwrap()),
+        tags: ["a", "b"].map(|tag| tag.parse().unwrap()).into(),
+        protected: true,
+    }
+}
+
+fn note(before: Attributes, after: Attributes) -> Change {
+    Change::Update {
+        floating: "2001:db8::7".parse().unwrap(),
+        before,
+        after,
+    }
+}
+
 #[test]
 fn every_change_comes_back_as_it_was_recorded() {
     let directory = TempDir::new().unwrap();
@@ -284,6 +301,15 @@ fn every_change_comes_back_as_it_was_recorded() {
             floating: "2001:db8::7".parse().unwrap(),
             forward: "80-89/tcp -> [fd00::8]:80".parse().unwrap(),
         },
+        note(Attributes::default(), noted()),
+        note(
+            noted(),
+            Attributes {
+                protected: false,
+                label: None,
+                ..noted()
+            },
+        ),
         Change::SetEnd {
             floating: "2001:db8::7".parse().unwrap(),
             of: Lease::Association,
@@ -319,10 +345,12 @@ fn every_change_comes_back_as_it_was_recorded() {
     assert_eq!(loaded.ends().count(), 4);
     assert!(loaded.trials().eq(state.trials()));
     assert_eq!(loaded.trials().count(), 1);
+    let looked = SqliteStore::look(directory.path()).unwrap().unwrap();
+    assert!(same(&looked, &state));
 }
 
 #[test]
-fn a_store_without_forwards_is_read_as_it_is_and_brought_up_to_date_when_opened() {
+fn an_older_store_is_read_as_it_is_and_brought_up_to_date_when_opened() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join(DATABASE);
     let old = Connection::open(&path).unwrap();
@@ -419,6 +447,14 @@ fn a_row_that_nobody_wrote_is_named() {
         (
             "INSERT INTO forward VALUES ('198.51.100.9', 'tcp', 1, 9, '10.0.0.9', 1, 'router')",
             ["198.51.100.9, which nobody has", ""],
+        ),
+        (
+            "INSERT INTO floating_ip (address, pool, owner, allocated_at, attributes)
+             VALUES ('198.51.100.9', 'default', 0, 0, '{\"label\":\"two words\"}')",
+            [
+                "the row \"198.51.100.9\" of floating_ip",
+                "a label is 1 to 63",
+            ],
         ),
         ("DELETE FROM counter", ["the table counter", "no rows"]),
     ] {
@@ -574,7 +610,7 @@ proptest! {
 
     /// Whatever is done, in whichever order: what is loaded is what was decided.
     #[test]
-    fn what_is_loaded_is_what_was_decided(steps in prop::collection::vec((0_u8..4, 1_u8..6, 1_u8..6), 1..40)) {
+    fn what_is_loaded_is_what_was_decided(steps in prop::collection::vec((0_u8..5, 1_u8..6, 1_u8..6), 1..40)) {
         let directory = TempDir::new().unwrap();
         let mut store = SqliteStore::open(directory.path()).unwrap();
         let mut state = State::default();
@@ -587,6 +623,11 @@ proptest! {
                 (1, Some(_), _) if state.floating_of(fixed).is_none() => Change::Associate { floating, fixed, previous },
                 (2, Some(_), Some(previous)) => Change::Disassociate { floating, previous },
                 (3, Some(_), _) => Change::Release { floating, previous },
+                (4, Some(allocation), _) => {
+                    let before = allocation.attributes.clone();
+                    let after = if before.protected { Attributes::default() } else { noted() };
+                    Change::Update { floating, before, after }
+                }
                 _ => continue,
             };
             let (events, after) = committed(&state, &[change]);
