@@ -4,11 +4,11 @@ mod common;
 
 use common::{
     Running, TestClock, allocate, associate, confirm, disassociate, forward, release, revert,
-    unforward,
+    unforward, update,
 };
 use ipfloater::control::{Rejection, Snapshot};
 use ipfloater::kernel::FakeKernel;
-use ipfloater::model::{Actor, Allocation, FloatingIp, Lease, Via};
+use ipfloater::model::{Actor, Allocation, Alteration, FloatingIp, Lease, Via};
 use ipfloater::request::{Allocate, Associate, Request, Terms};
 use tempfile::TempDir;
 
@@ -87,6 +87,14 @@ fn furnish(running: &Running) {
     }
     running.ask(associate("198.51.100.8", "10.0.0.6")).unwrap();
     running.ask(associate("2001:db8::8", "fd00::6")).unwrap();
+    for floating in ["198.51.100.7", "2001:db8::8"] {
+        let noted = Alteration {
+            label: Some(Some("web".parse().unwrap())),
+            tags: Some([floating.replace(':', "-").parse().unwrap()].into()),
+            ..Alteration::default()
+        };
+        running.ask(update(floating, noted)).unwrap();
+    }
 }
 
 /// Everything that can be put on trial, on furnished addresses.

@@ -168,7 +168,7 @@ impl SqliteStore {
                 source: rusqlite::Error::QueryReturnedNoRows,
             });
         }
-        let trials = if version < 5 {
+        let trials = if version < 6 {
             Vec::new()
         } else {
             Self::read_trials(connection)?

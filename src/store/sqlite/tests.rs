@@ -637,3 +637,27 @@ proptest! {
         prop_assert!(same(&store.load().unwrap(), &state));
     }
 }
+
+#[test]
+fn a_store_of_every_older_version_is_looked_at_and_brought_up_to_date() {
+    use crate::store::schema::{APPLICATION_ID, MIGRATIONS};
+    for version in 1..=MIGRATIONS.len() {
+        let directory = TempDir::new().unwrap();
+        let old = Connection::open(directory.path().join(DATABASE)).unwrap();
+        for migration in &MIGRATIONS[..version] {
+            old.execute_batch(migration).unwrap();
+        }
+        let row =
+            "INSERT INTO floating_ip (address, pool, owner, allocated_at, fixed, associated_at)
+                   VALUES ('198.51.100.1', 'default', 7, 1, '10.0.0.5', 2)";
+        old.execute(row, []).unwrap();
+        old.pragma_update(None, "application_id", APPLICATION_ID)
+            .unwrap();
+        old.pragma_update(None, "user_version", version).unwrap();
+        drop(old);
+        let before = SqliteStore::look(directory.path()).unwrap().unwrap();
+        assert_eq!(before.floating_of(fixed(5)), Some(floating(1)), "{version}");
+        let mut store = SqliteStore::open(directory.path()).unwrap();
+        assert!(same(&store.load().unwrap(), &before), "{version}");
+    }
+}
