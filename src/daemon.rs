@@ -71,8 +71,8 @@ pub enum DaemonError {
     /// What the service manager gave cannot be taken.
     #[error("cannot take what the service manager gave (LISTEN_FDS)")]
     Given(#[source] std::io::Error),
-    /// The service manager does not keep the packet socket.
-    #[error("cannot have the packet socket kept")]
+    /// The service manager does not keep the packet sockets.
+    #[error("cannot have the packet sockets kept")]
     Keep(#[source] std::io::Error),
     /// The varlink socket cannot be had.
     #[error(transparent)]

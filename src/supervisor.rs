@@ -127,7 +127,8 @@ async fn watch_over(handle: Handle, interval: Duration, alive: impl Fn()) {
                 Rejection::Stopping
                 | Rejection::Refused(_)
                 | Rejection::StoreFailed(_)
-                | Rejection::ConfigurationInvalid(_),
+                | Rejection::ConfigurationInvalid(_)
+                | Rejection::SequenceGone { .. },
             ) => return,
         }
     }

@@ -110,6 +110,21 @@ pub enum Verb {
     Allocate {
         /// This address, instead of a free one
         address: Option<String>,
+        /// Take so many free ones at once, or none, at most 64
+        #[arg(long, value_name = "N", conflicts_with = "address")]
+        count: Option<u32>,
+        /// A name for it
+        #[arg(long, value_name = "NAME")]
+        label: Option<String>,
+        /// What it is for, in words
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+        /// What to find it by; can be given several times
+        #[arg(long = "tag", value_name = "NAME")]
+        tags: Vec<String>,
+        /// Refuse to release it
+        #[arg(long)]
+        protect: bool,
         /// Of this pool
         #[arg(long)]
         pool: Option<String>,
@@ -277,7 +292,11 @@ pub enum Verb {
         trial: Trial,
     },
     /// Tell what is so, and then everything that happens
-    Monitor,
+    Monitor {
+        /// Tell what happened since this event, instead of what is so
+        #[arg(long, value_name = "SEQUENCE")]
+        since: Option<u64>,
+    },
     /// Tell what happened, latest first
     History {
         /// Only to this floating IP, or the one that this host has

@@ -75,9 +75,8 @@ fn by_name(error: &str) -> Exit {
         | "InteractiveAuthenticationRequired"
         | "CallerUnidentified"
         | "OutsidePermittedRanges" => Exit::Denied,
-        "NoSuchPool" | "NotInPool" | "NotAssociated" | "NotAllocated" | "NothingUnconfirmed" => {
-            Exit::NotFound
-        }
+        "NoSuchPool" | "NotInPool" | "NotAssociated" | "NotAllocated" | "SequenceGone"
+        | "NothingUnconfirmed" => Exit::NotFound,
         "AlreadyAllocated" | "AlreadyAssociated" | "TargetInUse" | "ForwardClash"
         | "OutboundClash" | "OwnerChanged" | "Protected" | "Unconfirmed" => Exit::Conflict,
         "PoolExhausted" | "LimitReached" | "ForwardLimitReached" | "QuotaExceeded" => {

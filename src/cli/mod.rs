@@ -112,15 +112,27 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         Verb::Ippool => original::ippool(connect, &mut output),
         Verb::Allocate {
             address,
+            count,
+            label,
+            description,
+            tags,
+            protect,
             pool,
             owner,
             dry_run,
             lasting,
         } => {
-            let owner = owner.map(owner_uid).transpose()?;
-            let parameters = json!({"floating_ip": address, "pool": pool, "owner": owner});
-            let terms = Terms::from(dry_run).lasting(lasting);
-            let parameters = terms.with(parameters);
+            let parameters = json!({
+                "floating_ip": address,
+                "count": count,
+                "pool": pool,
+                "owner": owner.map(owner_uid).transpose()?,
+                "label": label,
+                "description": description,
+                "tags": (!tags.is_empty()).then_some(tags),
+                "protected": protect.then_some(true),
+            });
+            let parameters = Terms::from(dry_run).lasting(lasting).with(parameters);
             verbs::allocate(connect()?, &mut output, parameters)
         }
         Verb::Associate {
@@ -225,7 +237,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             let terms = Terms::from(dry_run).on_trial(trial);
             verbs::reload(connect()?, &mut output, terms.with(json!({})))
         }
-        Verb::Monitor => monitor::monitor(connect()?, &mut output),
+        Verb::Monitor { since } => monitor::monitor(connect, &mut output, since),
         Verb::History { address, lines } => verbs::history(connect()?, &mut output, address, lines),
         Verb::Completion { shell } => Ok(output.script(&completion(shell))?),
     }

@@ -23,17 +23,20 @@ pub(super) fn allocate(
     output: &mut Output<'_>,
     parameters: Value,
 ) -> Result<(), Failure> {
-    let answer = client.call("Allocate", parameters)?;
-    changed(output, &answer, |Changed { address, .. }| {
-        let Address {
-            floating_ip, pool, ..
-        } = address;
-        format!(
-            "Allocated {floating_ip} from pool {}{}",
-            or_dash(pool.as_ref()),
-            until(address.expires_at)
-        )
-    })
+    let answer: Answer<Changed> = client.call("Allocate", parameters)?;
+    changed(output, &answer, |message| taken(&message.address))?;
+    if !output.json && !answer.message.dry_run {
+        for address in answer.message.addresses.iter().skip(1) {
+            output.line(&taken(address))?;
+        }
+    }
+    Ok(())
+}
+
+fn taken(address: &Address) -> String {
+    let pool = or_dash(address.pool.as_ref());
+    let until = until(address.expires_at);
+    format!("Allocated {} from pool {pool}{until}", address.floating_ip)
 }
 
 pub(super) fn associate(

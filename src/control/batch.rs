@@ -49,6 +49,7 @@ impl Batch {
     ) -> Result<Outcome, Refusal> {
         let view = View {
             state: &self.state,
+            now: self.at,
             ..view
         };
         let right = Right {
@@ -56,13 +57,14 @@ impl Batch {
             scope: request.scope(),
         };
         let decision = plan::decide(view, right, request.request())?;
-        let decision = plan::bound(view, decision, request.request(), terms, self.at);
+        let decision = plan::bound(view, decision, request.request(), terms);
         let Decision {
             floating,
+            all,
             changes,
             previous,
             displaced,
-        } = plan::on_trial(view, decision, terms, self.at);
+        } = plan::on_trial(view, decision, terms);
         let changed = !changes.is_empty();
         if !changed {
             self.trail.push(Entry::unchanged(
@@ -74,8 +76,10 @@ impl Batch {
             ));
         }
         self.alter(changes, request.who());
+        let of = |floating| Some((floating, self.state.allocation(floating)?.clone()));
         Ok(Outcome {
             floating,
+            all: all.into_iter().filter_map(of).collect(),
             changed,
             allocation: self.state.allocation(floating).cloned(),
             pending: None,

@@ -13,7 +13,8 @@ use crate::chain;
 use crate::dataplane::{IfIndex, Observed, Ruleset};
 use crate::kernel::{Announcer, Flows, Kernel, Noticed};
 use crate::model::{
-    Actor, Change, Event, EventKind, Family, FloatingIp, PendingReason, Site, State, Via,
+    Actor, Change, Event, EventKind, Family, FloatingIp, PendingReason, Recorded, Sequence, Site,
+    State, Via,
 };
 use crate::plan::View;
 use crate::request::{Outcome, Request, Terms};
@@ -226,6 +227,15 @@ impl Controller {
                 let events = self.store.history(floating, before, limit);
                 let _ = reply.send(events.map_err(|error| Rejection::StoreFailed(chain(&error))));
             }
+            Message::Since {
+                floating,
+                after,
+                before,
+                limit,
+                reply,
+            } => {
+                let _ = reply.send(self.since(floating, after, before, limit));
+            }
             Message::Reload {
                 site,
                 warnings,
@@ -269,6 +279,26 @@ impl Controller {
                 let _ = reply.send(());
             }
         }
+    }
+
+    /// Reads what happened after an event, if the log has all of that.
+    fn since(
+        &mut self,
+        floating: Option<FloatingIp>,
+        after: Sequence,
+        before: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, Rejection> {
+        let failed = |error: StoreError| Rejection::StoreFailed(chain(&error));
+        let last = self.state.sequence();
+        let first = self.store.earliest().map_err(failed)?;
+        let first = first.unwrap_or(last.next());
+        if after > last || after.next() < first {
+            return Err(Rejection::SequenceGone { after, first, last });
+        }
+        self.store
+            .since(floating, after, before, limit)
+            .map_err(failed)
     }
 
     /// What happened between our last look and the first notification?
@@ -321,6 +351,7 @@ impl Controller {
             site: &self.site,
             surroundings: &self.observed.surroundings,
             ruleset: &self.ruleset,
+            now: self.clock.now(),
         }
     }
 

@@ -138,7 +138,18 @@ pub(super) fn answered_for(delta: &Delta, observed: &Observed) -> Vec<Effect> {
 }
 
 fn waits(floating: FloatingIp, pending: Option<&PendingReason>) -> Option<Effect> {
-    let text = format!("{floating} stays pending: {}", pending?);
+    let text = match pending? {
+        PendingReason::Probing(_) => format!(
+            "{floating} is answered for and announced once nobody else on the link says that it is his"
+        ),
+        reason @ (PendingReason::Starting
+        | PendingReason::NoDefaultRoute
+        | PendingReason::InterfaceMissing(_)
+        | PendingReason::InterfaceDown(_)
+        | PendingReason::NoCarrier(_)
+        | PendingReason::Contested { .. }
+        | PendingReason::Kernel(_)) => format!("{floating} stays pending: {reason}"),
+    };
     Some(effect(EffectKind::Address, text))
 }
 

@@ -378,8 +378,13 @@ impl Controller {
 
     /// Goes on with what is answered for as a new configuration says.
     pub(super) fn follow_announcing(&self) {
-        for floating in self.observed.presence.keys() {
-            self.announcer.follow(*floating, self.announcing(*floating));
+        let links = self.observed.links.values();
+        let links: HashMap<IfIndex, &Link> = links.map(|link| (link.index, link)).collect();
+        for (floating, index) in &self.observed.presence {
+            if let Some(link) = links.get(index) {
+                let how = self.announcing(*floating);
+                self.announcer.follow(*floating, link, how);
+            }
         }
     }
 

@@ -262,3 +262,13 @@ pub struct Event {
     /// What.
     pub kind: EventKind,
 }
+
+/// A line of the event log with what is kept beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The event.
+    pub event: Event,
+    /// Whose the address was; `None` for what concerns no single one, and for
+    /// what a version recorded that did not keep it.
+    pub owner: Option<Uid>,
+}

@@ -18,7 +18,7 @@ mod trial;
 
 pub use address::{AddressError, Family, FixedIp, FloatingIp, ParseAddressError};
 pub use attributes::{Alteration, AttributeError, Attributes, Description, Label, MOST_TAGS};
-pub use change::{Actor, Change, Event, EventKind, Via};
+pub use change::{Actor, Change, Event, EventKind, Recorded, Via};
 pub use forward::{Forward, ForwardError, Forwards, Outbound, Port, PortRange, Protocol};
 pub use lease::{Lease, LeaseError};
 pub use limits::{DEFAULT_QUOTA, Gid, Limit, Limits, PartialLimit, Permitted};

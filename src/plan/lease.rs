@@ -9,13 +9,7 @@ use super::{Decision, View};
 /// A decision with the end that is asked for with it, if one is. Without one, an
 /// allocation or association that is new has none, and another keeps its own.
 #[must_use]
-pub fn bound(
-    view: View<'_>,
-    decision: Decision,
-    request: &Request,
-    terms: &Terms,
-    now: Timestamp,
-) -> Decision {
+pub fn bound(view: View<'_>, decision: Decision, request: &Request, terms: &Terms) -> Decision {
     let Some(seconds) = terms.expires_in else {
         return decision;
     };
@@ -30,7 +24,10 @@ pub fn bound(
         | Request::Confirm(_)
         | Request::Revert(_) => return decision,
     };
-    let floating = decision.floating;
+    let floatings = match decision.all.is_empty() {
+        true => vec![decision.floating],
+        false => decision.all.clone(),
+    };
     let is_new = decision.changes.iter().any(|change| match change {
         Change::Allocate { .. } => of == Lease::Allocation,
         Change::Associate { .. } => of == Lease::Association,
@@ -45,11 +42,13 @@ pub fn bound(
         | Change::Confirm { .. }
         | Change::Restore { .. } => false,
     });
-    let allocation = view.state.allocation(floating).filter(|_| !is_new);
-    let has = allocation.and_then(|allocation| allocation.end(of));
-    let at = (seconds > 0).then(|| Timestamp(now.0.saturating_add(seconds.into())));
+    let at = (seconds > 0).then(|| Timestamp(view.now.0.saturating_add(seconds.into())));
     let mut changes = decision.changes;
-    changes.extend((has != at).then_some(Change::SetEnd { floating, of, at }));
+    for floating in floatings {
+        let allocation = view.state.allocation(floating).filter(|_| !is_new);
+        let has = allocation.and_then(|allocation| allocation.end(of));
+        changes.extend((has != at).then_some(Change::SetEnd { floating, of, at }));
+    }
     Decision {
         changes,
         ..decision
@@ -84,7 +83,11 @@ pub fn expire(state: &State, floating: FloatingIp, of: Lease) -> Vec<Change> {
     }
 }
 
-/// What is protected is not released; its end is taken off.
+/// What is protected from being released is so from its end as well, and then
+/// has none any more.
 fn may_end(allocation: &Allocation, of: Lease) -> bool {
-    of == Lease::Association || !allocation.attributes.protected
+    match of {
+        Lease::Allocation => !allocation.attributes.protected,
+        Lease::Association => true,
+    }
 }

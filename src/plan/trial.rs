@@ -10,7 +10,7 @@ use super::{Decision, View, resolve};
 
 /// A decision that is undone unless it is confirmed, when that is asked for.
 #[must_use]
-pub fn on_trial(view: View<'_>, decision: Decision, terms: &Terms, now: Timestamp) -> Decision {
+pub fn on_trial(view: View<'_>, decision: Decision, terms: &Terms) -> Decision {
     let Some(seconds) = terms.confirm else {
         return decision;
     };
@@ -22,8 +22,8 @@ pub fn on_trial(view: View<'_>, decision: Decision, terms: &Terms, now: Timestam
         trial: Box::new(Trial {
             // The sequence of the first event of this decision: no other has it.
             number: view.state.sequence().next().0,
-            since: now,
-            until: Timestamp(now.0.saturating_add(seconds.into())),
+            since: view.now,
+            until: Timestamp(view.now.0.saturating_add(seconds.into())),
             former: view.state.allocation(floating).cloned(),
         }),
     };

@@ -20,7 +20,7 @@ use rusqlite::{
 use crate::lock::Lock;
 use crate::model::{
     Allocation, Attributes, Change, Event, EventKind, FloatingIp, Forward, Forwards, Lease,
-    Revision, Sequence, State, Timestamp, Trial,
+    Recorded, Revision, Sequence, State, Timestamp, Trial,
 };
 
 use super::{EVENTS_KEPT, Store, StoreError, migrate};
@@ -329,6 +329,57 @@ impl Store for SqliteStore {
         }
         Ok(events)
     }
+
+    fn since(
+        &mut self,
+        floating: Option<FloatingIp>,
+        after: Sequence,
+        before: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        let fail = |source| StoreError::Access {
+            doing: "read",
+            source,
+        };
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT sequence, revision, at, uid, via, verb, floating, fixed, previous, pool, owner, text
+                 FROM event
+                 WHERE (:floating IS NULL OR floating = :floating)
+                   AND sequence > :after AND (:before IS NULL OR sequence < :before)
+                 ORDER BY sequence LIMIT :limit",
+            )
+            .map_err(fail)?;
+        let floating = floating.map(|floating| floating.to_string());
+        let before = before.map(|before| before.0);
+        let mut rows = statement
+            .query(named_params! {
+                ":floating": floating, ":after": after.0, ":before": before, ":limit": limit,
+            })
+            .map_err(fail)?;
+        let mut events = Vec::new();
+        while let Some(row) = rows.next().map_err(fail)? {
+            let read = event(row).and_then(|event| {
+                let owner = row.get(10)?;
+                Ok(Recorded { event, owner })
+            });
+            events.push(read.map_err(|error| reading(named("event", row), error))?);
+        }
+        Ok(events)
+    }
+
+    fn earliest(&mut self) -> Result<Option<Sequence>, StoreError> {
+        let earliest = self
+            .connection
+            .prepare_cached("SELECT min(sequence) FROM event")
+            .and_then(|mut statement| statement.query_row([], |row| row.get(0)));
+        let earliest: Option<u64> = earliest.map_err(|source| StoreError::Access {
+            doing: "read",
+            source,
+        })?;
+        Ok(earliest.map(Sequence))
+    }
 }
 
 fn record(
@@ -338,10 +389,11 @@ fn record(
 ) -> rusqlite::Result<()> {
     let mut last = (expected, Sequence(0));
     for event in events {
+        // First, because it keeps whose the address was, and a release takes that.
+        log(transaction, event)?;
         if let EventKind::Changed(change) = &event.kind {
             apply(transaction, change, event.at)?;
         }
-        log(transaction, event)?;
         last = (event.revision.unwrap_or(last.0), event.sequence);
     }
     if let (Revision(revision), Sequence(sequence @ 1..)) = last {
@@ -589,7 +641,10 @@ fn log(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
     }
     transaction
         .prepare_cached(
-            "INSERT INTO event VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            "INSERT INTO event VALUES (
+                 ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
+                 coalesce(?11, (SELECT owner FROM floating_ip WHERE address = ?7)), ?12
+             )",
         )?
         .execute(params![
             sequence.0,

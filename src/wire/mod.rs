@@ -218,6 +218,9 @@ impl From<&Forward> for ForwardInfo {
 pub struct Changed {
     /// The address as it is now.
     pub address: Address,
+    /// All addresses that were taken, that one first, when a count was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub addresses: Vec<Address>,
     /// Whether anything was altered; false when it already was as asked.
     pub changed: bool,
     /// The host that had the address before.
@@ -264,6 +267,7 @@ impl Changed {
     pub fn new(snapshot: &Snapshot, outcome: Outcome) -> Self {
         let Outcome {
             floating,
+            all,
             changed,
             allocation,
             pending,
@@ -280,12 +284,22 @@ impl Changed {
             (Some(_), Some(reason)) => AddressState::Pending(reason),
             (Some(_), None) => AddressState::Active,
         };
-        let pool = snapshot.site.pool_of(floating);
+        let build = |floating, allocation: Option<&Allocation>, state| {
+            let pool = snapshot.site.pool_of(floating);
+            Address::build(floating, allocation, state, pool)
+        };
+        let all = all.iter();
         Changed {
             address: Address {
                 unconfirmed_until: unconfirmed.map(|until| until.0),
-                ..Address::build(floating, allocation.as_ref(), &state, pool)
+                ..build(floating, allocation.as_ref(), &state)
             },
+            // What is taken several at a time leads nowhere yet.
+            addresses: all
+                .map(|(floating, allocation)| {
+                    build(*floating, Some(allocation), &AddressState::Allocated)
+                })
+                .collect(),
             changed,
             previous_fixed_address: previous,
             displaced_floating_ip: displaced,
@@ -332,6 +346,7 @@ impl Settled {
             changed,
             previous_fixed_address,
             displaced_floating_ip: _,
+            addresses: _,
             revision,
             sequence,
             dry_run,

@@ -207,6 +207,7 @@ pub(crate) fn allocate(floating: &str) -> Request {
         floating: Some(floating.parse().unwrap()),
         pool: None,
         owner: None,
+        ..Allocate::default()
     })
 }
 
@@ -247,7 +248,7 @@ pub(crate) fn unforward(floating: &str, ports: &str) -> Request {
 pub(crate) fn update(address: &str, alteration: Alteration) -> Request {
     Request::Update(Update {
         address: address.parse().unwrap(),
-        alteration,
+        alteration: alteration.into(),
     })
 }
 

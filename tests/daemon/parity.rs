@@ -394,6 +394,29 @@ fn steps() -> Vec<Step> {
             &["Release", "sa{sv}", "198.51.100.10", "0"],
         ),
         step(
+            "Allocate",
+            json!({"count": 65}),
+            &["Allocate", "a{sv}", "1", "count", "u", "65"],
+        ),
+        step(
+            "Allocate",
+            json!({"count": 0}),
+            &["Allocate", "a{sv}", "1", "count", "u", "0"],
+        ),
+        step(
+            "Allocate",
+            json!({"count": 5}),
+            &["Allocate", "a{sv}", "1", "count", "u", "5"],
+        ),
+        step(
+            "Allocate",
+            json!({"count": 2, "label": "pair", "tags": ["x"]}),
+            &[
+                "Allocate", "a{sv}", "3", "count", "u", "2", "label", "s", "pair", "tags", "as",
+                "1", "x",
+            ],
+        ),
+        step(
             "Associate",
             json!({
                 "floating_ip": "198.51.100.12", "fixed_address": "10.0.0.10",
@@ -510,6 +533,9 @@ fn flat(value: Value) -> Value {
     for (key, value) in fields {
         match value {
             Value::Object(inner) if key == "address" => all.extend(inner),
+            Value::Array(items) => {
+                all.insert(key, items.into_iter().map(flat).collect());
+            }
             value => drop(all.insert(key, value)),
         }
     }

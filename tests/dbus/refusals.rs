@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipfloater::api::dbus::{BUS_NAME, INTERFACE, OBJECT_PATH};
 use ipfloater::control::Rejection;
-use ipfloater::model::{FixedIp, FloatingIp, NotAHost, Timestamp};
+use ipfloater::model::{FixedIp, FloatingIp, NotAHost, Sequence, Timestamp};
 use ipfloater::request::Refusal;
 use zbus::Variant;
 
@@ -282,6 +282,11 @@ fn rejections() -> Vec<Rejection> {
         Rejection::Busy,
         Rejection::StoreFailed("the disk is full".to_owned()),
         Rejection::ConfigurationInvalid("line 3: there is no key POOL".to_owned()),
+        Rejection::SequenceGone {
+            after: Sequence(1),
+            first: Sequence(3),
+            last: Sequence(4),
+        },
         Rejection::Stopping,
     ]);
     for rejection in &rejections {
@@ -290,6 +295,7 @@ fn rejections() -> Vec<Rejection> {
             | Rejection::Busy
             | Rejection::StoreFailed(_)
             | Rejection::ConfigurationInvalid(_)
+            | Rejection::SequenceGone { .. }
             | Rejection::Stopping => {}
         }
     }

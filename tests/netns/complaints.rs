@@ -250,6 +250,25 @@ fn metallb_172_and_123_an_address_is_announced_as_request_and_as_reply_and_again
 }
 
 #[test]
+fn metallb_2910_and_1761_an_address_is_announced_for_ever_when_that_is_wanted() {
+    let lab = Lab::new();
+    let daemon = lab.start_with(Start {
+        configuration: "ANNOUNCE_REFRESH = 10",
+        ..Start::PLAIN
+    });
+    for family in Family::BOTH {
+        daemon.associate(floating(family, 10), &lab.host_a);
+    }
+    // All that is said when an address is new.
+    std::thread::sleep(Duration::from_secs(4));
+    let sniffer = lab.outside.sniff();
+    for family in Family::BOTH {
+        let address = floating(family, 10);
+        eventually("it is announced", || is_announced(&sniffer, address));
+    }
+}
+
+#[test]
 fn ovn_kubernetes_6553_who_released_an_address_no_longer_answers_for_it() {
     let (lab, mut daemon) = begin();
     for family in Family::BOTH {

@@ -271,7 +271,29 @@ fn a_user_who_may_not_is_told_and_may_still_look() {
     }
     assert!(run(&daemon, "list").0.contains("10.0.0.5"));
 
-    // What happens is for everybody, who did it is not.
+    // What happens is for everybody, who did it is not; nor is it later, for who
+    // was not there.
+    let mut watching = Command::new(&program)
+        .args(["monitor", "--json", "--since", "0"])
+        .env("IPFLOATER_SOCKET", daemon.socket())
+        .uid(65_534)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let told: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(
+        told,
+        json!({
+            "sequence": 1, "revision": 1, "ready": true,
+            "event": {
+                "verb": "allocate", "at": 1_700_000_000, "floating_ip": "203.0.113.0",
+                "state": "allocated",
+            },
+        })
+    );
+    watching.kill().unwrap();
+    watching.wait().unwrap();
     let mut watching = Command::new(&program)
         .args(["monitor", "--json"])
         .env("IPFLOATER_SOCKET", daemon.socket())
@@ -338,4 +360,64 @@ fn the_help_lists_every_exit_code() {
     for number in 0..=8 {
         assert!(help.contains(&format!("\n  {number}  ")), "{number}");
     }
+}
+
+#[test]
+fn what_is_noted_of_an_address_is_set_found_and_shown() {
+    let daemon = Daemon::start();
+    run(&daemon, "allocate 203.0.113.7");
+    run(&daemon, "allocate 203.0.113.8");
+    let mut words = ipfloater(&daemon, "set 203.0.113.7 --description");
+    words.arg("B\u{fc}ro; \u{2068}not\u{2069} raw");
+    let (_, complaint, code) = seen(words.output().unwrap());
+    let why = "description: it is at most 255 bytes of text on one line\n";
+    assert_eq!((complaint.as_str(), code), (why, 2));
+    let mut words = ipfloater(&daemon, "set 203.0.113.7 --description");
+    words.arg("B\u{fc}ro; \"2\"");
+    assert_eq!(
+        seen(words.output().unwrap()).0,
+        "203.0.113.7 description: B\u{fc}ro; \"2\"\n"
+    );
+    for (arguments, printed) in [
+        (
+            "set 203.0.113.7 --label web --tag b --tag a --protect",
+            "203.0.113.7 label: web, description: B\u{fc}ro; \"2\", tags: a b, \
+             protected: from being released\n",
+        ),
+        (
+            "set 203.0.113.7 --untag a --tag c --unprotect",
+            "203.0.113.7 label: web, description: B\u{fc}ro; \"2\", tags: b c\n",
+        ),
+        (
+            "--no-legend list --label web",
+            "203.0.113.7  -  allocated  default  root  web\n",
+        ),
+        (
+            "--no-legend list --tag c",
+            "203.0.113.7  -  allocated  default  root  web\n",
+        ),
+        ("--no-legend list --tag a", ""),
+        (
+            "set 203.0.113.7 --clear-tags --tag only --label= --description=",
+            "203.0.113.7 tags: only\n",
+        ),
+        (
+            "set 203.0.113.7 --clear-tags",
+            "203.0.113.7 has nothing noted of it any more\n",
+        ),
+    ] {
+        let (said, complaint, code) = run(&daemon, arguments);
+        assert_eq!(
+            (said.as_str(), code),
+            (printed, 0),
+            "{arguments}: {complaint}"
+        );
+    }
+    let (_, complaint, code) = run(&daemon, "set 203.0.113.7");
+    assert_eq!(code, 2, "{complaint}");
+    let (_, complaint, code) = run(&daemon, "set 203.0.113.7 --protect --unprotect");
+    assert_eq!(code, 2, "{complaint}");
+    let (_, complaint, code) = run(&daemon, "set 203.0.113.9 --protect");
+    let why = "203.0.113.9 is allocated to nobody; allocate it first\n";
+    assert_eq!((complaint.as_str(), code), (why, 5));
 }

@@ -24,7 +24,7 @@ use crate::wire::{API_VERSION, Changed, EventInfo, PoolInfo, Reloaded, Settled, 
 
 use super::admission::{Admission, Admitted};
 use super::error::ErrorReply;
-use super::options::{OptionError, Options};
+use super::options::Options;
 use super::row::{Row, permission_rows};
 
 /// zbus knows what can fail by the name `Result`.
@@ -123,14 +123,18 @@ impl Manager {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
         let floating = options.text("floating_ip")?;
+        let count = options.number32("count")?;
         let pool = options.text("pool")?;
         let owner = options.number32("owner")?;
+        let noted = noted(&mut options)?;
         let terms = terms(&mut options, Takes::END)?;
         options.finish()?;
         let request = Request::Allocate(Allocate {
             floating: floating_ip(floating.as_deref())?,
+            count: decode::count("count", count.map(i64::from))?,
             pool: pool_name(pool.as_deref())?,
             owner,
+            alteration: decode::alteration(noted)?.into(),
         });
         self.change(&caller, request, terms).await
     }
@@ -248,7 +252,7 @@ impl Manager {
         options.finish()?;
         let request = Request::Update(Update {
             address: decode::address("address", address)?,
-            alteration: decode::alteration(fields)?,
+            alteration: decode::alteration(fields)?.into(),
         });
         self.change(&caller, request, terms).await
     }
@@ -376,6 +380,7 @@ impl Manager {
         let address = options.text("address")?;
         let limit = options.number32("limit")?;
         let before = options.number64("before")?;
+        let after = options.number64("after")?;
         options.finish()?;
         let address = address
             .map(|text| decode::floating("address", &text))
@@ -384,8 +389,8 @@ impl Manager {
         self.authority.may(&caller, Verb::History).await?;
         let snapshot = self.handle.snapshot();
         let about = address.map(|address| decode::subject_of_history(&snapshot, address));
-        let before = before.map(Sequence);
-        let events = self.handle.history(about, before, limit).await?;
+        let (before, after) = (before.map(Sequence), after.map(Sequence));
+        let events = decode::history(&self.handle, about, after, before, limit).await?;
         Ok(rows(events.iter().map(EventInfo::from)))
     }
 
@@ -484,15 +489,23 @@ fn rows(messages: impl IntoIterator<Item = impl Into<Row>>) -> Vec<Row> {
     messages.into_iter().map(Into::into).collect()
 }
 
-/// The options that are noted of an address.
-fn attributes(options: &mut Options) -> std::result::Result<AttributeFields, OptionError> {
+/// The options that are noted of an address which is new.
+fn noted(options: &mut Options) -> Result<AttributeFields> {
     Ok(AttributeFields {
         label: options.text("label")?,
         description: options.text("description")?,
         tags: options.texts("tags")?,
+        protected: options.flag("protected")?,
+        ..AttributeFields::default()
+    })
+}
+
+/// The same of one that may have others.
+fn attributes(options: &mut Options) -> Result<AttributeFields> {
+    Ok(AttributeFields {
         add_tags: options.texts("add_tags")?,
         remove_tags: options.texts("remove_tags")?,
-        protected: options.flag("protected")?,
+        ..noted(options)?
     })
 }
 

@@ -138,6 +138,7 @@ impl From<wire::Changed> for Row {
     fn from(result: wire::Changed) -> Self {
         let wire::Changed {
             address,
+            addresses,
             changed,
             previous_fixed_address,
             displaced_floating_ip,
@@ -146,7 +147,13 @@ impl From<wire::Changed> for Row {
             dry_run,
             effects,
         } = result;
+        let inner = |address| Row::from(address).0.into_iter().collect::<BTreeMap<_, _>>();
         Row::from(address)
+            .maybe(
+                "addresses",
+                (!addresses.is_empty())
+                    .then(|| addresses.into_iter().map(inner).collect::<Vec<_>>()),
+            )
             .put("changed", changed)
             .maybe("previous_fixed_address", previous_fixed_address.map(text))
             .maybe("displaced_floating_ip", displaced_floating_ip.map(text))

@@ -290,6 +290,7 @@ impl Front {
         let address = parameters.optional_text("address")?;
         let limit = parameters.optional_int("limit")?;
         let before: Option<u64> = parameters.optional_int("before")?;
+        let after: Option<u64> = parameters.optional_int("after")?;
         parameters.end()?;
         let floating = floating("address", address)?;
         let limit = decode::limit("limit", limit)?;
@@ -297,8 +298,8 @@ impl Front {
 
         let snapshot = self.handle.snapshot();
         let floating = floating.map(|address| decode::subject_of_history(&snapshot, address));
-        let before = before.map(Sequence);
-        let events = self.handle.history(floating, before, limit).await?;
+        let (before, after) = (before.map(Sequence), after.map(Sequence));
+        let events = decode::history(&self.handle, floating, after, before, limit).await?;
         once(&Events {
             events: events.iter().map(EventInfo::from).collect(),
         })
@@ -307,14 +308,19 @@ impl Front {
     async fn monitor(
         &self,
         caller: &Caller,
-        parameters: Parameters,
+        mut parameters: Parameters,
         mode: Mode,
     ) -> Result<Answer, Fault> {
+        let after: Option<u64> = parameters.optional_int("after")?;
         parameters.end()?;
         if mode != Mode::More {
             return Err(Fault::ExpectedMore);
         }
         let sight = self.authority.sight(caller).await?;
+        if let Some(after) = after {
+            let monitor = Monitor::resume(self.handle.clone(), Sequence(after), sight).await?;
+            return Ok(Answer::Stream(Stream::Monitor(monitor)));
+        }
         let (snapshot, events) = self.handle.subscribe();
         Ok(Answer::Stream(Stream::Monitor(Monitor::new(
             snapshot, events, sight,
@@ -338,11 +344,15 @@ fn allocate(mut parameters: Parameters) -> Result<Request, Fault> {
     let address = parameters.optional_text("floating_ip")?;
     let pool = parameters.optional_text("pool")?;
     let owner = parameters.optional_int("owner")?;
+    let count = parameters.optional_int("count")?;
+    let noted = noted(&mut parameters)?;
     parameters.end()?;
     Ok(Request::Allocate(Allocate {
         floating: floating("floating_ip", address)?,
+        count: decode::count("count", count)?,
         pool: pool_name(pool)?,
         owner,
+        alteration: decode::alteration(noted)?.into(),
     }))
 }
 
@@ -409,19 +419,27 @@ fn update(mut parameters: Parameters) -> Result<Request, Fault> {
     parameters.end()?;
     Ok(Request::Update(Update {
         address: decode::address("address", &address)?,
-        alteration: decode::alteration(fields)?,
+        alteration: decode::alteration(fields)?.into(),
     }))
 }
 
-/// The parameters that are noted of an address.
-fn attributes(parameters: &mut Parameters) -> Result<AttributeFields, Fault> {
+/// The parameters that are noted of an address which is new.
+fn noted(parameters: &mut Parameters) -> Result<AttributeFields, Fault> {
     Ok(AttributeFields {
         label: parameters.optional_text("label")?,
         description: parameters.optional_text("description")?,
         tags: parameters.optional_texts("tags")?,
+        protected: parameters.optional_flag("protected")?,
+        ..AttributeFields::default()
+    })
+}
+
+/// The same of one that may have others.
+fn attributes(parameters: &mut Parameters) -> Result<AttributeFields, Fault> {
+    Ok(AttributeFields {
         add_tags: parameters.optional_texts("add_tags")?,
         remove_tags: parameters.optional_texts("remove_tags")?,
-        protected: parameters.optional_flag("protected")?,
+        ..noted(parameters)?
     })
 }
 

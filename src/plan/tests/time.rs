@@ -16,9 +16,10 @@ impl World {
             site: &self.site,
             surroundings: &self.surroundings,
             ruleset: &self.ruleset,
+            now: NOW,
         };
-        let decision = bound(view, decision, request, &terms, NOW);
-        let decision = on_trial(view, decision, &terms, NOW);
+        let decision = bound(view, decision, request, &terms);
+        let decision = on_trial(view, decision, &terms);
         self.carry(&decision.changes)
     }
 
