@@ -397,8 +397,16 @@ pub enum Refusal {
         /// The address; `None` for the configuration.
         address: Option<IpAddr>,
     },
+    /// The kernel's set of prefixes holds no more.
+    #[error("at most {limit} {family} prefixes can be allowed at once, all addresses together")]
+    SourceLimitReached {
+        /// How many.
+        limit: u32,
+        /// Of which family.
+        family: String,
+    },
     /// The kernel's maps hold no more.
-    #[error("at most {limit} {family} addresses can be associated at once")]
+    #[error("at most {limit} {family} addresses can be allocated or associated at once")]
     LimitReached {
         /// How many.
         limit: u32,
@@ -445,6 +453,7 @@ impl Refusal {
             Refusal::ForwardClash { .. } => "ForwardClash",
             Refusal::OutboundClash { .. } => "OutboundClash",
             Refusal::ForwardLimitReached { .. } => "ForwardLimitReached",
+            Refusal::SourceLimitReached { .. } => "SourceLimitReached",
             Refusal::Unconfirmed { .. } => "Unconfirmed",
             Refusal::NothingUnconfirmed { .. } => "NothingUnconfirmed",
             Refusal::LimitReached { .. } => "LimitReached",

@@ -87,8 +87,13 @@ fn furnish(running: &Running) {
     }
     running.ask(associate("198.51.100.8", "10.0.0.6")).unwrap();
     running.ask(associate("2001:db8::8", "fd00::6")).unwrap();
-    for floating in ["198.51.100.7", "2001:db8::8"] {
+    for (floating, net) in [
+        ("198.51.100.7", "192.0.2.0/24"),
+        ("2001:db8::8", "2001:db8:f::/48"),
+    ] {
         let noted = Alteration {
+            rate_in: Some(Some("10M".parse().unwrap())),
+            allowed_sources: Some(vec![net.to_owned()].try_into().unwrap()),
             label: Some(Some("web".parse().unwrap())),
             tags: Some([floating.replace(':', "-").parse().unwrap()].into()),
             ..Alteration::default()

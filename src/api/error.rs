@@ -18,6 +18,8 @@ pub fn parameters(rejection: &Rejection) -> Map<String, Value> {
         Rejection::Busy
         | Rejection::StoreFailed(_)
         | Rejection::ConfigurationInvalid(_)
+        | Rejection::CountersOff
+        | Rejection::KernelFailed(_)
         | Rejection::Stopping => json!({}),
         Rejection::SequenceGone {
             after: _,
@@ -79,7 +81,9 @@ fn about(refusal: &Refusal) -> Value {
             json!({"floating_ip": floating, "until": until})
         }
         Refusal::NothingUnconfirmed { address } => json!({"address": address}),
-        Refusal::LimitReached { limit, family } => json!({"limit": limit, "family": family}),
+        Refusal::SourceLimitReached { limit, family } | Refusal::LimitReached { limit, family } => {
+            json!({"limit": limit, "family": family})
+        }
     }
 }
 
@@ -151,6 +155,10 @@ mod tests {
             Refusal::NothingUnconfirmed {
                 address: Some(address),
             },
+            Refusal::SourceLimitReached {
+                limit: 9,
+                family: family.clone(),
+            },
             Refusal::LimitReached { limit: 9, family },
         ];
         let refused = refusals.into_iter().map(Rejection::Refused);
@@ -163,6 +171,8 @@ mod tests {
                 first: Sequence(3),
                 last: Sequence(4),
             },
+            Rejection::CountersOff,
+            Rejection::KernelFailed("reading counters".to_owned()),
             Rejection::Stopping,
         ];
         refused.chain(others).collect()

@@ -79,9 +79,11 @@ fn by_name(error: &str) -> Exit {
         | "NothingUnconfirmed" => Exit::NotFound,
         "AlreadyAllocated" | "AlreadyAssociated" | "TargetInUse" | "ForwardClash"
         | "OutboundClash" | "OwnerChanged" | "Protected" | "Unconfirmed" => Exit::Conflict,
-        "PoolExhausted" | "LimitReached" | "ForwardLimitReached" | "QuotaExceeded" => {
-            Exit::Exhausted
-        }
+        "PoolExhausted"
+        | "LimitReached"
+        | "ForwardLimitReached"
+        | "SourceLimitReached"
+        | "QuotaExceeded" => Exit::Exhausted,
         "Busy" | "StoreFailed" | "Stopping" => Exit::Busy,
         _ => Exit::Failed,
     }

@@ -11,6 +11,7 @@ use clap::{CommandFactory, Parser};
 use serde_json::json;
 
 mod arguments;
+mod counters;
 mod exit;
 mod failure;
 mod forward;
@@ -224,6 +225,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             verbs::list(connect()?, &mut output, filter)
         }
         Verb::Show { address } => verbs::show(connect()?, &mut output, &address),
+        Verb::Counters { address } => counters::counters(connect()?, &mut output, address),
         Verb::Permissions { address } => verbs::permissions(connect()?, &mut output, address),
         Verb::Confirm { address, dry_run } => {
             let parameters = Terms::from(dry_run).with(json!({"address": address}));

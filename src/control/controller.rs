@@ -10,7 +10,7 @@ use rpds::RedBlackTreeMapSync;
 use crate::audit::Entry;
 use crate::authority::Authorized;
 use crate::chain;
-use crate::dataplane::{IfIndex, Observed, Ruleset};
+use crate::dataplane::{IfIndex, Observed, Ruleset, Uses};
 use crate::kernel::{Announcer, Flows, Kernel, Noticed};
 use crate::model::{
     Actor, Change, Event, EventKind, Family, FloatingIp, PendingReason, Recorded, Sequence, Site,
@@ -55,6 +55,8 @@ pub struct Controller {
     pub(super) state: State,
     pub(super) site: Arc<Site>,
     pub(super) ruleset: Ruleset,
+    /// What of it some address needs.
+    pub(super) uses: Uses,
     pub(super) kernel: Box<dyn Kernel>,
     pub(super) announcer: Announcer,
     pub(super) cutter: Cutter,
@@ -108,9 +110,9 @@ impl Controller {
             simulated,
         } = parts;
         let state = store.load()?;
-        let ruleset = Ruleset::new(&site, |family| {
-            Ruleset::size_for(capacity(&site, &state, family))
-        });
+        let uses = Uses::of(&state);
+        let size = |family| Ruleset::size_for(capacity(&site, &state, family));
+        let ruleset = Ruleset::using(&site, size, uses);
         let (handle, inbox) = Handle::new(Snapshot {
             state: state.clone(),
             pending: RedBlackTreeMapSync::default(),
@@ -127,6 +129,7 @@ impl Controller {
             state,
             site: Arc::new(site),
             ruleset,
+            uses,
             kernel,
             announcer,
             cutter,
@@ -153,6 +156,9 @@ impl Controller {
         };
         controller.watch_trials();
         controller.end_what_was_due();
+        // What is undone may need more of the table.
+        controller.uses = Uses::of(&controller.state);
+        controller.ruleset = controller.ruleset_of(&controller.site.clone());
         controller.adopt()?;
         controller.show();
         crate::memory::give_back();

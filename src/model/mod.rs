@@ -28,5 +28,5 @@ pub use site::{NotAHost, RouterAddress, Site, Surroundings};
 pub use state::{
     Allocation, Association, Forwarded, PendingReason, Revision, Sequence, State, Timestamp, Uid,
 };
-pub use traffic::{Count, Direction};
+pub use traffic::{Count, Direction, MOST_SOURCES, Rate, RateError, Sources, SourcesError};
 pub use trial::Trial;

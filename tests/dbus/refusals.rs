@@ -242,6 +242,10 @@ fn rejections() -> Vec<Rejection> {
             what: "ports",
             family: family.clone(),
         },
+        Refusal::SourceLimitReached {
+            limit: 1,
+            family: family.clone(),
+        },
         Refusal::Unconfirmed {
             floating: Some(floating),
             until: Timestamp(1_800_000_000),
@@ -272,6 +276,7 @@ fn rejections() -> Vec<Rejection> {
             | Refusal::ForwardClash { .. }
             | Refusal::OutboundClash { .. }
             | Refusal::ForwardLimitReached { .. }
+            | Refusal::SourceLimitReached { .. }
             | Refusal::Unconfirmed { .. }
             | Refusal::NothingUnconfirmed { .. }
             | Refusal::LimitReached { .. } => {}
@@ -287,6 +292,8 @@ fn rejections() -> Vec<Rejection> {
             first: Sequence(3),
             last: Sequence(4),
         },
+        Rejection::CountersOff,
+        Rejection::KernelFailed("reading the kernel's counters".to_owned()),
         Rejection::Stopping,
     ]);
     for rejection in &rejections {
@@ -296,6 +303,8 @@ fn rejections() -> Vec<Rejection> {
             | Rejection::StoreFailed(_)
             | Rejection::ConfigurationInvalid(_)
             | Rejection::SequenceGone { .. }
+            | Rejection::CountersOff
+            | Rejection::KernelFailed(_)
             | Rejection::Stopping => {}
         }
     }

@@ -74,4 +74,5 @@ mod reload;
 mod repair;
 mod restart;
 mod teardown;
+mod traffic;
 mod trial;
