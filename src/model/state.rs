@@ -604,7 +604,7 @@ impl State {
                 after,
             } => {
                 self.alter(*floating, |allocation| Allocation {
-                    attributes: after.clone(),
+                    attributes: Attributes::clone(after),
                     ..allocation
                 });
             }

@@ -76,3 +76,4 @@ mod restart;
 mod teardown;
 mod traffic;
 mod trial;
+mod untranslated;
