@@ -107,6 +107,34 @@ impl Reloader {
         reread
     }
 
+    /// Has the configuration that is on trial stay, or the one before put back,
+    /// for whoever may ask for it, and records what came of it.
+    pub async fn settle(&self, who: &Who, keep: bool, terms: Terms) -> Result<Reloaded, Rejection> {
+        let _turn = self.turn.lock().await;
+        let settled = self.handle.settle_reload(keep, who.actor, terms).await;
+        let (verb, done) = match keep {
+            true => ("confirm", "confirmed"),
+            false => ("revert", "undone"),
+        };
+        let uid = who.actor.uid;
+        let (outcome, sentence) = match &settled {
+            Ok(_) if terms.dry_run => (
+                audit::DRY_RUN,
+                format!("dry run: the configuration would be {done} by uid {uid}"),
+            ),
+            Ok(_) => (
+                audit::GRANTED,
+                format!("the configuration was {done} by uid {uid}"),
+            ),
+            Err(rejection) => (
+                rejection.name(),
+                format!("the configuration was not {done}, asked by uid {uid}: {rejection}"),
+            ),
+        };
+        audit::Entry::new(verb, who, outcome, sentence).write();
+        settled
+    }
+
     async fn reread(&self, who: &Who, terms: Terms) -> Result<Reread, Rejection> {
         let Self {
             config, simulated, ..

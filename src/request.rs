@@ -11,7 +11,7 @@ use crate::model::{
 
 mod terms;
 
-pub use terms::{Effect, EffectKind, LONGEST, Terms};
+pub use terms::{Effect, EffectKind, LONGEST, LONGEST_TRIAL, Terms};
 
 /// What may be asked to be changed. Reading needs no request: see
 /// [`crate::control::Snapshot`].
@@ -31,6 +31,10 @@ pub enum Request {
     Update(Update),
     /// Give an address back to its pool, untied.
     Release(Release),
+    /// Let a change that is on trial stay.
+    Confirm(Confirm),
+    /// Undo a change that is on trial.
+    Revert(Revert),
 }
 
 impl Request {
@@ -45,6 +49,8 @@ impl Request {
             Request::Unforward(_) => "unforward",
             Request::Update(_) => "update",
             Request::Release(_) => "release",
+            Request::Confirm(_) => "confirm",
+            Request::Revert(_) => "revert",
         }
     }
 }
@@ -155,6 +161,20 @@ pub struct Release {
     pub address: IpAddr,
 }
 
+/// Let a change that is on trial stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirm {
+    /// One of its floating IPs, or a fixed address that has one or had it.
+    pub address: IpAddr,
+}
+
+/// Undo a change that is on trial, now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revert {
+    /// One of its floating IPs, or a fixed address that has one or had it.
+    pub address: IpAddr,
+}
+
 /// How far the right of the one who asks reaches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -190,6 +210,8 @@ pub struct Outcome {
     pub revision: Revision,
     /// The last event of it, or the current one when nothing changed.
     pub sequence: Sequence,
+    /// Until when it is to be confirmed, when it is.
+    pub unconfirmed: Option<Timestamp>,
     /// Of a dry run: what would have been done, and was not.
     pub effects: Option<Vec<Effect>>,
 }
@@ -372,6 +394,23 @@ pub enum Refusal {
         /// Of which family.
         family: String,
     },
+    /// The last change of the address, or of the configuration, is on trial.
+    #[error(
+        "the last change of {} is not confirmed: confirm it, revert it, or wait until {until}",
+        what(.floating)
+    )]
+    Unconfirmed {
+        /// The address; `None` for the configuration.
+        floating: Option<FloatingIp>,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// There is nothing to confirm or to undo.
+    #[error("nothing waits for a confirmation{}: it was confirmed or undone already, or never asked for; `ipfloater history` tells", of(.address))]
+    NothingUnconfirmed {
+        /// The address; `None` for the configuration.
+        address: Option<IpAddr>,
+    },
     /// The kernel's set of prefixes holds no more.
     #[error("at most {limit} {family} prefixes can be allowed at once, all addresses together")]
     SourceLimitReached {
@@ -430,6 +469,8 @@ impl Refusal {
             Refusal::OutboundClash { .. } => "OutboundClash",
             Refusal::ForwardLimitReached { .. } => "ForwardLimitReached",
             Refusal::SourceLimitReached { .. } => "SourceLimitReached",
+            Refusal::Unconfirmed { .. } => "Unconfirmed",
+            Refusal::NothingUnconfirmed { .. } => "NothingUnconfirmed",
             Refusal::LimitReached { .. } => "LimitReached",
         }
     }
@@ -444,6 +485,14 @@ fn in_pool(pool: &Option<PoolName>) -> String {
 fn pools(pool: &Option<PoolName>) -> String {
     pool.as_ref()
         .map_or_else(|| "any pool".to_owned(), |pool| format!("pool {pool}"))
+}
+
+fn what(floating: &Option<FloatingIp>) -> String {
+    floating.map_or_else(|| "the configuration".to_owned(), |ip| ip.to_string())
+}
+
+fn of(address: &Option<IpAddr>) -> String {
+    address.map_or_else(String::new, |address| format!(" of {address}"))
 }
 
 fn unclash(same: bool) -> &'static str {

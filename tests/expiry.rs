@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{Running, TestClock, allocate, associate, forward};
+use common::{Running, TestClock, allocate, associate, forward, update};
 use ipfloater::kernel::FakeKernel;
-use ipfloater::model::{FloatingIp, Lease, Timestamp, Via};
+use ipfloater::model::{Alteration, FloatingIp, Lease, Timestamp, Via};
 use ipfloater::request::{Request, Terms};
 use tempfile::TempDir;
 
@@ -209,6 +209,29 @@ fn an_end_can_be_altered_and_taken_off_and_does_not_move_along() {
     assert_eq!(end(allocate(floating), lasting(0)), (true, None, None));
     room.clock.pass(10_000);
     assert!(!running.ask(tie()).unwrap().changed, "nothing ended");
+}
+
+#[test]
+fn what_is_protected_is_not_released_and_loses_its_end() {
+    let room = Room::new();
+    let running = room.start();
+    let floating = "198.51.100.7";
+    running.ask_on(allocate(floating), lasting(60)).unwrap();
+    running
+        .ask_on(associate(floating, "10.0.0.5"), lasting(60))
+        .unwrap();
+    let protect = Alteration {
+        protected: Some(true),
+        ..Alteration::default()
+    };
+    running.ask(update(floating, protect)).unwrap();
+    room.clock.pass(60);
+    running.wait_until("the association ends", |snapshot| {
+        snapshot.state.associated() == 0
+    });
+    let snapshot = running.handle.snapshot();
+    let allocation = snapshot.state.allocation(ip(floating)).unwrap();
+    assert_eq!(allocation.end(Lease::Allocation), None);
 }
 
 #[test]

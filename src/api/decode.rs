@@ -15,7 +15,9 @@ use crate::model::{
     Rate, Sequence, Sources, Timestamp,
 };
 use crate::plan;
-use crate::request::{ForwardPorts, MOST_AT_ONCE, Refusal, UnforwardPorts};
+use crate::request::{
+    Confirm, ForwardPorts, MOST_AT_ONCE, Refusal, Request, Revert, UnforwardPorts,
+};
 use crate::wire::{self, Address, Filter};
 
 /// The most addresses or events that one reply holds: a thousand addresses are
@@ -205,6 +207,19 @@ fn labels(field: &str, texts: &[String]) -> Result<BTreeSet<Label>, Refusal> {
 /// A field that holds a name.
 fn label(field: &str, text: &str) -> Result<Label, Refusal> {
     text.parse().map_err(|why| invalid(field, why))
+}
+
+/// A request to let a change that is on trial stay, or to undo it; `None` is
+/// about the configuration, which has no address.
+pub fn settle(address: &str, keep: bool) -> Result<Option<Request>, Refusal> {
+    if address.is_empty() {
+        return Ok(None);
+    }
+    let address = self::address("address", address)?;
+    Ok(Some(match keep {
+        true => Request::Confirm(Confirm { address }),
+        false => Request::Revert(Revert { address }),
+    }))
 }
 
 /// A field that holds how much is wanted at most: 1 to [`PAGE`], and that when

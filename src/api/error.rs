@@ -80,6 +80,10 @@ fn about(refusal: &Refusal) -> Value {
             family,
         } => json!({"limit": limit, "what": what, "family": family}),
         Refusal::QuotaExceeded { owner, quota } => json!({"owner": owner, "quota": quota}),
+        Refusal::Unconfirmed { floating, until } => {
+            json!({"floating_ip": floating, "until": until})
+        }
+        Refusal::NothingUnconfirmed { address } => json!({"address": address}),
         Refusal::SourceLimitReached { limit, family } | Refusal::LimitReached { limit, family } => {
             json!({"limit": limit, "family": family})
         }
@@ -150,6 +154,13 @@ mod tests {
                 limit: 9,
                 what: "ports",
                 family: family.clone(),
+            },
+            Refusal::Unconfirmed {
+                floating: Some(floating),
+                until: crate::model::Timestamp(1),
+            },
+            Refusal::NothingUnconfirmed {
+                address: Some(address),
             },
             Refusal::SourceLimitReached {
                 limit: 9,

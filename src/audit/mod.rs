@@ -212,7 +212,9 @@ impl Entry {
             | Request::Forward(_)
             | Request::Unforward(_)
             | Request::Update(_)
-            | Request::Release(_) => (concern.floating, concern.fixed),
+            | Request::Release(_)
+            | Request::Confirm(_)
+            | Request::Revert(_) => (concern.floating, concern.fixed),
         };
         let allocation = floating.and_then(|floating| state.allocation(floating));
         let holder = allocation
@@ -428,6 +430,36 @@ fn words(change: &Change) -> (String, Option<FixedIp>, Option<FixedIp>) {
                 format!(", kept for its owner until {until}")
             });
             (format!("{floating} released{rests}"), None, *previous)
+        }
+        Change::Try { floating, trial } => (
+            format!(
+                "the change of {floating} is undone at {} unless confirmed",
+                trial.until
+            ),
+            None,
+            None,
+        ),
+        Change::Confirm { floating } => {
+            (format!("the change of {floating} is confirmed"), None, None)
+        }
+        Change::Restore {
+            floating,
+            former,
+            previous,
+        } => {
+            let tie = former.as_ref().and_then(|former| former.association);
+            let fixed = tie.map(|tie| tie.fixed);
+            let what = match (former, fixed) {
+                (None, _) => "is free again".to_owned(),
+                (Some(_), None) => "is associated with no host again".to_owned(),
+                (Some(_), Some(fixed)) => format!("is associated with {fixed} again"),
+            };
+            let previous = previous.filter(|previous| Some(*previous) != fixed);
+            (
+                format!("the change of {floating} is undone: it {what}"),
+                fixed,
+                previous,
+            )
         }
     }
 }

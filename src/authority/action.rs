@@ -73,6 +73,10 @@ pub enum Verb {
     Update,
     /// Giving an address back.
     Release,
+    /// Letting a change that is on trial stay.
+    Confirm,
+    /// Undoing one.
+    Revert,
     /// Reading the configuration again.
     Reload,
     /// Altering how much is logged.
@@ -81,7 +85,7 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 11] = [
+    pub const ALL: [Verb; 13] = [
         Verb::Inspect,
         Verb::History,
         Verb::Allocate,
@@ -91,6 +95,8 @@ impl Verb {
         Verb::Unforward,
         Verb::Update,
         Verb::Release,
+        Verb::Confirm,
+        Verb::Revert,
         Verb::Reload,
         Verb::SetLogLevel,
     ];
@@ -108,6 +114,8 @@ impl Verb {
             Verb::Unforward => "unforward",
             Verb::Update => "update",
             Verb::Release => "release",
+            Verb::Confirm => "confirm",
+            Verb::Revert => "revert",
             Verb::Reload => "reload",
             Verb::SetLogLevel => "set-log-level",
         }
@@ -121,7 +129,7 @@ impl Verb {
             Verb::Inspect => (Action::Inspect, Action::InspectAll),
             Verb::History => (Action::InspectAll, Action::InspectAll),
             Verb::Allocate => (Action::AllocateOwn, Action::Manage),
-            Verb::Associate | Verb::Forward | Verb::Update => {
+            Verb::Associate | Verb::Forward | Verb::Update | Verb::Confirm | Verb::Revert => {
                 (Action::AssociateOwn, Action::Manage)
             }
             Verb::Disassociate | Verb::Unforward | Verb::Release => {
@@ -143,6 +151,8 @@ impl From<&Request> for Verb {
             Request::Unforward(_) => Verb::Unforward,
             Request::Update(_) => Verb::Update,
             Request::Release(_) => Verb::Release,
+            Request::Confirm(_) => Verb::Confirm,
+            Request::Revert(_) => Verb::Revert,
         }
     }
 }

@@ -366,7 +366,9 @@ fn exceeds(limit: &Limit, request: &Request, concern: &Concern, state: &State, u
         | Request::Forward(_)
         | Request::Unforward(_)
         | Request::Update(_)
-        | Request::Release(_) => 1,
+        | Request::Release(_)
+        | Request::Confirm(_)
+        | Request::Revert(_) => 1,
     };
     let too_many =
         concern.taken_for.is_some() && state.owned_by(uid).saturating_add(taken) > limit.quota;
@@ -379,7 +381,9 @@ fn exceeds(limit: &Limit, request: &Request, concern: &Concern, state: &State, u
         | Request::Disassociate(_)
         | Request::Unforward(_)
         | Request::Update(_)
-        | Request::Release(_) => false,
+        | Request::Release(_)
+        | Request::Confirm(_)
+        | Request::Revert(_) => false,
     };
     let named = concern.floating.filter(|_| concern.is_named);
     let rests = named.and_then(|floating| state.resting().get(floating));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::terms::{DryRun, Lasting};
+use super::terms::{DryRun, Lasting, Trial};
 use super::{exit, forward, set};
 use crate::client::DEFAULT_SOCKET;
 
@@ -159,6 +159,9 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// Whether it is undone
+        #[command(flatten)]
+        trial: Trial,
         /// When it ends
         #[command(flatten)]
         lasting: Lasting,
@@ -170,6 +173,9 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// Whether it is undone
+        #[command(flatten)]
+        trial: Trial,
     },
     /// Lead ports of a floating IP to a host
     Forward {
@@ -191,6 +197,9 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// Whether it is undone
+        #[command(flatten)]
+        trial: Trial,
     },
     /// Lead ports of a floating IP to a host no longer
     Unforward {
@@ -200,6 +209,9 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// Whether it is undone
+        #[command(flatten)]
+        trial: Trial,
     },
     /// Note something of a floating IP: a name, words, tags, protection
     Set {
@@ -216,6 +228,25 @@ pub enum Verb {
     Release {
         /// The floating IP, or the fixed address that has it
         address: String,
+        /// Whether to do it at all
+        #[command(flatten)]
+        dry_run: DryRun,
+        /// Whether it is undone
+        #[command(flatten)]
+        trial: Trial,
+    },
+    /// Let a change that was made with --confirm stay
+    Confirm {
+        /// The floating IP, or the fixed address that has it or had it; none for the configuration
+        address: Option<String>,
+        /// Whether to do it at all
+        #[command(flatten)]
+        dry_run: DryRun,
+    },
+    /// Undo a change that was made with --confirm, now
+    Revert {
+        /// The floating IP, or the fixed address that has it or had it; none for the configuration
+        address: Option<String>,
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
@@ -261,6 +292,9 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// Whether it is undone
+        #[command(flatten)]
+        trial: Trial,
     },
     /// Tell what is so, and then everything that happens
     Monitor {

@@ -75,11 +75,12 @@ fn by_name(error: &str) -> Exit {
         | "InteractiveAuthenticationRequired"
         | "CallerUnidentified"
         | "OutsidePermittedRanges" => Exit::Denied,
-        "NoSuchPool" | "NotInPool" | "NotAssociated" | "NotAllocated" | "SequenceGone" => {
-            Exit::NotFound
-        }
+        "NoSuchPool" | "NotInPool" | "NotAssociated" | "NotAllocated" | "SequenceGone"
+        | "NothingUnconfirmed" => Exit::NotFound,
         "AlreadyAllocated" | "AlreadyAssociated" | "TargetInUse" | "ForwardClash"
-        | "OutboundClash" | "OwnerChanged" | "Protected" | "AddressResting" => Exit::Conflict,
+        | "OutboundClash" | "OwnerChanged" | "Protected" | "AddressResting" | "Unconfirmed" => {
+            Exit::Conflict
+        }
         "PoolExhausted"
         | "LimitReached"
         | "ForwardLimitReached"

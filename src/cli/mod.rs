@@ -27,7 +27,7 @@ mod wait;
 pub use arguments::{Arguments, Common, Verb};
 pub use exit::Exit;
 pub use failure::Failure;
-pub use terms::{DryRun, Lasting};
+pub use terms::{DryRun, Lasting, Trial};
 
 use crate::client::Client;
 use output::Output;
@@ -143,6 +143,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             reassociate,
             keep_established,
             dry_run,
+            trial,
             lasting,
         } => {
             let fixed = addresses.pop().unwrap_or_default();
@@ -154,12 +155,17 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
                 "reassociate": reassociate,
                 "keep_established": keep_established,
             });
-            let terms = Terms::from(dry_run).lasting(lasting);
+            let terms = Terms::from(dry_run).on_trial(trial).lasting(lasting);
             let parameters = terms.with(parameters);
             verbs::associate(connect()?, &mut output, parameters)
         }
-        Verb::Disassociate { address, dry_run } => {
-            let parameters = Terms::from(dry_run).with(json!({"address": address}));
+        Verb::Disassociate {
+            address,
+            dry_run,
+            trial,
+        } => {
+            let terms = Terms::from(dry_run).on_trial(trial);
+            let parameters = terms.with(json!({"address": address}));
             verbs::disassociate(connect()?, &mut output, parameters)
         }
         Verb::Forward {
@@ -168,13 +174,20 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             outbound,
             reassociate,
             dry_run,
+            trial,
         } => {
             let parameters = forward::parameters(floating, fixed, outbound, reassociate);
-            let parameters = Terms::from(dry_run).with(parameters);
+            let terms = Terms::from(dry_run).on_trial(trial);
+            let parameters = terms.with(parameters);
             forward::forward(connect()?, &mut output, parameters)
         }
-        Verb::Unforward { floating, dry_run } => {
-            forward::unforward(connect()?, &mut output, floating, dry_run.into())
+        Verb::Unforward {
+            floating,
+            dry_run,
+            trial,
+        } => {
+            let terms = Terms::from(dry_run).on_trial(trial);
+            forward::unforward(connect()?, &mut output, floating, terms)
         }
         Verb::Set {
             address,
@@ -187,8 +200,13 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             attributes,
             dry_run.into(),
         ),
-        Verb::Release { address, dry_run } => {
-            let parameters = Terms::from(dry_run).with(json!({"address": address}));
+        Verb::Release {
+            address,
+            dry_run,
+            trial,
+        } => {
+            let terms = Terms::from(dry_run).on_trial(trial);
+            let parameters = terms.with(json!({"address": address}));
             verbs::release(connect()?, &mut output, parameters)
         }
         Verb::List {
@@ -209,11 +227,18 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         Verb::Show { address } => verbs::show(connect()?, &mut output, &address),
         Verb::Counters { address } => counters::counters(connect()?, &mut output, address),
         Verb::Permissions { address } => verbs::permissions(connect()?, &mut output, address),
-        Verb::Reload { dry_run } => verbs::reload(
-            connect()?,
-            &mut output,
-            Terms::from(dry_run).with(json!({})),
-        ),
+        Verb::Confirm { address, dry_run } => {
+            let parameters = Terms::from(dry_run).with(json!({"address": address}));
+            verbs::settle(connect()?, &mut output, "Confirm", parameters)
+        }
+        Verb::Revert { address, dry_run } => {
+            let parameters = Terms::from(dry_run).with(json!({"address": address}));
+            verbs::settle(connect()?, &mut output, "Revert", parameters)
+        }
+        Verb::Reload { dry_run, trial } => {
+            let terms = Terms::from(dry_run).on_trial(trial);
+            verbs::reload(connect()?, &mut output, terms.with(json!({})))
+        }
         Verb::Monitor { since } => monitor::monitor(connect, &mut output, since),
         Verb::History { address, lines } => verbs::history(connect()?, &mut output, address, lines),
         Verb::Completion { shell } => Ok(output.script(&completion(shell))?),

@@ -15,6 +15,14 @@ pub struct DryRun {
     pub dry_run: bool,
 }
 
+/// Whether it is undone unless it is confirmed.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Trial {
+    /// Undo it after this time, as 60s or 5m, unless `ipfloater confirm` is called before
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub confirm: Option<u32>,
+}
+
 /// How long it is to last.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct Lasting {
@@ -28,6 +36,7 @@ pub struct Lasting {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Terms {
     dry_run: bool,
+    confirm: Option<u32>,
     expires_in: Option<u32>,
 }
 
@@ -41,6 +50,11 @@ impl From<DryRun> for Terms {
 }
 
 impl Terms {
+    /// The same, to be undone unless it is confirmed.
+    pub(super) fn on_trial(self, Trial { confirm }: Trial) -> Self {
+        Self { confirm, ..self }
+    }
+
     /// The same, to end by itself.
     pub(super) fn lasting(self, Lasting { lasting }: Lasting) -> Self {
         Self {
@@ -54,10 +68,14 @@ impl Terms {
     pub(super) fn with(self, mut parameters: Value) -> Value {
         let Terms {
             dry_run,
+            confirm,
             expires_in,
         } = self;
         if dry_run {
             parameters["dry_run"] = true.into();
+        }
+        if let Some(seconds) = confirm {
+            parameters["confirm"] = seconds.into();
         }
         if let Some(seconds) = expires_in {
             parameters["expires_in"] = seconds.into();

@@ -12,6 +12,7 @@ use super::wait;
 use crate::client::{Answer, Client};
 use crate::wire::{
     Address, Changed, Described, EventInfo, Events, Listed, Permission, Permissions, Reloaded,
+    Settled,
 };
 
 /// How long one page of a list may take.
@@ -128,11 +129,18 @@ pub(super) fn changed(
         floating_ip,
         state,
         reason,
+        unconfirmed_until,
         ..
     } = &answer.message.address;
     if state == "pending" {
         let reason = or_dash(reason.as_ref());
         output.remark(&format!("{floating_ip} is pending: {reason}"))?;
+    }
+    if let Some(until) = unconfirmed_until {
+        output.remark(&format!(
+            "It is undone at {} unless it is confirmed: ipfloater confirm {floating_ip}",
+            moment(*until)
+        ))?;
     }
     Ok(())
 }
@@ -191,6 +199,7 @@ pub(super) fn show(
         ("Until", address.association_expires_at.map(moment)),
         ("Resting until", address.resting_until.map(moment)),
         ("Last owner", address.last_owner.map(user)),
+        ("To confirm", address.unconfirmed_until.map(moment)),
     ];
     for (name, value) in lines.into_iter().chain(set::lines(&address)) {
         if let Some(value) = value {
@@ -256,6 +265,7 @@ pub(super) fn reload(
         changed,
         news,
         warnings,
+        unconfirmed_until,
         dry_run,
         effects,
         ..
@@ -270,6 +280,58 @@ pub(super) fn reload(
     }
     for warning in warnings {
         output.remark(&format!("warning: {warning}"))?;
+    }
+    if let Some(until) = unconfirmed_until {
+        output.remark(&format!(
+            "It is undone at {} unless it is confirmed: ipfloater confirm",
+            moment(until)
+        ))?;
+    }
+    Ok(())
+}
+
+/// `confirm` and `revert`.
+pub(super) fn settle(
+    mut client: Client,
+    output: &mut Output<'_>,
+    method: &str,
+    parameters: Value,
+) -> Result<(), Failure> {
+    let answer: Answer<Settled> = client.call(method, parameters)?;
+    if output.json {
+        return Ok(output.json(&answer.json)?);
+    }
+    let Settled {
+        address,
+        changed,
+        news,
+        dry_run,
+        effects,
+        ..
+    } = answer.message;
+    if dry_run {
+        return forecast(output, changed, &effects);
+    }
+    let what = match &address {
+        Some(address) => format!("The change of {}", address.floating_ip),
+        None => "The change of the configuration".to_owned(),
+    };
+    let done = match method {
+        "Confirm" => "stays".to_owned(),
+        _ => {
+            let now = address.map_or_else(String::new, |address| {
+                let to = match address.fixed_address {
+                    Some(fixed) => format!("associated with {fixed}"),
+                    None => state(&address),
+                };
+                format!("; it is {to} again")
+            });
+            format!("is undone{now}")
+        }
+    };
+    output.line(&format!("{what} {done}"))?;
+    for line in news {
+        output.line(&line)?;
     }
     Ok(())
 }

@@ -127,6 +127,27 @@ async fn ask(
             }
             answer.into()
         }
+        "Confirm" | "Revert" => {
+            let mut result = object(manager.call(method, parameters).await?);
+            let mut answer = Map::new();
+            for name in [
+                "changed",
+                "previous_fixed_address",
+                "news",
+                "revision",
+                "sequence",
+                "dry_run",
+                "effects",
+            ] {
+                if let Some(value) = result.remove(name) {
+                    answer.insert(name.to_owned(), value);
+                }
+            }
+            if !result.is_empty() {
+                answer.insert("address".to_owned(), result.into());
+            }
+            answer.into()
+        }
         "Describe" => json!({"address": object(manager.call(method, parameters).await?)}),
         "History" => json!({"events": objects(manager.call(method, parameters).await?)}),
         "GetPermissions" => {
@@ -176,7 +197,7 @@ impl Manager<'_> {
                     self.proxy.call_with_flags(method, self.flags, &body).await
                 }
             }
-            "Disassociate" | "Update" | "Release" | "Describe" => {
+            "Disassociate" | "Update" | "Release" | "Confirm" | "Revert" | "Describe" => {
                 let body = (place("address"), variants(options));
                 self.proxy.call_with_flags(method, self.flags, &body).await
             }

@@ -57,13 +57,14 @@ impl Batch {
             scope: request.scope(),
         };
         let decision = plan::decide(view, right, request.request())?;
+        let decision = plan::bound(view, decision, request.request(), terms);
         let Decision {
             floating,
             all,
             changes,
             previous,
             displaced,
-        } = plan::bound(view, decision, request.request(), terms, self.at);
+        } = plan::on_trial(view, decision, terms);
         let changed = !changes.is_empty();
         if !changed {
             self.trail.push(Entry::unchanged(
@@ -92,6 +93,7 @@ impl Batch {
                 self.state.revision()
             },
             sequence: self.state.sequence(),
+            unconfirmed: self.state.trial(floating).map(|trial| trial.until),
             effects: None,
         })
     }
@@ -106,6 +108,11 @@ impl Batch {
         self.events
             .push(self.event(EventKind::Expired { floating, of }, who));
         self.alter(changes, who);
+    }
+
+    /// Undoes what is on trial by that number.
+    pub(super) fn revert(&mut self, number: u64, who: &Who) {
+        self.alter(plan::undo(&self.state, number), who);
     }
 
     fn alter(&mut self, changes: Vec<Change>, who: &Who) {
@@ -163,6 +170,8 @@ impl Batch {
                 Change::Allocate { .. }
                 | Change::Keep { .. }
                 | Change::SetEnd { .. }
+                | Change::Try { .. }
+                | Change::Confirm { .. }
                 | Change::Release { previous: None, .. } => {}
                 Change::Update {
                     floating,
@@ -199,6 +208,17 @@ impl Batch {
                     }
                     // The host of the whole address loses these ports.
                     wait |= self.state.association(*floating).is_some();
+                }
+                Change::Restore {
+                    floating, former, ..
+                } => {
+                    cuts.push(self.cut(*floating));
+                    let leaving = Tenants::of(&self.state, *floating).leaving;
+                    cuts.extend(leaving.into_iter().map(Cut::Outbound));
+                    let tie = former.as_ref().and_then(|former| former.association);
+                    let other = tie.and_then(|tie| self.state.outbound_of(tie.fixed));
+                    cuts.extend(other.map(|other| self.cut(other)));
+                    wait = true;
                 }
                 Change::Disassociate { floating, .. }
                 | Change::Unforward { floating, .. }

@@ -24,6 +24,7 @@ use super::agenda::{Agenda, Look};
 use super::batch::Batch;
 use super::claims::Inquiry;
 use super::cutter::Cutter;
+use super::reload::FormerSite;
 use super::{Clock, Handle, Health, Inbox, Message, Published, Rejection, Reply, Snapshot};
 
 /// The most messages that are taken at once.
@@ -81,6 +82,10 @@ pub struct Controller {
     pub(super) clock: Box<dyn Clock>,
     /// The uptime before which nothing is ended: the store failed just now.
     pub(super) due_after: Duration,
+    /// Until which uptime what is on trial by that number can be confirmed.
+    pub(super) deadlines: BTreeMap<u64, Duration>,
+    /// The configuration that is put back unless the present one is confirmed.
+    pub(super) former_site: Option<FormerSite>,
     pub(super) store: Box<dyn Store>,
     pub(super) warnings: Vec<String>,
     simulated: bool,
@@ -140,6 +145,8 @@ impl Controller {
             repairs: 0,
             clock,
             due_after: Duration::ZERO,
+            deadlines: BTreeMap::new(),
+            former_site: None,
             store,
             warnings,
             simulated,
@@ -147,7 +154,11 @@ impl Controller {
             waiting: HashMap::new(),
             last_ticket: 0,
         };
+        controller.watch_trials();
         controller.end_what_was_due();
+        // What is undone may need more of the table.
+        controller.uses = Uses::of(&controller.state);
+        controller.ruleset = controller.ruleset_of(&controller.site.clone());
         controller.adopt()?;
         controller.show();
         crate::memory::give_back();
@@ -238,13 +249,17 @@ impl Controller {
                 terms,
                 reply,
             } => {
-                let reloaded = if terms.dry_run {
-                    self.forecast_reload(&site)
-                } else {
-                    self.reload(*site, warnings, actor)
-                };
+                let reloaded = self.reload(*site, warnings, actor, terms);
                 // Who hung up meanwhile can read the log.
                 let _ = reply.send(reloaded);
+            }
+            Message::SettleReload {
+                keep,
+                actor,
+                terms,
+                reply,
+            } => {
+                let _ = reply.send(self.settle_reload(keep, actor, terms));
             }
             Message::Noticed(Noticed::Links) => self.agenda.noticed(Look::Links, now),
             Message::Noticed(Noticed::Carrier(index)) => {
@@ -365,6 +380,7 @@ impl Controller {
         // No return.
         let before = std::mem::replace(&mut self.state, batch.state.clone().committed());
         self.asked_again(&batch);
+        self.watch_trials();
         let applied = self.apply(&batch.touched());
         self.show();
         batch.trail.iter().for_each(Entry::write);
@@ -505,6 +521,7 @@ impl Controller {
     pub(super) fn show(&self) {
         let mut warnings = self.warnings.clone();
         warnings.extend(self.kept_addresses());
+        warnings.extend(self.former_site.as_ref().map(FormerSite::warning));
         let health = Health {
             problems: self.problems.values().cloned().collect(),
             warnings,

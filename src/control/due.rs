@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::audit::Who;
-use crate::model::{Actor, Via};
+use crate::model::{Actor, FloatingIp, Lease, Timestamp, Via};
+use crate::request::Terms;
 
 use super::Controller;
 use super::batch::Batch;
@@ -21,14 +22,52 @@ const ENDS: usize = 1_024;
 impl Controller {
     /// How long until something is due; `None` when nothing has an end.
     pub(super) fn until_due(&self) -> Option<Duration> {
-        let (at, ..) = self.state.ends().next()?;
-        let left = u64::try_from(at.0 - self.clock.now().0).unwrap_or_default();
-        let patience = self.due_after.saturating_sub(self.clock.uptime());
-        Some(Duration::from_secs(left).min(NAP).max(patience))
+        let (now, uptime) = (self.clock.now(), self.clock.uptime());
+        let end = self.ends().next().map(|(at, ..)| {
+            let left = u64::try_from(at.0 - now.0).unwrap_or_default();
+            Duration::from_secs(left)
+        });
+        let site = self.former_site.as_ref().map(|former| former.deadline);
+        let deadlines = self.deadlines.values().copied().chain(site);
+        let deadline = deadlines.min().map(|at| at.saturating_sub(uptime));
+        let next = end.into_iter().chain(deadline).min()?;
+        let patience = self.due_after.saturating_sub(uptime);
+        Some(next.min(NAP).max(patience))
     }
 
-    /// Ends what is over.
+    /// Keeps the deadlines of what is on trial. They are counted by the uptime, so
+    /// that a clock that is set makes them neither shorter nor longer; what was
+    /// put on trial before the start has what is left by the wall clock, and never
+    /// more than it had.
+    pub(super) fn watch_trials(&mut self) {
+        let (now, uptime) = (self.clock.now(), self.clock.uptime());
+        let trials = self.state.trials();
+        let deadlines = trials.map(|(_, trial)| {
+            let whole = trial.until.0 - trial.since.0;
+            let left = (trial.until.0 - now.0).clamp(0, whole.max(0));
+            let left = Duration::from_secs(u64::try_from(left).unwrap_or_default());
+            let known = self.deadlines.get(&trial.number).copied();
+            (trial.number, known.unwrap_or(uptime + left))
+        });
+        self.deadlines = deadlines.collect();
+    }
+
+    /// The ends of what can end: not while it is on trial.
+    fn ends(&self) -> impl Iterator<Item = (Timestamp, FloatingIp, Lease)> + '_ {
+        let ends = self.state.ends();
+        ends.filter(|(_, floating, _)| self.state.trial(*floating).is_none())
+    }
+
+    /// Ends what is over, and undoes what was not confirmed.
     pub(super) fn end_what_is_due(&mut self) {
+        let uptime = self.clock.uptime();
+        let former = self.former_site.as_ref();
+        if former.is_some_and(|former| former.deadline <= uptime) {
+            tracing::warn!("the configuration was not confirmed: the one before is back");
+            let actor = itself("confirmation").actor;
+            // There is one to put back.
+            let _ = self.settle_reload(false, actor, Terms::default());
+        }
         while let Some(batch) = self.due() {
             let before = self.state.revision();
             self.carry(batch);
@@ -44,6 +83,7 @@ impl Controller {
             match self.store.commit(self.state.revision(), &batch.events) {
                 Ok(()) => {
                     self.state = batch.state.committed();
+                    self.watch_trials();
                     for entry in std::mem::take(&mut batch.trail) {
                         entry.write();
                     }
@@ -62,8 +102,13 @@ impl Controller {
         if self.clock.uptime() < self.due_after {
             return None;
         }
-        let ends = self.state.ends().take_while(|(at, ..)| *at <= now);
+        let uptime = self.clock.uptime();
         let mut batch = Batch::new(&self.state, now);
+        let late = self.deadlines.iter().filter(|(_, at)| **at <= uptime);
+        for (number, _) in late {
+            batch.revert(*number, &itself("confirmation"));
+        }
+        let ends = self.ends().take_while(|(at, ..)| *at <= now);
         for (_, floating, of) in ends.take(ENDS) {
             batch.expire(&self.site, floating, of, &itself("expiry"));
         }

@@ -7,7 +7,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::authority::Authorized;
 use crate::kernel::{Noticed, Report};
-use crate::model::{Actor, Event, FloatingIp, Recorded, Sequence, Site, Uid};
+use crate::model::{Actor, Event, FloatingIp, Recorded, Sequence, Site, Timestamp, Uid};
 use crate::request::{Effect, Outcome, Refusal, Request, Terms};
 
 use super::{AddressState, Snapshot};
@@ -66,7 +66,18 @@ pub enum Message {
         /// On what terms.
         terms: Terms,
         /// Where the answer goes.
-        reply: oneshot::Sender<Reloaded>,
+        reply: oneshot::Sender<Result<Reloaded, Rejection>>,
+    },
+    /// The configuration that is on trial stays, or is undone.
+    SettleReload {
+        /// Whether it stays.
+        keep: bool,
+        /// Who asked for it.
+        actor: Actor,
+        /// On what terms.
+        terms: Terms,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Reloaded, Rejection>>,
     },
     /// Somebody else altered something in the kernel.
     Noticed(Noticed),
@@ -159,6 +170,8 @@ pub struct Reloaded {
     pub news: Vec<String>,
     /// The event of it, or the current one when nothing is new.
     pub sequence: Sequence,
+    /// Until when it is to be confirmed, when it is.
+    pub unconfirmed: Option<Timestamp>,
     /// Of a dry run: what would have been done, and was not.
     pub effects: Option<Vec<Effect>>,
 }
@@ -243,7 +256,24 @@ impl Handle {
             terms,
             reply,
         })?;
-        answer.await.map_err(|_| Rejection::Stopping)
+        answer.await.map_err(|_| Rejection::Stopping)?
+    }
+
+    /// Has the configuration that is on trial stay, or the one before put back.
+    pub async fn settle_reload(
+        &self,
+        keep: bool,
+        actor: Actor,
+        terms: Terms,
+    ) -> Result<Reloaded, Rejection> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::SettleReload {
+            keep,
+            actor,
+            terms,
+            reply,
+        })?;
+        answer.await.map_err(|_| Rejection::Stopping)?
     }
 
     /// Reads the event log, latest first.

@@ -120,11 +120,11 @@ impl Controller {
         let ruleset = self.ruleset_for(state);
         let desired = self.desired_with(&ruleset, state);
         let mut delta = Delta::of(&desired, observed, touched);
-        let orphan_gone = |floating: &FloatingIp| {
-            self.site.pool_of(*floating).is_none() && state.allocation(*floating).is_none()
-        };
-        if touched.iter().any(orphan_gone) {
-            delta.transaction.pool = Some(desired.pool(observed));
+        // One of no pool is in the sets for as long as somebody has it.
+        let is_orphan = |floating: &FloatingIp| self.site.pool_of(*floating).is_none();
+        if touched.iter().any(is_orphan) {
+            let ranges = desired.pool(observed);
+            delta.transaction.pool = (ranges != observed.pool).then_some(ranges);
         }
         delta
     }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    Attributes, FixedIp, FloatingIp, Forward, HardwareAddress, Lease, PendingReason, PoolName,
-    Revision, Sequence, Timestamp, Uid,
+    Allocation, Attributes, FixedIp, FloatingIp, Forward, HardwareAddress, Lease, PendingReason,
+    PoolName, Revision, Sequence, Timestamp, Trial, Uid,
 };
 
 /// One alteration of the state. [`super::State::with`] applies it.
@@ -85,6 +85,27 @@ pub enum Change {
         /// Until when it is kept for its last owner, if it is.
         resting_until: Option<Timestamp>,
     },
+    /// What was just altered is undone unless it is confirmed.
+    Try {
+        /// The address.
+        floating: FloatingIp,
+        /// Until when, and what it gets back.
+        trial: Box<Trial>,
+    },
+    /// What was altered stays.
+    Confirm {
+        /// The address.
+        floating: FloatingIp,
+    },
+    /// What was altered is undone: the address gets back all that it had.
+    Restore {
+        /// The address.
+        floating: FloatingIp,
+        /// What it gets back; `None` is free.
+        former: Option<Box<Allocation>>,
+        /// The host that had it until now.
+        previous: Option<FixedIp>,
+    },
 }
 
 impl Change {
@@ -100,7 +121,10 @@ impl Change {
             | Change::Forward { floating, .. }
             | Change::Unforward { floating, .. }
             | Change::Update { floating, .. }
-            | Change::Release { floating, .. } => *floating,
+            | Change::Release { floating, .. }
+            | Change::Try { floating, .. }
+            | Change::Confirm { floating }
+            | Change::Restore { floating, .. } => *floating,
         }
     }
 }
@@ -200,6 +224,9 @@ impl EventKind {
             EventKind::Changed(Change::Unforward { .. }) => "unforward",
             EventKind::Changed(Change::Update { .. }) => "update",
             EventKind::Changed(Change::Release { .. }) => "release",
+            EventKind::Changed(Change::Try { .. }) => "try",
+            EventKind::Changed(Change::Confirm { .. }) => "confirm",
+            EventKind::Changed(Change::Restore { .. }) => "revert",
             EventKind::Expired { .. } => "expire",
             EventKind::Activated { .. } => "activate",
             EventKind::Deferred { .. } => "defer",

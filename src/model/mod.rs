@@ -15,6 +15,7 @@ mod resting;
 mod site;
 mod state;
 mod traffic;
+mod trial;
 
 pub use address::{AddressError, Family, FixedIp, FloatingIp, ParseAddressError};
 pub use attributes::{Alteration, AttributeError, Attributes, Description, Label, MOST_TAGS};
@@ -30,3 +31,4 @@ pub use state::{
     Allocation, Association, Forwarded, PendingReason, Revision, Sequence, State, Timestamp, Uid,
 };
 pub use traffic::{Count, Direction, MOST_SOURCES, Rate, RateError, Sources, SourcesError};
+pub use trial::Trial;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Attributes, Change, Direction, Family, FixedIp, FloatingIp, Forward, Forwards, HardwareAddress,
-    InterfaceName, Lease, Outbound, PoolName, Rate, Resting, RestingAddresses, Sources,
+    InterfaceName, Lease, Outbound, PoolName, Rate, Resting, RestingAddresses, Sources, Trial,
 };
 
 /// A user id, as in getuid(2).
@@ -59,7 +59,7 @@ impl fmt::Display for Sequence {
 pub struct Timestamp(pub i64);
 
 /// That a floating IP is tied to a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Association {
     /// The host.
     pub fixed: FixedIp,
@@ -68,7 +68,7 @@ pub struct Association {
 }
 
 /// A floating IP that somebody owns.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allocation {
     /// The pool it came from, which the configuration may no longer have.
     pub pool: PoolName,
@@ -235,6 +235,7 @@ pub struct State {
     /// From how many prefixes they may be reached; of IPv4 and IPv6.
     sources: [u32; 2],
     resting: RestingAddresses,
+    trials: RedBlackTreeMapSync<FloatingIp, Trial>,
 }
 
 impl State {
@@ -261,8 +262,6 @@ impl State {
                 state.note_tied(association.fixed, floating);
             }
             state.note_owned(allocation.owner);
-            state.note_traffic(floating, &allocation.attributes);
-            state.allocated4 += usize::from(floating.family() == Family::V4);
             for forward in allocation.forwards.iter() {
                 state.note_forwarded(floating, forward);
             }
@@ -282,6 +281,15 @@ impl State {
     ) -> Self {
         for (floating, resting) in resting {
             self.resting.insert(floating, resting);
+        }
+        self
+    }
+
+    /// The same, with changes that are not confirmed.
+    #[must_use]
+    pub fn with_trials(mut self, trials: impl IntoIterator<Item = (FloatingIp, Trial)>) -> Self {
+        for (floating, trial) in trials {
+            self.trials.insert_mut(floating, trial);
         }
         self
     }
@@ -442,6 +450,59 @@ impl State {
             .map(|(floating, _)| floating)
     }
 
+    /// That the last change of an address is not confirmed, if it is so.
+    #[must_use]
+    pub fn trial(&self, floating: FloatingIp) -> Option<&Trial> {
+        self.trials.get(&floating)
+    }
+
+    /// All addresses whose last change is not confirmed.
+    pub fn trials(&self) -> impl Iterator<Item = (FloatingIp, &Trial)> {
+        self.trials
+            .iter()
+            .map(|(floating, trial)| (*floating, trial))
+    }
+
+    /// How much more of the kernel's maps the forwards of a family take when all
+    /// that is not confirmed is undone.
+    #[must_use]
+    pub fn withheld(&self, family: Family) -> Forwarded {
+        let mut sum = Forwarded::default();
+        for (floating, trial) in self.trials().filter(|(ip, _)| ip.family() == family) {
+            let taken = |allocation: Option<&Allocation>| {
+                let forwards = allocation.into_iter().flat_map(|a| a.forwards.iter());
+                forwards
+                    .map(Forwarded::by)
+                    .fold(Forwarded::default(), |sum, one| Forwarded {
+                        ports: sum.ports + one.ports,
+                        ranges: sum.ranges + one.ranges,
+                    })
+            };
+            let (then, now) = (
+                taken(trial.former.as_ref()),
+                taken(self.allocation(floating)),
+            );
+            sum.ports += then.ports.saturating_sub(now.ports);
+            sum.ranges += then.ranges.saturating_sub(now.ranges);
+        }
+        sum
+    }
+
+    /// How many more prefixes there are of a family when all that is not confirmed
+    /// is undone.
+    #[must_use]
+    pub fn sources_withheld(&self, family: Family) -> u32 {
+        let trials = self.trials().filter(|(ip, _)| ip.family() == family);
+        let count = |allocation: Option<&Allocation>| {
+            allocation.map_or(0, |has| sources_of(&has.attributes.allowed_sources))
+        };
+        let more = trials.map(|(floating, trial)| {
+            let now = count(self.allocation(floating));
+            count(trial.former.as_ref()).saturating_sub(now)
+        });
+        more.sum()
+    }
+
     /// The ends of allocations and associations, in their order.
     pub fn ends(&self) -> impl Iterator<Item = (Timestamp, FloatingIp, Lease)> + '_ {
         self.ends.iter().copied()
@@ -500,7 +561,6 @@ impl State {
                     .insert_mut((pool.clone(), floating.family()), *floating);
                 let allocation = Allocation::new(pool.clone(), *owner, at);
                 self.put(*floating, Some(allocation));
-                self.allocated4 += usize::from(floating.family() == Family::V4);
                 self.note_owned(*owner);
                 self.resting.remove(*floating);
             }
@@ -564,8 +624,6 @@ impl State {
                 before: _,
                 after,
             } => {
-                self.forget_traffic(*floating);
-                self.note_traffic(*floating, after);
                 self.alter(*floating, |allocation| Allocation {
                     attributes: Attributes::clone(after),
                     ..allocation
@@ -576,7 +634,6 @@ impl State {
                 previous,
                 resting_until,
             } => {
-                self.forget_traffic(*floating);
                 self.note_untied(*previous);
                 if let Some(Allocation { owner, .. }) = self.allocations.get(floating) {
                     let owner = *owner;
@@ -584,9 +641,21 @@ impl State {
                     if let Some(until) = *resting_until {
                         self.resting.insert(*floating, Resting { owner, until });
                     }
-                    self.allocated4 -= usize::from(floating.family() == Family::V4);
                 }
                 self.put(*floating, None);
+            }
+            Change::Try { floating, trial } => {
+                self.trials.insert_mut(*floating, (**trial).clone());
+            }
+            Change::Confirm { floating } => {
+                self.trials.remove_mut(floating);
+            }
+            Change::Restore {
+                floating, former, ..
+            } => {
+                self.trials.remove_mut(floating);
+                self.resting.remove(*floating);
+                self.replace(*floating, former.as_deref().cloned());
             }
         }
         self.after_event()
@@ -626,6 +695,28 @@ impl State {
         self.put(floating, Some(allocation));
     }
 
+    /// Puts an allocation in the place of the one that was there, with all that
+    /// hangs on them.
+    fn replace(&mut self, floating: FloatingIp, allocation: Option<Allocation>) {
+        if let Some(old) = self.allocation(floating).cloned() {
+            self.note_untied(old.association.map(|tie| tie.fixed));
+            self.note_disowned(old.owner);
+            for forward in old.forwards.iter() {
+                self.note_unforwarded(floating, forward);
+            }
+        }
+        if let Some(new) = &allocation {
+            if let Some(tie) = new.association {
+                self.note_tied(tie.fixed, floating);
+            }
+            self.note_owned(new.owner);
+            for forward in new.forwards.iter() {
+                self.note_forwarded(floating, forward);
+            }
+        }
+        self.put(floating, allocation);
+    }
+
     /// Puts an allocation in the place of the one that was there.
     fn put(&mut self, floating: FloatingIp, allocation: Option<Allocation>) {
         let leases = [Lease::Allocation, Lease::Association];
@@ -638,6 +729,14 @@ impl State {
         }
         for end in ends(allocation.as_ref()).into_iter().flatten() {
             self.ends.insert_mut(end);
+        }
+        self.forget_traffic(floating);
+        if let Some(allocation) = &allocation {
+            self.note_traffic(floating, &allocation.attributes);
+        }
+        if floating.family() == Family::V4 {
+            self.allocated4 -= usize::from(self.allocations.contains_key(&floating));
+            self.allocated4 += usize::from(allocation.is_some());
         }
         match allocation {
             Some(allocation) => self.allocations.insert_mut(floating, allocation),

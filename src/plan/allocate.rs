@@ -216,7 +216,9 @@ fn free_between(view: View<'_>, range: AddressRange) -> Option<FloatingIp> {
         let is_taken = taken.next_if_eq(&address).is_some();
         if !is_taken && !view.surroundings.is_primary(address) {
             let floating = FloatingIp::new(address).ok()?;
-            if view.resting(floating).is_none() {
+            // One that was just released may be given back.
+            let is_awaited = view.state.trial(floating).is_some();
+            if !is_awaited && view.resting(floating).is_none() {
                 return Some(floating);
             }
         }

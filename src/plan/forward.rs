@@ -145,12 +145,17 @@ fn fits(
 ) -> Result<(), Refusal> {
     let family = floating.family();
     let (now, limit) = (view.state.forwarded(family), view.ruleset.forwards());
+    let withheld = view.state.withheld(family);
     let freed = old.map(Forwarded::by).unwrap_or_default();
     let Forwarded { ports, ranges } = Forwarded::by(new);
     for (wanted, limit, what) in [
-        (now.ports - freed.ports + ports, limit.ports, "ports"),
         (
-            now.ranges - freed.ranges + ranges,
+            now.ports + withheld.ports - freed.ports + ports,
+            limit.ports,
+            "ports",
+        ),
+        (
+            now.ranges + withheld.ranges - freed.ranges + ranges,
             limit.ranges,
             "ranges of ports",
         ),

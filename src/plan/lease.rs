@@ -10,13 +10,7 @@ use super::{Decision, View};
 /// A decision with the end that is asked for with it, if one is. Without one, an
 /// allocation or association that is new has none, and another keeps its own.
 #[must_use]
-pub fn bound(
-    view: View<'_>,
-    decision: Decision,
-    request: &Request,
-    terms: &Terms,
-    now: Timestamp,
-) -> Decision {
+pub fn bound(view: View<'_>, decision: Decision, request: &Request, terms: &Terms) -> Decision {
     let Some(seconds) = terms.expires_in else {
         return decision;
     };
@@ -27,7 +21,9 @@ pub fn bound(
         | Request::Forward(_)
         | Request::Unforward(_)
         | Request::Update(_)
-        | Request::Release(_) => return decision,
+        | Request::Release(_)
+        | Request::Confirm(_)
+        | Request::Revert(_) => return decision,
     };
     let floatings = match decision.all.is_empty() {
         true => vec![decision.floating],
@@ -42,9 +38,12 @@ pub fn bound(
         | Change::Forward { .. }
         | Change::Unforward { .. }
         | Change::Update { .. }
-        | Change::Release { .. } => false,
+        | Change::Release { .. }
+        | Change::Try { .. }
+        | Change::Confirm { .. }
+        | Change::Restore { .. } => false,
     });
-    let at = (seconds > 0).then(|| Timestamp(now.0.saturating_add(seconds.into())));
+    let at = (seconds > 0).then(|| Timestamp(view.now.0.saturating_add(seconds.into())));
     let mut changes = decision.changes;
     for floating in floatings {
         let allocation = view.state.allocation(floating).filter(|_| !is_new);
@@ -71,6 +70,10 @@ pub fn expire(
         return Vec::new();
     };
     let previous = allocation.association.map(|association| association.fixed);
+    if state.trial(floating).is_some() {
+        // It may get something else back, and another end with that.
+        return Vec::new();
+    }
     if !may_end(allocation, of) {
         return vec![Change::SetEnd {
             floating,

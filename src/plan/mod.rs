@@ -9,6 +9,7 @@ mod forward;
 mod lease;
 mod release;
 mod right;
+mod trial;
 mod update;
 
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use crate::request::{Refusal, Request};
 
 pub use lease::{bound, expire};
 pub use right::{Concern, Right, concern};
+pub use trial::{on_trial, undo};
 
 /// What a decision is made on.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +80,9 @@ pub fn decide(view: View<'_>, right: Right<'_>, request: &Request) -> Result<Dec
         right,
         &concern(view.state, view.site, right.actor.uid, request),
     )?;
-    match request {
+    let decision = match request {
+        Request::Confirm(request) => return trial::confirm(view, request),
+        Request::Revert(request) => return trial::revert(view, request),
         Request::Allocate(request) => allocate::allocate(view, right, request),
         Request::Associate(request) => associate::associate(view, right, request),
         Request::Disassociate(request) => release::disassociate(view, request),
@@ -86,7 +90,9 @@ pub fn decide(view: View<'_>, right: Right<'_>, request: &Request) -> Result<Dec
         Request::Unforward(request) => forward::unforward(view, request),
         Request::Update(request) => update::update(view, request),
         Request::Release(request) => release::release(view, request),
-    }
+    }?;
+    trial::guard(view.state, &decision.changes)?;
+    Ok(decision)
 }
 
 /// The floating IP that a request is about, named by itself or by the fixed

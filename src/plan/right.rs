@@ -1,13 +1,14 @@
 //! Whose addresses a request concerns, and whether the right it was given
 //! reaches as far.
 
-use crate::model::{Actor, FixedIp, FloatingIp, PoolName, Site, State, Uid};
+use crate::model::{Actor, FixedIp, FloatingIp, PoolName, Site, State, Trial, Uid};
 use crate::request::{
-    Allocate, Associate, Disassociate, ForwardPorts, Refusal, Release, Request, Scope,
-    UnforwardPorts, Update,
+    Allocate, Associate, Confirm, Disassociate, ForwardPorts, Refusal, Release, Request, Revert,
+    Scope, UnforwardPorts, Update,
 };
 
 use super::resolve;
+use super::trial::concerned;
 
 /// Who asks, and how far the right to ask reaches.
 #[derive(Clone, Copy, Debug)]
@@ -148,6 +149,20 @@ pub fn concern(state: &State, site: &Site, uid: Uid, request: &Request) -> Conce
                 is_named: true,
                 fixed: forward.map(|forward| forward.fixed()),
                 ..about(Some(*floating), None)
+            }
+        }
+        Request::Confirm(Confirm { address }) | Request::Revert(Revert { address }) => {
+            let members = concerned(state, site, *address);
+            let owner = |floating: FloatingIp| {
+                let owner = state.allocation(floating).map(|has| has.owner);
+                let former = || state.trial(floating).and_then(Trial::former_owner);
+                Some((floating, owner.or_else(former)?))
+            };
+            let first = members.first().copied();
+            Concern {
+                is_named: members.iter().any(|floating| floating.ip() == *address),
+                owners: members.iter().copied().filter_map(owner).collect(),
+                ..about(first, None)
             }
         }
         Request::Disassociate(Disassociate { address })

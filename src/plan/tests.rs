@@ -1,5 +1,7 @@
 //! The plan by tables: a state, a request, and what a person would read.
 
+mod time;
+
 use std::net::IpAddr;
 
 use super::*;

@@ -32,7 +32,8 @@ pub(super) fn update(view: View<'_>, request: &Update) -> Result<Decision, Refus
             why: format!("{net} is not {family}, as {floating} is"),
         });
     }
-    let others = view.state.sources_allowed(family) as usize - before.allowed_sources.iter().len();
+    let all = view.state.sources_allowed(family) + view.state.sources_withheld(family);
+    let others = all as usize - before.allowed_sources.iter().len();
     let limit = view.ruleset.allowed();
     if others + sources.iter().len() > limit as usize {
         return Err(Refusal::SourceLimitReached {

@@ -6,12 +6,17 @@
 pub struct Terms {
     /// Whether to tell what would happen, and to do nothing.
     pub dry_run: bool,
+    /// Within how many seconds it has to be confirmed, or else is undone.
+    pub confirm: Option<u32>,
     /// In how many seconds what is allocated or associated is over by itself: 0
     /// is never, `None` as it is.
     pub expires_in: Option<u32>,
 }
 
-/// The longest that may be asked for: ten years of 365 days.
+/// The longest time to confirm: a day.
+pub const LONGEST_TRIAL: u32 = 86_400;
+
+/// The longest time until an end: ten years of 365 days.
 pub const LONGEST: u32 = 10 * 365 * 86_400;
 
 /// One thing that a change would do.

@@ -65,4 +65,13 @@ pub(super) const MIGRATIONS: &[&str] = &[
          until   INTEGER NOT NULL
      ) WITHOUT ROWID, STRICT;
      CREATE INDEX resting_until ON resting (until);",
+    // 7: changes that are not confirmed. What an address gets back is JSON, null
+    // when it was free, and so is what an event tells of a trial in its text.
+    "CREATE TABLE trial (
+         address TEXT    PRIMARY KEY,
+         number  INTEGER NOT NULL,
+         since   INTEGER NOT NULL,
+         until   INTEGER NOT NULL,
+         former  TEXT    NOT NULL
+     ) WITHOUT ROWID, STRICT;",
 ];

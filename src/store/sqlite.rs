@@ -19,14 +19,14 @@ use rusqlite::{
 
 use crate::lock::Lock;
 use crate::model::{
-    Attributes, Change, Event, EventKind, FloatingIp, Forwards, Lease, Recorded, Resting, Revision,
-    Sequence, State, Timestamp,
+    Allocation, Attributes, Change, Event, EventKind, FloatingIp, Forward, Forwards, Lease,
+    Recorded, Resting, Revision, Sequence, State, Timestamp, Trial,
 };
 
 use super::{EVENTS_KEPT, Store, StoreError, migrate};
 
 mod row;
-use row::{NEVER, allocation, event, forward, hosts_text, named, reading, resting};
+use row::{NEVER, allocation, event, forward, hosts_text, json, named, reading, resting, trial};
 
 /// The database and the lock, in the state directory.
 const DATABASE: &str = "ipfloater.db";
@@ -168,8 +168,30 @@ impl SqliteStore {
                 source: rusqlite::Error::QueryReturnedNoRows,
             });
         }
+        let trials = if version < 7 {
+            Vec::new()
+        } else {
+            Self::read_trials(connection)?
+        };
         let state = State::load(revision, sequence, allocations);
-        Ok(state.with_resting(Self::read_resting(connection, version)?))
+        let state = state.with_resting(Self::read_resting(connection, version)?);
+        Ok(state.with_trials(trials))
+    }
+
+    fn read_trials(connection: &Connection) -> Result<Vec<(FloatingIp, Trial)>, StoreError> {
+        let fail = |source| StoreError::Access {
+            doing: "read",
+            source,
+        };
+        let mut statement = connection
+            .prepare("SELECT address, number, since, until, former FROM trial")
+            .map_err(fail)?;
+        let mut rows = statement.query([]).map_err(fail)?;
+        let mut trials = Vec::new();
+        while let Some(row) = rows.next().map_err(fail)? {
+            trials.push(trial(row).map_err(|error| reading(named("trial", row), error))?);
+        }
+        Ok(trials)
     }
 
     fn read_forwards(connection: &Connection) -> Result<HashMap<FloatingIp, Forwards>, StoreError> {
@@ -470,17 +492,7 @@ fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusql
             floating: _,
             forward,
             previous: _,
-        } => transaction
-            .prepare_cached("INSERT INTO forward VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
-            .execute(params![
-                address,
-                forward.protocol().as_str(),
-                forward.ports().first().number(),
-                forward.ports().last().number(),
-                forward.fixed().to_string(),
-                forward.fixed_port().number(),
-                forward.outbound().as_str(),
-            ])?,
+        } => insert_forward(transaction, &address, forward)?,
         Change::Unforward {
             floating: _,
             forward,
@@ -519,12 +531,102 @@ fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusql
                 .prepare_cached("DELETE FROM floating_ip WHERE address = ?1")?
                 .execute([address])?
         }
+        Change::Try { floating: _, trial } => {
+            let Trial {
+                number,
+                since,
+                until,
+                former,
+            } = &**trial;
+            transaction
+                .prepare_cached("INSERT INTO trial VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![address, number, since.0, until.0, json(former)])?
+        }
+        Change::Confirm { floating: _ } => transaction
+            .prepare_cached("DELETE FROM trial WHERE address = ?1")?
+            .execute([address])?,
+        Change::Restore {
+            floating: _,
+            former,
+            previous: _,
+        } => {
+            for table in ["forward", "floating_ip", "resting"] {
+                transaction
+                    .prepare_cached(&format!("DELETE FROM {table} WHERE address = ?1"))?
+                    .execute([&address])?;
+            }
+            if let Some(former) = former {
+                insert(transaction, &address, former)?;
+            }
+            transaction
+                .prepare_cached("DELETE FROM trial WHERE address = ?1")?
+                .execute([address])?
+        }
     };
     if altered == 1 {
         Ok(())
     } else {
         Err(rusqlite::Error::StatementChangedRows(altered))
     }
+}
+
+/// Writes an allocation with all that hangs on it, where there is none.
+fn insert(
+    transaction: &Transaction<'_>,
+    address: &str,
+    allocation: &Allocation,
+) -> rusqlite::Result<()> {
+    let Allocation {
+        pool,
+        owner,
+        allocated,
+        association,
+        forwards,
+        kept,
+        expires,
+        association_expires,
+        attributes,
+    } = allocation;
+    transaction
+        .prepare_cached(
+            "INSERT INTO floating_ip (address, pool, owner, allocated_at, fixed, associated_at, kept,
+                                      expires_at, association_expires_at, attributes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            address,
+            pool.as_str(),
+            owner,
+            allocated.0,
+            association.map(|tie| tie.fixed.to_string()),
+            association.map(|tie| tie.since.0),
+            (!kept.is_empty()).then(|| hosts_text(kept)),
+            expires.map(|at| at.0),
+            association_expires.map(|at| at.0),
+            (*attributes != Attributes::default()).then(|| json(attributes)),
+        ])?;
+    for forward in forwards.iter() {
+        insert_forward(transaction, address, forward)?;
+    }
+    Ok(())
+}
+
+fn insert_forward(
+    transaction: &Transaction<'_>,
+    address: &str,
+    forward: &Forward,
+) -> rusqlite::Result<usize> {
+    transaction
+        .prepare_cached("INSERT INTO forward VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+        .execute(params![
+            address,
+            forward.protocol().as_str(),
+            forward.ports().first().number(),
+            forward.ports().last().number(),
+            forward.fixed().to_string(),
+            forward.fixed_port().number(),
+            forward.outbound().as_str(),
+        ])
 }
 
 fn log(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
@@ -598,6 +700,18 @@ fn log(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
         }) => {
             let at = at.map_or_else(|| NEVER.to_owned(), |at| at.0.to_string());
             text = Some(format!("{of} {at}"));
+        }
+        EventKind::Changed(Change::Try { floating: _, trial }) => text = Some(json(trial)),
+        EventKind::Changed(Change::Confirm { floating: _ }) => {}
+        EventKind::Changed(Change::Restore {
+            floating: _,
+            former,
+            previous: from,
+        }) => {
+            let tie = former.as_ref().and_then(|former| former.association);
+            fixed = tie.map(|tie| tie.fixed.to_string());
+            previous = from.map(|from| from.to_string());
+            text = Some(json(former));
         }
         EventKind::Expired { floating: _, of } => text = Some(of.to_string()),
         EventKind::Activated { floating: _ } => {}

@@ -56,6 +56,10 @@ pub struct Address {
     /// When it is untied by itself, in seconds since 1970 UTC; absent for never.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub association_expires_at: Option<i64>,
+    /// Until when its last change is to be confirmed, or else is undone, in
+    /// seconds since 1970 UTC; absent when there is none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unconfirmed_until: Option<i64>,
     /// The ports that lead to hosts of their own; absent when there are none.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub forwards: Vec<ForwardInfo>,
@@ -114,12 +118,16 @@ impl Address {
             None => AddressState::Free,
             Some(allocation) => snapshot.state_with(floating, allocation),
         };
-        Self::build(
-            floating,
-            allocation,
-            &state,
-            snapshot.site.pool_of(floating),
-        )
+        let trial = snapshot.state.trial(floating);
+        Self {
+            unconfirmed_until: trial.map(|trial| trial.until.0),
+            ..Self::build(
+                floating,
+                allocation,
+                &state,
+                snapshot.site.pool_of(floating),
+            )
+        }
     }
 
     /// The same, when it is kept for its last owner.
@@ -144,6 +152,7 @@ impl Address {
             associated_at: None,
             expires_at: None,
             association_expires_at: None,
+            unconfirmed_until: None,
             forwards: Vec::new(),
             kept_hosts: Vec::new(),
             label: None,
@@ -194,6 +203,7 @@ impl Address {
             associated_at: association.map(|association| association.since.0),
             expires_at: end(Lease::Allocation),
             association_expires_at: end(Lease::Association),
+            unconfirmed_until: None,
             forwards: allocation
                 .into_iter()
                 .flat_map(|allocation| allocation.forwards.iter())
@@ -305,6 +315,7 @@ impl Changed {
             displaced,
             revision,
             sequence,
+            unconfirmed,
             effects,
         } = outcome;
         let state = match (&allocation, pending) {
@@ -319,7 +330,10 @@ impl Changed {
         };
         let all = all.iter();
         Changed {
-            address: build(floating, allocation.as_ref(), &state).resting(resting),
+            address: Address {
+                unconfirmed_until: unconfirmed.map(|until| until.0),
+                ..build(floating, allocation.as_ref(), &state).resting(resting)
+            },
             // What is taken several at a time leads nowhere yet.
             addresses: all
                 .map(|(floating, allocation)| {
@@ -330,6 +344,81 @@ impl Changed {
             previous_fixed_address: previous,
             displaced_floating_ip: displaced,
             revision: revision.0,
+            sequence: sequence.0,
+            dry_run: effects.is_some(),
+            effects: effects.into_iter().flatten().map(Into::into).collect(),
+        }
+    }
+}
+
+/// What became of a change that was confirmed or undone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// The address as it is now; absent for the configuration.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub address: Option<Address>,
+    /// Always true: what does not wait for it is an error.
+    pub changed: bool,
+    /// The host that had the address before.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub previous_fixed_address: Option<FixedIp>,
+    /// What is new in the configuration, a line each.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub news: Vec<String>,
+    /// The commit that made it so, or the current one.
+    pub revision: u64,
+    /// The last event of it.
+    pub sequence: u64,
+    /// Present and true of a dry run: nothing was altered.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub dry_run: bool,
+    /// Of a dry run: what would be done.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub effects: Vec<EffectInfo>,
+}
+
+impl Settled {
+    /// The message about an address.
+    #[must_use]
+    pub fn address(snapshot: &Snapshot, outcome: Outcome) -> Self {
+        let Changed {
+            address,
+            changed,
+            previous_fixed_address,
+            displaced_floating_ip: _,
+            addresses: _,
+            revision,
+            sequence,
+            dry_run,
+            effects,
+        } = Changed::new(snapshot, outcome);
+        Self {
+            address: Some(address),
+            changed,
+            previous_fixed_address,
+            news: Vec::new(),
+            revision,
+            sequence,
+            dry_run,
+            effects,
+        }
+    }
+
+    /// The message about the configuration.
+    #[must_use]
+    pub fn configuration(snapshot: &Snapshot, reloaded: control::Reloaded) -> Self {
+        let control::Reloaded {
+            news,
+            sequence,
+            unconfirmed: _,
+            effects,
+        } = reloaded;
+        Self {
+            address: None,
+            changed: true,
+            previous_fixed_address: None,
+            news,
+            revision: snapshot.state.revision().0,
             sequence: sequence.0,
             dry_run: effects.is_some(),
             effects: effects.into_iter().flatten().map(Into::into).collect(),
@@ -532,6 +621,10 @@ pub struct Reloaded {
     pub warnings: Vec<String>,
     /// The event of it, or the current one when nothing is new.
     pub sequence: u64,
+    /// Until when it is to be confirmed, or else is undone, in seconds since 1970
+    /// UTC; absent when it is not on trial.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unconfirmed_until: Option<i64>,
     /// Present and true of a dry run: nothing was altered.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub dry_run: bool,
@@ -547,6 +640,7 @@ impl From<Reread> for Reloaded {
                 control::Reloaded {
                     news,
                     sequence,
+                    unconfirmed,
                     effects,
                 },
             files,
@@ -561,6 +655,7 @@ impl From<Reread> for Reloaded {
                 .collect(),
             warnings,
             sequence: sequence.0,
+            unconfirmed_until: unconfirmed.map(|until| until.0),
             dry_run: effects.is_some(),
             effects: effects.into_iter().flatten().map(Into::into).collect(),
         }
@@ -611,8 +706,8 @@ pub struct EventInfo {
     /// By which way: `dbus`, `varlink` or `daemon`.
     pub via: String,
     /// What: `allocate`, `associate`, `disassociate`, `forward`, `unforward`,
-    /// `update`, `release`, `keep`, `set-end`, `expire`, `activate`, `defer`,
-    /// `conflict`, `reload` or `repair`.
+    /// `update`, `release`, `keep`, `try`, `confirm`, `revert`, `set-end`, `expire`,
+    /// `activate`, `defer`, `conflict`, `reload` or `repair`.
     pub verb: String,
     /// The address it is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -654,6 +749,17 @@ impl From<&Event> for EventInfo {
                 let at = at.map_or_else(|| "has no end".to_owned(), |at| format!("ends {at}"));
                 (None, None, Some(format!("the {of} {at}")))
             }
+            EventKind::Changed(Change::Try { trial, .. }) => {
+                let what = format!("undone at {} unless confirmed", trial.until);
+                (None, None, Some(what))
+            }
+            EventKind::Changed(Change::Confirm { .. }) => (None, None, None),
+            EventKind::Changed(Change::Restore {
+                former, previous, ..
+            }) => {
+                let tie = former.as_ref().and_then(|former| former.association);
+                (tie.map(|tie| tie.fixed), *previous, None)
+            }
             EventKind::Expired { of, .. } => (None, None, Some(format!("the {of} is over"))),
             EventKind::Changed(Change::Disassociate { previous, .. }) => {
                 (None, Some(*previous), None)
@@ -688,7 +794,10 @@ impl From<&Event> for EventInfo {
                 | Change::SetEnd { .. }
                 | Change::Disassociate { .. }
                 | Change::Update { .. }
-                | Change::Release { .. },
+                | Change::Release { .. }
+                | Change::Try { .. }
+                | Change::Confirm { .. }
+                | Change::Restore { .. },
             )
             | EventKind::Expired { .. }
             | EventKind::Activated { .. }

@@ -151,7 +151,10 @@ impl Monitored {
                 | Change::Disassociate { .. }
                 | Change::Forward { .. }
                 | Change::Unforward { .. }
-                | Change::Update { .. },
+                | Change::Update { .. }
+                | Change::Try { .. }
+                | Change::Confirm { .. }
+                | Change::Restore { .. },
             )
             | EventKind::Expired { .. }
             | EventKind::Conflict { .. }

@@ -13,8 +13,8 @@ use ipfloater::control::{Clock, Controller, Handle, Message, Parts, Rejection, S
 use ipfloater::kernel::{Announcer, FakeKernel};
 use ipfloater::model::{AddressRange, Alteration, Limits, Pool, PoolName, Site, Timestamp};
 use ipfloater::request::{
-    Allocate, Associate, Disassociate, ForwardPorts, Outcome, Release, Request, Terms,
-    UnforwardPorts, Update,
+    Allocate, Associate, Confirm, Disassociate, ForwardPorts, Outcome, Release, Request, Revert,
+    Terms, UnforwardPorts, Update,
 };
 use ipfloater::store::SqliteStore;
 use policy::Defaults;
@@ -256,6 +256,18 @@ pub(crate) fn update(address: &str, alteration: Alteration) -> Request {
 
 pub(crate) fn release(address: &str) -> Request {
     Request::Release(Release {
+        address: address.parse().unwrap(),
+    })
+}
+
+pub(crate) fn confirm(address: &str) -> Request {
+    Request::Confirm(Confirm {
+        address: address.parse().unwrap(),
+    })
+}
+
+pub(crate) fn revert(address: &str) -> Request {
+    Request::Revert(Revert {
         address: address.parse().unwrap(),
     })
 }

@@ -416,6 +416,81 @@ fn steps() -> Vec<Step> {
                 "1", "x",
             ],
         ),
+        step(
+            "Associate",
+            json!({
+                "floating_ip": "198.51.100.12", "fixed_address": "10.0.0.10",
+                "reassociate": true, "confirm": 3600,
+            }),
+            &[
+                "Associate",
+                "ssa{sv}",
+                "198.51.100.12",
+                "10.0.0.10",
+                "2",
+                "reassociate",
+                "b",
+                "true",
+                "confirm",
+                "u",
+                "3600",
+            ],
+        ),
+        step(
+            "Release",
+            json!({"address": "10.0.0.10", "confirm": 86401}),
+            &[
+                "Release",
+                "sa{sv}",
+                "10.0.0.10",
+                "1",
+                "confirm",
+                "u",
+                "86401",
+            ],
+        ),
+        step(
+            "Revert",
+            json!({"address": "198.51.100.12", "dry_run": true}),
+            &[
+                "Revert",
+                "sa{sv}",
+                "198.51.100.12",
+                "1",
+                "dry_run",
+                "b",
+                "true",
+            ],
+        ),
+        step(
+            "Revert",
+            json!({"address": "198.51.100.12"}),
+            &["Revert", "sa{sv}", "198.51.100.12", "0"],
+        ),
+        step(
+            "Confirm",
+            json!({"address": "198.51.100.12"}),
+            &["Confirm", "sa{sv}", "198.51.100.12", "0"],
+        ),
+        step(
+            "Release",
+            json!({"address": "198.51.100.12", "confirm": 60}),
+            &[
+                "Release",
+                "sa{sv}",
+                "198.51.100.12",
+                "1",
+                "confirm",
+                "u",
+                "60",
+            ],
+        ),
+        step(
+            "Confirm",
+            json!({"address": "198.51.100.12"}),
+            &["Confirm", "sa{sv}", "198.51.100.12", "0"],
+        ),
+        step("Confirm", json!({}), &["Confirm", "sa{sv}", "", "0"]),
         step("GetStatus", json!({}), &["GetStatus", "a{sv}", "0"]),
     ]
 }
@@ -464,7 +539,9 @@ fn flat(value: Value) -> Value {
             value => drop(all.insert(key, value)),
         }
     }
-    all.retain(|key, _| !key.ends_with("_at") && key != "resting_until");
+    all.retain(|key, _| {
+        !key.ends_with("_at") && key != "resting_until" && key != "unconfirmed_until"
+    });
     Value::Object(all)
 }
 

@@ -250,6 +250,11 @@ fn rejections() -> Vec<Rejection> {
             limit: 1,
             family: family.clone(),
         },
+        Refusal::Unconfirmed {
+            floating: Some(floating),
+            until: Timestamp(1_800_000_000),
+        },
+        Refusal::NothingUnconfirmed { address: None },
         Refusal::LimitReached { limit: 1, family },
     ];
     for refusal in &refusals {
@@ -277,6 +282,8 @@ fn rejections() -> Vec<Rejection> {
             | Refusal::OutboundClash { .. }
             | Refusal::ForwardLimitReached { .. }
             | Refusal::SourceLimitReached { .. }
+            | Refusal::Unconfirmed { .. }
+            | Refusal::NothingUnconfirmed { .. }
             | Refusal::LimitReached { .. } => {}
         }
     }

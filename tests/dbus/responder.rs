@@ -10,7 +10,7 @@ use ipfloater::control::{Rejection, Reloaded, Snapshot};
 use ipfloater::kernel::Features;
 use ipfloater::model::{Actor, AddressRange, Change, Event, EventKind, FixedIp, FloatingIp};
 use ipfloater::model::{Pool, PoolName, Recorded, Sequence, Site, State, Timestamp, Via};
-use ipfloater::request::{Outcome, Refusal, Request};
+use ipfloater::request::{Confirm, Outcome, Refusal, Request, Revert};
 
 /// The clock stands still.
 pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000);
@@ -116,14 +116,16 @@ impl Responder {
                 Message::Reload { reply, .. } => {
                     let sequence = self.inbox.snapshots.borrow().state.sequence();
                     let news = Vec::new();
-                    let _ = reply.send(Reloaded {
+                    let _ = reply.send(Ok(Reloaded {
                         news,
                         sequence,
+                        unconfirmed: None,
                         effects: None,
-                    });
+                    }));
                 }
                 Message::Noticed(_) => self.repair(),
-                Message::Watching
+                Message::SettleReload { .. }
+                | Message::Watching
                 | Message::Neighbours(_)
                 | Message::Cut { .. }
                 | Message::Problem { .. }
@@ -155,6 +157,7 @@ impl Responder {
             displaced: None,
             revision: state.revision(),
             sequence: state.sequence(),
+            unconfirmed: None,
             effects: None,
         })
     }
@@ -251,6 +254,11 @@ impl Responder {
                         resting_until: None,
                     }],
                 )
+            }
+            // Nothing is on trial here.
+            Request::Confirm(Confirm { address }) | Request::Revert(Revert { address }) => {
+                let address = Some(*address);
+                return Err(Refusal::NothingUnconfirmed { address });
             }
         })
     }

@@ -76,4 +76,5 @@ mod repair;
 mod restart;
 mod teardown;
 mod traffic;
+mod trial;
 mod untranslated;

@@ -106,7 +106,7 @@ const fn property(name: &'static str, value: &'static str, outcomes: [Outcome; 5
 }
 
 /// The table. What is called concerns alice's address, or takes a free one.
-const ROWS: [Row; 23] = [
+const ROWS: [Row; 25] = [
     alters("Allocate", "a{sv} 0", "{}", GROUP),
     alters(
         "Associate",
@@ -144,6 +144,18 @@ const ROWS: [Row; 23] = [
         r#"{"address":"203.0.113.20"}"#,
         OWNER,
     ),
+    alters(
+        "Confirm",
+        "sa{sv} 203.0.113.22 0",
+        r#"{"address":"203.0.113.22"}"#,
+        ROOT,
+    ),
+    alters(
+        "Revert",
+        "sa{sv} 203.0.113.22 0",
+        r#"{"address":"203.0.113.22"}"#,
+        ROOT,
+    ),
     alters("Reload", "a{sv} 0", "{}", ROOT),
     reads("List", "a{sv} 0", "{}", ALL),
     reads(
@@ -179,6 +191,7 @@ const ROWS: [Row; 23] = [
 const RESET: &str = r#"
     set -e
     manager='org.ipfloater /org/ipfloater org.ipfloater.Manager'
+    ipfloater confirm 203.0.113.22 >/dev/null 2>&1 || true
     for address in $(ipfloater list | awk 'NR > 1 { print $1 }'); do
         ipfloater release $address >/dev/null
     done
@@ -187,6 +200,8 @@ const RESET: &str = r#"
     }
     allocate 203.0.113.20 alice
     allocate 203.0.113.21 bob
+    allocate 203.0.113.22 alice
+    busctl --quiet call $manager Associate 'ssa{sv}' 203.0.113.22 10.66.0.13 1 confirm u 3600
     busctl --quiet call $manager Associate 'ssa{sv}' 203.0.113.20 10.66.0.11 0
     busctl --quiet call $manager Forward 'ssssa{sv}' 203.0.113.20 udp 53 10.66.0.11 0
 "#;

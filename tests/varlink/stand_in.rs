@@ -19,7 +19,7 @@ use ipfloater::model::{
     Revision, Sequence, Site, State, Timestamp, Via,
 };
 use ipfloater::reload::Reloader;
-use ipfloater::request::{Outcome, Refusal, Request};
+use ipfloater::request::{Confirm, Outcome, Refusal, Request, Revert};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::{broadcast, oneshot};
@@ -267,6 +267,7 @@ fn control(inbox: Inbox) {
             }
             // Dropped without an answer: there is no configuration.
             Message::Reload { .. }
+            | Message::SettleReload { .. }
             | Message::Noticed(_)
             | Message::Neighbours(_)
             | Message::Watching
@@ -316,6 +317,7 @@ fn carry_out(
         displaced: None,
         revision: state.revision(),
         sequence: state.sequence(),
+        unconfirmed: None,
         effects: None,
     };
     let shown = Snapshot {
@@ -439,6 +441,11 @@ fn decide(
                 after: after.into(),
             };
             Ok((floating, vec![change]))
+        }
+        // Nothing is on trial here.
+        Request::Confirm(Confirm { address }) | Request::Revert(Revert { address }) => {
+            let address = Some(*address);
+            Err(Refusal::NothingUnconfirmed { address })
         }
         Request::Release(wanted) => {
             let floating = meant(wanted.address);

@@ -20,7 +20,7 @@ use crate::control::{Clock, Counters, Handle, Snapshot, SystemClock};
 use crate::model::{FloatingIp, PoolName, Sequence, Uid};
 use crate::reload::Reloader;
 use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms, Update};
-use crate::wire::{API_VERSION, Changed, EventInfo, PoolInfo, Reloaded, Status};
+use crate::wire::{API_VERSION, Changed, EventInfo, PoolInfo, Reloaded, Settled, Status};
 
 use super::admission::{Admission, Admitted};
 use super::error::ErrorReply;
@@ -84,6 +84,34 @@ impl Manager {
         let outcome = self.handle.submit(request, terms).await?;
         Ok(Changed::new(&self.handle.snapshot(), outcome).into())
     }
+
+    /// Has a change that is on trial stay, or undone.
+    async fn settle(
+        &self,
+        caller: &Caller,
+        address: &str,
+        options: Given,
+        keep: bool,
+    ) -> Result<Row> {
+        let mut options = Options::new(options);
+        let terms = terms(&mut options, Takes::NONE)?;
+        options.finish()?;
+        let Some(request) = decode::settle(address, keep)? else {
+            self.authority.may(caller, Verb::Reload).await?;
+            let settled = self
+                .reloader
+                .settle(&caller.subject.who(), keep, terms)
+                .await?;
+            return Ok(Settled::configuration(&self.handle.snapshot(), settled).into());
+        };
+        let Snapshot { state, site, .. } = &*self.handle.snapshot();
+        let request = self
+            .authority
+            .authorize(caller, request, state, site)
+            .await?;
+        let outcome = self.handle.submit(request, terms).await?;
+        Ok(Settled::address(&self.handle.snapshot(), outcome).into())
+    }
 }
 
 #[interface(name = "org.ipfloater.Manager", introspection_docs = false)]
@@ -129,7 +157,7 @@ impl Manager {
         let owner = options.number32("owner")?;
         let reassociate = options.flag("reassociate")?.unwrap_or_default();
         let keep_established = options.flag("keep_established")?.unwrap_or_default();
-        let terms = terms(&mut options, Takes::END)?;
+        let terms = terms(&mut options, Takes::ALL)?;
         options.finish()?;
         let request = Request::Associate(Associate {
             floating: self::floating_ip(Some(floating_ip).filter(|text| !text.is_empty()))?,
@@ -152,7 +180,7 @@ impl Manager {
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
-        let terms = terms(&mut options, Takes::NONE)?;
+        let terms = terms(&mut options, Takes::TRIAL)?;
         options.finish()?;
         let address = decode::address("address", address)?;
         let request = Request::Disassociate(Disassociate { address });
@@ -179,7 +207,7 @@ impl Manager {
         let fixed_port = options.number32("fixed_port")?;
         let outbound = options.text("outbound")?;
         let reassociate = options.flag("reassociate")?.unwrap_or_default();
-        let terms = terms(&mut options, Takes::NONE)?;
+        let terms = terms(&mut options, Takes::TRIAL)?;
         options.finish()?;
         let request = decode::forward(&decode::ForwardFields {
             floating_ip,
@@ -205,7 +233,7 @@ impl Manager {
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
-        let terms = terms(&mut options, Takes::NONE)?;
+        let terms = terms(&mut options, Takes::TRIAL)?;
         options.finish()?;
         let request = decode::unforward(floating_ip, protocol, ports)?;
         self.change(&caller, Request::Unforward(request), terms)
@@ -242,11 +270,35 @@ impl Manager {
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
-        let terms = terms(&mut options, Takes::NONE)?;
+        let terms = terms(&mut options, Takes::TRIAL)?;
         options.finish()?;
         let address = decode::address("address", address)?;
         let request = Request::Release(Release { address });
         self.change(&caller, request, terms).await
+    }
+
+    #[zbus(out_args("result"))]
+    async fn confirm(
+        &self,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+        address: &str,
+        options: Given,
+    ) -> Result<Row> {
+        let (caller, _admitted) = self.admit(bus, &call).await?;
+        self.settle(&caller, address, options, true).await
+    }
+
+    #[zbus(out_args("result"))]
+    async fn revert(
+        &self,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+        address: &str,
+        options: Given,
+    ) -> Result<Row> {
+        let (caller, _admitted) = self.admit(bus, &call).await?;
+        self.settle(&caller, address, options, false).await
     }
 
     #[zbus(out_args("addresses", "next"))]
@@ -378,7 +430,7 @@ impl Manager {
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
-        let terms = terms(&mut options, Takes::NONE)?;
+        let terms = terms(&mut options, Takes::TRIAL)?;
         options.finish()?;
         self.authority.may(&caller, Verb::Reload).await?;
         let reread = self.reloader.reload(&caller.subject.who(), terms).await?;
@@ -442,11 +494,13 @@ pub(super) fn state(snapshot: &Snapshot) -> String {
 /// On what terms a change is asked for.
 fn terms(options: &mut Options, takes: Takes) -> Result<Terms> {
     let dry_run = options.flag("dry_run")?.unwrap_or_default();
-    let expires_in = match takes.expires_in {
-        true => options.number32("expires_in")?,
-        false => None,
+    let mut seconds = |taken, name| match taken {
+        true => options.number32(name),
+        false => Ok(None),
     };
-    Ok(terms::terms(dry_run, expires_in.map(i64::from))?)
+    let confirm = seconds(takes.confirm, "confirm")?.map(i64::from);
+    let expires_in = seconds(takes.expires_in, "expires_in")?.map(i64::from);
+    Ok(terms::terms(dry_run, confirm, expires_in)?)
 }
 
 fn floating_ip(text: Option<&str>) -> std::result::Result<Option<FloatingIp>, Refusal> {

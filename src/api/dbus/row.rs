@@ -72,6 +72,7 @@ impl From<wire::Address> for Row {
             associated_at,
             expires_at,
             association_expires_at,
+            unconfirmed_until,
             forwards,
             kept_hosts,
             label,
@@ -96,6 +97,7 @@ impl From<wire::Address> for Row {
             .maybe("associated_at", associated_at)
             .maybe("expires_at", expires_at)
             .maybe("association_expires_at", association_expires_at)
+            .maybe("unconfirmed_until", unconfirmed_until)
             .maybe("forwards", (!forwards.is_empty()).then(|| rows(forwards)))
             .maybe(
                 "kept_hosts",
@@ -268,6 +270,7 @@ impl From<wire::Reloaded> for Row {
             files,
             warnings,
             sequence,
+            unconfirmed_until,
             dry_run,
             effects,
         } = reloaded;
@@ -276,6 +279,30 @@ impl From<wire::Reloaded> for Row {
             .put("news", news)
             .put("files", files)
             .put("warnings", warnings)
+            .put("sequence", sequence)
+            .maybe("unconfirmed_until", unconfirmed_until)
+            .forecast(dry_run, effects)
+    }
+}
+
+impl From<wire::Settled> for Row {
+    fn from(settled: wire::Settled) -> Self {
+        let wire::Settled {
+            address,
+            changed,
+            previous_fixed_address,
+            news,
+            revision,
+            sequence,
+            dry_run,
+            effects,
+        } = settled;
+        address
+            .map_or_else(Row::default, Row::from)
+            .put("changed", changed)
+            .maybe("previous_fixed_address", previous_fixed_address.map(text))
+            .maybe("news", (!news.is_empty()).then_some(news))
+            .put("revision", revision)
             .put("sequence", sequence)
             .forecast(dry_run, effects)
     }

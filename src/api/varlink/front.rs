@@ -21,7 +21,7 @@ use crate::reload::Reloader;
 use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms, Update};
 use crate::wire::{
     API_VERSION, Changed, Counted, Described, EventInfo, Events, Listed, PoolInfo, Pools, Reloaded,
-    Status, Version,
+    Settled, Status, Version,
 };
 
 /// The parameter by which a call says that it waits while somebody
@@ -126,20 +126,28 @@ impl Front {
         Some(match method {
             "Allocate" => self.change(&caller, parameters, Takes::END, allocate).await,
             "Associate" => {
-                self.change(&caller, parameters, Takes::END, associate)
+                self.change(&caller, parameters, Takes::ALL, associate)
                     .await
             }
             "Disassociate" => {
-                self.change(&caller, parameters, Takes::NONE, disassociate)
+                self.change(&caller, parameters, Takes::TRIAL, disassociate)
                     .await
             }
-            "Forward" => self.change(&caller, parameters, Takes::NONE, forward).await,
+            "Forward" => {
+                self.change(&caller, parameters, Takes::TRIAL, forward)
+                    .await
+            }
             "Unforward" => {
-                self.change(&caller, parameters, Takes::NONE, unforward)
+                self.change(&caller, parameters, Takes::TRIAL, unforward)
                     .await
             }
             "Update" => self.change(&caller, parameters, Takes::NONE, update).await,
-            "Release" => self.change(&caller, parameters, Takes::NONE, release).await,
+            "Release" => {
+                self.change(&caller, parameters, Takes::TRIAL, release)
+                    .await
+            }
+            "Confirm" => self.settle(&caller, parameters, true).await,
+            "Revert" => self.settle(&caller, parameters, false).await,
             "List" => self.list(&caller, parameters, mode).await,
             "Describe" => self.describe(&caller, parameters).await,
             "GetCounters" => self.counters(&caller, parameters).await,
@@ -169,6 +177,33 @@ impl Front {
             .await?;
         let outcome = self.handle.submit(request, terms).await?;
         once(&Changed::new(&self.handle.snapshot(), outcome))
+    }
+
+    /// Has a change that is on trial stay, or undone.
+    async fn settle(
+        &self,
+        caller: &Caller,
+        mut parameters: Parameters,
+        keep: bool,
+    ) -> Result<Answer, Fault> {
+        let terms = terms(&mut parameters, Takes::NONE)?;
+        let address = parameters.optional_text("address")?;
+        parameters.end()?;
+        let Some(request) = decode::settle(address.as_deref().unwrap_or_default(), keep)? else {
+            self.authority.may(caller, Verb::Reload).await?;
+            let settled = self
+                .reloader
+                .settle(&caller.subject.who(), keep, terms)
+                .await?;
+            return once(&Settled::configuration(&self.handle.snapshot(), settled));
+        };
+        let Snapshot { state, site, .. } = &*self.handle.snapshot();
+        let request = self
+            .authority
+            .authorize(caller, request, state, site)
+            .await?;
+        let outcome = self.handle.submit(request, terms).await?;
+        once(&Settled::address(&self.handle.snapshot(), outcome))
     }
 
     async fn list(
@@ -264,7 +299,7 @@ impl Front {
     }
 
     async fn reload(&self, caller: &Caller, mut parameters: Parameters) -> Result<Answer, Fault> {
-        let terms = terms(&mut parameters, Takes::NONE)?;
+        let terms = terms(&mut parameters, Takes::TRIAL)?;
         parameters.end()?;
         self.authority.may(caller, Verb::Reload).await?;
         let reread = self.reloader.reload(&caller.subject.who(), terms).await?;
@@ -316,11 +351,13 @@ impl Front {
 /// On what terms a change is asked for.
 fn terms(parameters: &mut Parameters, takes: Takes) -> Result<Terms, Fault> {
     let dry_run = parameters.flag("dry_run")?;
-    let expires_in = match takes.expires_in {
-        true => parameters.optional_int("expires_in")?,
-        false => None,
+    let mut seconds = |taken, name| match taken {
+        true => parameters.optional_int(name),
+        false => Ok(None),
     };
-    Ok(terms::terms(dry_run, expires_in)?)
+    let confirm = seconds(takes.confirm, "confirm")?;
+    let expires_in = seconds(takes.expires_in, "expires_in")?;
+    Ok(terms::terms(dry_run, confirm, expires_in)?)
 }
 
 fn allocate(mut parameters: Parameters) -> Result<Request, Fault> {

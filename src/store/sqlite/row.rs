@@ -12,7 +12,7 @@ use super::StoreError;
 use crate::model::{
     Actor, Allocation, Association, Attributes, Change, Event, EventKind, FixedIp, FloatingIp,
     Forward, Forwards, PendingReason, PoolName, Port, PortRange, Resting, Revision, Sequence,
-    Timestamp, Via,
+    Timestamp, Trial, Via,
 };
 
 /// What an end that is none is called in the event log.
@@ -83,6 +83,17 @@ pub(super) fn resting(row: &Row<'_>) -> rusqlite::Result<(FloatingIp, Resting)> 
     Ok((parse(row, 0)?, resting))
 }
 
+/// A change that is not confirmed, and its floating IP.
+pub(super) fn trial(row: &Row<'_>) -> rusqlite::Result<(FloatingIp, Trial)> {
+    let trial = Trial {
+        number: row.get(1)?,
+        since: Timestamp(row.get(2)?),
+        until: Timestamp(row.get(3)?),
+        former: from_json(row, 4)?,
+    };
+    Ok((parse(row, 0)?, trial))
+}
+
 /// A line of the event log.
 pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
     let via = match row.get_ref(4)?.as_str()? {
@@ -144,6 +155,18 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
                 },
             })
         }
+        "try" => EventKind::Changed(Change::Try {
+            floating: parse(row, 6)?,
+            trial: from_json(row, 11)?,
+        }),
+        "confirm" => EventKind::Changed(Change::Confirm {
+            floating: parse(row, 6)?,
+        }),
+        "revert" => EventKind::Changed(Change::Restore {
+            floating: parse(row, 6)?,
+            former: from_json(row, 11)?,
+            previous: optional(row, 8)?,
+        }),
         "expire" => EventKind::Expired {
             floating: parse(row, 6)?,
             of: parse(row, 11)?,

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::{Actor, FixedIp, PendingReason, PoolName, Via};
+use crate::model::{Actor, Association, FixedIp, PendingReason, PoolName, Via};
 
 const ROOT: Actor = Actor {
     uid: 0,
@@ -235,6 +235,28 @@ fn every_change_comes_back_as_it_was_recorded() {
         forward: text.parse().unwrap(),
         previous: previous.map(|previous| previous.parse().unwrap()),
     };
+    let furnished = Allocation {
+        association: Some(Association {
+            fixed: fixed(9),
+            since: Timestamp(5),
+        }),
+        forwards: Forwards::default()
+            .with("80/tcp -> 10.0.0.8:8080".parse().unwrap())
+            .with("5-9/udp -> 10.0.0.8:5, outbound floating".parse().unwrap()),
+        kept: vec![fixed(10)],
+        expires: Some(Timestamp(1_850_000_000)),
+        association_expires: Some(Timestamp(1_840_000_000)),
+        ..Allocation::new(PoolName::default_pool(), 1001, Timestamp(4))
+    };
+    let try_out = |host, former: Option<&Allocation>| Change::Try {
+        floating: floating(host),
+        trial: Box::new(Trial {
+            number: 17,
+            since: Timestamp(7),
+            until: Timestamp(67),
+            former: former.cloned(),
+        }),
+    };
     let changes = [
         allocate(1),
         tie(1, 5),
@@ -304,6 +326,18 @@ fn every_change_comes_back_as_it_was_recorded() {
             of: Lease::Allocation,
             at: Some(Timestamp(1_900_000_000)),
         },
+        // Released on trial, and given back; on trial, and confirmed; on trial.
+        try_out(3, None),
+        Change::Restore {
+            floating: floating(3),
+            former: Some(Box::new(furnished.clone())),
+            previous: None,
+        },
+        try_out(3, Some(&furnished)),
+        Change::Confirm {
+            floating: floating(3),
+        },
+        try_out(3, Some(&furnished)),
     ];
     let (events, state) = committed(&State::default(), &changes);
     let mut store = SqliteStore::open(directory.path()).unwrap();
@@ -311,13 +345,14 @@ fn every_change_comes_back_as_it_was_recorded() {
     let mut history = store.history(None, None, 100).unwrap();
     history.reverse();
     assert_eq!(history, events);
-    assert!(same(&store.load().unwrap(), &state));
-    let looked = SqliteStore::look(directory.path()).unwrap().unwrap();
-    assert!(same(&looked, &state));
     let loaded = store.load().unwrap();
     assert!(same(&loaded, &state));
     assert!(loaded.ends().eq(state.ends()));
-    assert_eq!(loaded.ends().count(), 2);
+    assert_eq!(loaded.ends().count(), 4);
+    assert!(loaded.trials().eq(state.trials()));
+    assert_eq!(loaded.trials().count(), 1);
+    let looked = SqliteStore::look(directory.path()).unwrap().unwrap();
+    assert!(same(&looked, &state));
 }
 
 #[test]
@@ -657,6 +692,30 @@ proptest! {
             state = after;
         }
         prop_assert!(same(&store.load().unwrap(), &state));
+    }
+}
+
+#[test]
+fn a_store_of_every_older_version_is_looked_at_and_brought_up_to_date() {
+    use crate::store::schema::{APPLICATION_ID, MIGRATIONS};
+    for version in 1..=MIGRATIONS.len() {
+        let directory = TempDir::new().unwrap();
+        let old = Connection::open(directory.path().join(DATABASE)).unwrap();
+        for migration in &MIGRATIONS[..version] {
+            old.execute_batch(migration).unwrap();
+        }
+        let row =
+            "INSERT INTO floating_ip (address, pool, owner, allocated_at, fixed, associated_at)
+                   VALUES ('198.51.100.1', 'default', 7, 1, '10.0.0.5', 2)";
+        old.execute(row, []).unwrap();
+        old.pragma_update(None, "application_id", APPLICATION_ID)
+            .unwrap();
+        old.pragma_update(None, "user_version", version).unwrap();
+        drop(old);
+        let before = SqliteStore::look(directory.path()).unwrap().unwrap();
+        assert_eq!(before.floating_of(fixed(5)), Some(floating(1)), "{version}");
+        let mut store = SqliteStore::open(directory.path()).unwrap();
+        assert!(same(&store.load().unwrap(), &before), "{version}");
     }
 }
 
