@@ -116,6 +116,7 @@ fn an_address_is_asked_about_before_it_is_taken_and_the_call_does_not_wait() {
             "{reason}"
         );
         assert_eq!(claims(&sniffer, address, router), 0);
+        assert_eq!(daemon.json("status")["state"], "running");
         eventually("it is active", || daemon.state(address) == "active");
         eventually("it is announced", || claims(&sniffer, address, router) > 0);
         assert_eq!(probes(&sniffer, address), 3);
