@@ -250,12 +250,19 @@ impl Controller {
                 Report::Disputed { floating, by } => self.dispute(floating, by, now, &mut kinds),
             }
         }
+        // Without that it is looked at everything, and anything may have changed.
+        let was_certain = self.certain;
         if !touched.is_empty() && self.apply(&touched) {
             self.cut_late(Vec::new());
         }
         self.report_conflicts();
         self.show();
-        kinds.extend(self.transitions(&before));
+        if was_certain {
+            let single = touched.iter();
+            kinds.extend(single.filter_map(|floating| self.transition(&before, *floating)));
+        } else {
+            kinds.extend(self.transitions(&before));
+        }
         self.record(kinds);
     }
 

@@ -190,6 +190,32 @@ fn an_address_that_another_machine_has_is_left_to_it_until_it_is_free() {
 }
 
 #[test]
+fn an_address_that_another_machine_is_about_to_take_is_left_to_it() {
+    let lab = Lab::new();
+    let rival = lab.rival();
+    let link_of_rival = link(&rival, "eth0");
+    let by = hardware_address(&link_of_rival).to_string();
+    let daemon = lab.start_with(ASKS);
+    let mut prober = rival.run(PacketNeighbours::open).expect("root may");
+    for family in Family::BOTH {
+        let address = floating(family, 10);
+        let fixed = lab.host_a.address(family);
+        daemon.order(&format!("associate {address} {fixed} --no-wait"));
+        let wanted = address.to_string().parse().expect("it is a floating IP");
+        let asked = prober.probe(wanted, &link_of_rival);
+        asked.expect("the link is up");
+        eventually("it is known", || conflicts(&daemon, address) == 1);
+        let shown = daemon.show(address);
+        assert!(
+            shown["reason"]
+                .as_str()
+                .is_some_and(|why| why.contains(&by)),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
 fn a_link_that_comes_back_is_a_reason_to_ask_again() {
     let lab = Lab::new();
     let rival = lab.rival();
