@@ -21,7 +21,7 @@ use crate::api::{self, Service};
 use crate::audit::Who;
 use crate::authority::{Authority, Polkit};
 use crate::config::{Misfit, Settings, check_against};
-use crate::control::{Controller, Handle, Message, Parts, StartError};
+use crate::control::{Controller, Handle, Message, Parts, StartError, SystemClock};
 use crate::given::{self, Given};
 use crate::kernel::{
     self, Announcer, ConntrackFlows, FakeKernel, Flows, Hidden, Kernel, KernelError, KernelWatch,
@@ -151,6 +151,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         kernel: ground.kernel,
         flows: ground.flows,
         announcer: Announcer::start(ground.neighbours).map_err(DaemonError::Thread)?,
+        clock: Box::new(SystemClock),
         site: settings.site,
         warnings: settings.warnings.iter().map(ToString::to_string).collect(),
         simulated: options.simulate,

@@ -15,7 +15,7 @@ use crate::model::{
     Sequence,
 };
 use crate::plan;
-use crate::request::{ForwardPorts, Refusal, UnforwardPorts};
+use crate::request::{ForwardPorts, MOST_AT_ONCE, Refusal, UnforwardPorts};
 use crate::wire::{Address, Filter};
 
 /// The most addresses or events that one reply holds: a thousand addresses are
@@ -193,6 +193,15 @@ pub fn limit(field: &'static str, wanted: Option<i64>) -> Result<usize, Refusal>
         Some(Ok(limit @ 1..=PAGE)) => Ok(limit),
         Some(_) => Err(invalid(field, format_args!("it is 1 to {PAGE}"))),
     }
+}
+
+/// A field that holds how many addresses are wanted at once.
+pub fn count(field: &'static str, wanted: Option<i64>) -> Result<Option<u32>, Refusal> {
+    let count = |wanted| match u32::try_from(wanted) {
+        Ok(count @ 1..=MOST_AT_ONCE) => Ok(count),
+        Ok(_) | Err(_) => Err(invalid(field, format_args!("it is 1 to {MOST_AT_ONCE}"))),
+    };
+    wanted.map(count).transpose()
 }
 
 /// Which part of a list is wanted.

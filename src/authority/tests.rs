@@ -127,6 +127,7 @@ fn allocate(floating: Option<&str>, owner: Option<Uid>) -> Request {
         floating: floating.map(|text| text.parse().unwrap()),
         pool: None,
         owner,
+        ..Allocate::default()
     })
 }
 

@@ -26,7 +26,7 @@ mod wait;
 pub use arguments::{Arguments, Common, Verb};
 pub use exit::Exit;
 pub use failure::Failure;
-pub use terms::DryRun;
+pub use terms::{DryRun, Lasting};
 
 use crate::client::Client;
 use output::Output;
@@ -112,13 +112,27 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         Verb::Ippool => original::ippool(connect, &mut output),
         Verb::Allocate {
             address,
+            count,
+            label,
+            description,
+            tags,
+            protect,
             pool,
             owner,
             dry_run,
+            lasting,
         } => {
-            let owner = owner.map(owner_uid).transpose()?;
-            let parameters = json!({"floating_ip": address, "pool": pool, "owner": owner});
-            let parameters = Terms::from(dry_run).with(parameters);
+            let parameters = json!({
+                "floating_ip": address,
+                "count": count,
+                "pool": pool,
+                "owner": owner.map(owner_uid).transpose()?,
+                "label": label,
+                "description": description,
+                "tags": (!tags.is_empty()).then_some(tags),
+                "protected": protect.then_some(true),
+            });
+            let parameters = Terms::from(dry_run).lasting(lasting).with(parameters);
             verbs::allocate(connect()?, &mut output, parameters)
         }
         Verb::Associate {
@@ -128,6 +142,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             reassociate,
             keep_established,
             dry_run,
+            lasting,
         } => {
             let fixed = addresses.pop().unwrap_or_default();
             let parameters = json!({
@@ -138,7 +153,8 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
                 "reassociate": reassociate,
                 "keep_established": keep_established,
             });
-            let parameters = Terms::from(dry_run).with(parameters);
+            let terms = Terms::from(dry_run).lasting(lasting);
+            let parameters = terms.with(parameters);
             verbs::associate(connect()?, &mut output, parameters)
         }
         Verb::Disassociate { address, dry_run } => {

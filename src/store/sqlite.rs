@@ -19,14 +19,14 @@ use rusqlite::{
 
 use crate::lock::Lock;
 use crate::model::{
-    Attributes, Change, Event, EventKind, FloatingIp, Forwards, Recorded, Revision, Sequence,
-    State, Timestamp,
+    Attributes, Change, Event, EventKind, FloatingIp, Forwards, Lease, Recorded, Revision,
+    Sequence, State, Timestamp,
 };
 
 use super::{EVENTS_KEPT, Store, StoreError, migrate};
 
 mod row;
-use row::{allocation, event, forward, hosts_text, named, reading};
+use row::{NEVER, allocation, event, forward, hosts_text, named, reading};
 
 /// The database and the lock, in the state directory.
 const DATABASE: &str = "ipfloater.db";
@@ -136,9 +136,10 @@ impl SqliteStore {
         let version = Self::version(connection)?;
         // The columns that came later.
         let columns = match version {
-            ..=2 => "NULL, NULL",
-            3 => "kept, NULL",
-            _ => "kept, attributes",
+            ..=2 => "NULL, NULL, NULL, NULL",
+            3 => "kept, NULL, NULL, NULL",
+            4 => "kept, attributes, NULL, NULL",
+            _ => "kept, attributes, expires_at, association_expires_at",
         };
         let mut statement = connection
             .prepare(&format!(
@@ -396,15 +397,26 @@ fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusql
             .execute(params![address, pool.as_str(), owner, at.0])?,
         Change::Associate { floating: _, fixed, previous: _ } => transaction
             .prepare_cached(
-                "UPDATE floating_ip SET fixed = ?2, associated_at = ?3, kept = NULL WHERE address = ?1",
+                "UPDATE floating_ip SET fixed = ?2, associated_at = ?3, kept = NULL,
+                        association_expires_at = NULL
+                 WHERE address = ?1",
             )?
             .execute(params![address, fixed.to_string(), at.0])?,
         Change::Keep { floating: _, hosts } => transaction
             .prepare_cached("UPDATE floating_ip SET kept = ?2 WHERE address = ?1")?
             .execute([address, hosts_text(hosts)])?,
+        Change::SetEnd { floating: _, of, at } => transaction
+            .prepare_cached(match of {
+                Lease::Allocation => "UPDATE floating_ip SET expires_at = ?2 WHERE address = ?1",
+                Lease::Association => {
+                    "UPDATE floating_ip SET association_expires_at = ?2 WHERE address = ?1"
+                }
+            })?
+            .execute(params![address, at.map(|at| at.0)])?,
         Change::Disassociate { floating: _, previous: _ } => transaction
             .prepare_cached(
-                "UPDATE floating_ip SET fixed = NULL, associated_at = NULL, kept = NULL
+                "UPDATE floating_ip SET fixed = NULL, associated_at = NULL, kept = NULL,
+                        association_expires_at = NULL
                  WHERE address = ?1",
             )?
             .execute([address])?,
@@ -504,6 +516,15 @@ fn log(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
         }) => {
             previous = from.map(|from| from.to_string());
         }
+        EventKind::Changed(Change::SetEnd {
+            floating: _,
+            of,
+            at,
+        }) => {
+            let at = at.map_or_else(|| NEVER.to_owned(), |at| at.0.to_string());
+            text = Some(format!("{of} {at}"));
+        }
+        EventKind::Expired { floating: _, of } => text = Some(of.to_string()),
         EventKind::Activated { floating: _ } => {}
         EventKind::Deferred {
             floating: _,

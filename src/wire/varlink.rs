@@ -137,11 +137,13 @@ impl Monitored {
             EventKind::Changed(
                 Change::Associate { .. }
                 | Change::Keep { .. }
+                | Change::SetEnd { .. }
                 | Change::Disassociate { .. }
                 | Change::Forward { .. }
                 | Change::Unforward { .. }
                 | Change::Update { .. },
             )
+            | EventKind::Expired { .. }
             | EventKind::Conflict { .. }
             | EventKind::Reloaded { .. }
             | EventKind::Repaired { .. } => None,

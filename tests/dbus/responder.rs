@@ -143,6 +143,7 @@ impl Responder {
         }
         let state = self.inbox.snapshots.borrow().state.clone();
         Ok(Outcome {
+            all: Vec::new(),
             floating,
             changed,
             allocation: state.allocation(floating).cloned(),

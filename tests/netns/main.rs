@@ -60,6 +60,7 @@ mod closed;
 mod complaints;
 mod dry_run;
 mod errors;
+mod expiry;
 mod forwards;
 mod hairpin;
 mod moves;

@@ -361,3 +361,63 @@ fn the_help_lists_every_exit_code() {
         assert!(help.contains(&format!("\n  {number}  ")), "{number}");
     }
 }
+
+#[test]
+fn what_is_noted_of_an_address_is_set_found_and_shown() {
+    let daemon = Daemon::start();
+    run(&daemon, "allocate 203.0.113.7");
+    run(&daemon, "allocate 203.0.113.8");
+    let mut words = ipfloater(&daemon, "set 203.0.113.7 --description");
+    words.arg("B\u{fc}ro; \u{2068}not\u{2069} raw");
+    let (_, complaint, code) = seen(words.output().unwrap());
+    let why = "description: it is at most 255 bytes of text on one line\n";
+    assert_eq!((complaint.as_str(), code), (why, 2));
+    let mut words = ipfloater(&daemon, "set 203.0.113.7 --description");
+    words.arg("B\u{fc}ro; \"2\"");
+    assert_eq!(
+        seen(words.output().unwrap()).0,
+        "203.0.113.7 description: B\u{fc}ro; \"2\"\n"
+    );
+    for (arguments, printed) in [
+        (
+            "set 203.0.113.7 --label web --tag b --tag a --protect",
+            "203.0.113.7 label: web, description: B\u{fc}ro; \"2\", tags: a b, \
+             protected: from being released\n",
+        ),
+        (
+            "set 203.0.113.7 --untag a --tag c --unprotect",
+            "203.0.113.7 label: web, description: B\u{fc}ro; \"2\", tags: b c\n",
+        ),
+        (
+            "--no-legend list --label web",
+            "203.0.113.7  -  allocated  default  root  web\n",
+        ),
+        (
+            "--no-legend list --tag c",
+            "203.0.113.7  -  allocated  default  root  web\n",
+        ),
+        ("--no-legend list --tag a", ""),
+        (
+            "set 203.0.113.7 --clear-tags --tag only --label= --description=",
+            "203.0.113.7 tags: only\n",
+        ),
+        (
+            "set 203.0.113.7 --clear-tags",
+            "203.0.113.7 has nothing noted of it any more\n",
+        ),
+    ] {
+        let (said, complaint, code) = run(&daemon, arguments);
+        assert_eq!(
+            (said.as_str(), code),
+            (printed, 0),
+            "{arguments}: {complaint}"
+        );
+    }
+    let (_, complaint, code) = run(&daemon, "set 203.0.113.7");
+    assert_eq!(code, 2, "{complaint}");
+    let (_, complaint, code) = run(&daemon, "set 203.0.113.7 --protect --unprotect");
+    assert_eq!(code, 2, "{complaint}");
+    let (_, complaint, code) = run(&daemon, "set 203.0.113.9 --protect");
+    let why = "203.0.113.9 is allocated to nobody; allocate it first\n";
+    assert_eq!((complaint.as_str(), code), (why, 5));
+}

@@ -303,6 +303,7 @@ fn carry_out(
         })
         .collect();
     let outcome = Outcome {
+        all: Vec::new(),
         floating,
         changed: !changes.is_empty(),
         allocation: state.allocation(floating).cloned(),

@@ -13,6 +13,7 @@ use super::systemd_service::{self, SYSTEMD};
 use crate::api::Service;
 use crate::api::decode::{self, AttributeFields, ForwardFields, Page};
 use crate::api::permissions::permissions;
+use crate::api::terms::{self, Takes};
 use crate::authority::{Authority, Caller, Subject, Verb};
 use crate::control::{Handle, Snapshot};
 use crate::model::{FloatingIp, PoolName, Sequence};
@@ -120,13 +121,22 @@ impl Front {
         parameters: Parameters,
     ) -> Option<Result<Answer, Fault>> {
         Some(match method {
-            "Allocate" => self.change(&caller, parameters, allocate).await,
-            "Associate" => self.change(&caller, parameters, associate).await,
-            "Disassociate" => self.change(&caller, parameters, disassociate).await,
-            "Forward" => self.change(&caller, parameters, forward).await,
-            "Unforward" => self.change(&caller, parameters, unforward).await,
-            "Update" => self.change(&caller, parameters, update).await,
-            "Release" => self.change(&caller, parameters, release).await,
+            "Allocate" => self.change(&caller, parameters, Takes::END, allocate).await,
+            "Associate" => {
+                self.change(&caller, parameters, Takes::END, associate)
+                    .await
+            }
+            "Disassociate" => {
+                self.change(&caller, parameters, Takes::NONE, disassociate)
+                    .await
+            }
+            "Forward" => self.change(&caller, parameters, Takes::NONE, forward).await,
+            "Unforward" => {
+                self.change(&caller, parameters, Takes::NONE, unforward)
+                    .await
+            }
+            "Update" => self.change(&caller, parameters, Takes::NONE, update).await,
+            "Release" => self.change(&caller, parameters, Takes::NONE, release).await,
             "List" => self.list(&caller, parameters, mode).await,
             "Describe" => self.describe(&caller, parameters).await,
             "ListPools" => self.pools(&caller, parameters).await,
@@ -143,9 +153,10 @@ impl Front {
         &self,
         caller: &Caller,
         mut parameters: Parameters,
+        takes: Takes,
         decode: fn(Parameters) -> Result<Request, Fault>,
     ) -> Result<Answer, Fault> {
-        let terms = terms(&mut parameters)?;
+        let terms = terms(&mut parameters, takes)?;
         let request = decode(parameters)?;
         let Snapshot { state, site, .. } = &*self.handle.snapshot();
         let request = self
@@ -233,7 +244,7 @@ impl Front {
     }
 
     async fn reload(&self, caller: &Caller, mut parameters: Parameters) -> Result<Answer, Fault> {
-        let terms = terms(&mut parameters)?;
+        let terms = terms(&mut parameters, Takes::NONE)?;
         parameters.end()?;
         self.authority.may(caller, Verb::Reload).await?;
         let reread = self.reloader.reload(&caller.subject.who(), terms).await?;
@@ -283,21 +294,28 @@ impl Front {
 }
 
 /// On what terms a change is asked for.
-fn terms(parameters: &mut Parameters) -> Result<Terms, Fault> {
-    Ok(Terms {
-        dry_run: parameters.flag("dry_run")?,
-    })
+fn terms(parameters: &mut Parameters, takes: Takes) -> Result<Terms, Fault> {
+    let dry_run = parameters.flag("dry_run")?;
+    let expires_in = match takes.expires_in {
+        true => parameters.optional_int("expires_in")?,
+        false => None,
+    };
+    Ok(terms::terms(dry_run, expires_in)?)
 }
 
 fn allocate(mut parameters: Parameters) -> Result<Request, Fault> {
     let address = parameters.optional_text("floating_ip")?;
     let pool = parameters.optional_text("pool")?;
     let owner = parameters.optional_int("owner")?;
+    let count = parameters.optional_int("count")?;
+    let noted = noted(&mut parameters)?;
     parameters.end()?;
     Ok(Request::Allocate(Allocate {
         floating: floating("floating_ip", address)?,
+        count: decode::count("count", count)?,
         pool: pool_name(pool)?,
         owner,
+        alteration: decode::alteration(noted)?.into(),
     }))
 }
 
@@ -364,19 +382,27 @@ fn update(mut parameters: Parameters) -> Result<Request, Fault> {
     parameters.end()?;
     Ok(Request::Update(Update {
         address: decode::address("address", &address)?,
-        alteration: decode::alteration(fields)?,
+        alteration: decode::alteration(fields)?.into(),
     }))
 }
 
-/// The parameters that are noted of an address.
-fn attributes(parameters: &mut Parameters) -> Result<AttributeFields, Fault> {
+/// The parameters that are noted of an address which is new.
+fn noted(parameters: &mut Parameters) -> Result<AttributeFields, Fault> {
     Ok(AttributeFields {
         label: parameters.optional_text("label")?,
         description: parameters.optional_text("description")?,
         tags: parameters.optional_texts("tags")?,
+        protected: parameters.optional_flag("protected")?,
+        ..AttributeFields::default()
+    })
+}
+
+/// The same of one that may have others.
+fn attributes(parameters: &mut Parameters) -> Result<AttributeFields, Fault> {
+    Ok(AttributeFields {
         add_tags: parameters.optional_texts("add_tags")?,
         remove_tags: parameters.optional_texts("remove_tags")?,
-        protected: parameters.optional_flag("protected")?,
+        ..noted(parameters)?
     })
 }
 

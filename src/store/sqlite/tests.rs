@@ -248,6 +248,16 @@ fn every_change_comes_back_as_it_was_recorded() {
             floating: floating(2),
             hosts: vec![fixed(5), fixed(6)],
         },
+        Change::SetEnd {
+            floating: floating(2),
+            of: Lease::Allocation,
+            at: Some(Timestamp(1_800_000_000)),
+        },
+        Change::SetEnd {
+            floating: floating(2),
+            of: Lease::Allocation,
+            at: None,
+        },
         Change::Release {
             floating: floating(2),
             previous: Some(fixed(5)),
@@ -278,6 +288,16 @@ fn every_change_comes_back_as_it_was_recorded() {
                 ..noted()
             },
         ),
+        Change::SetEnd {
+            floating: "2001:db8::7".parse().unwrap(),
+            of: Lease::Association,
+            at: Some(Timestamp(1_800_000_000)),
+        },
+        Change::SetEnd {
+            floating: "2001:db8::7".parse().unwrap(),
+            of: Lease::Allocation,
+            at: Some(Timestamp(1_900_000_000)),
+        },
     ];
     let (events, state) = committed(&State::default(), &changes);
     let mut store = SqliteStore::open(directory.path()).unwrap();
@@ -288,6 +308,10 @@ fn every_change_comes_back_as_it_was_recorded() {
     assert!(same(&store.load().unwrap(), &state));
     let looked = SqliteStore::look(directory.path()).unwrap().unwrap();
     assert!(same(&looked, &state));
+    let loaded = store.load().unwrap();
+    assert!(same(&loaded, &state));
+    assert!(loaded.ends().eq(state.ends()));
+    assert_eq!(loaded.ends().count(), 2);
 }
 
 #[test]
