@@ -464,7 +464,9 @@ fn moby_14288_and_19017_two_hundred_ports_are_one_range() {
     let (lab, daemon) = begin();
     for family in Family::BOTH {
         let floating = floating(family, 10);
-        let elements = |daemon: &str| daemon.matches(&floating.to_string()).count();
+        // Its ports are behind the address, in the key of an element.
+        let with_ports = format!("{floating} . ");
+        let elements = |table: &str| table.matches(&with_ports).count();
         let list = || lab.router.program("nft list table inet ipfloater");
         let before = elements(&list());
         daemon.forward(floating, "20000-20199", Udp, &lab.host_a, 20_000, "");
