@@ -137,6 +137,7 @@ impl Controller {
     }
 
     /// Lets go of all that the state or the configuration no longer asks about.
+    /// Before the kernel is made to follow, which then takes it.
     pub(super) fn let_go_of_strays(&mut self) {
         let desired = self.desired();
         let known = self
@@ -151,6 +152,10 @@ impl Controller {
             })
             .collect();
         for floating in strays {
+            // What nobody is asked about any more may be taken.
+            if self.inquiry.claims.withhold(floating) {
+                self.uncut.insert(floating);
+            }
             self.let_go(floating);
         }
         let state = &self.state;

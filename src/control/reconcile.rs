@@ -179,6 +179,7 @@ impl Controller {
         }
         self.observed.remember_default_routes(default_routes);
         self.certain = true;
+        self.let_go_of_strays();
         self.announcer.know(self.observed.links.values().cloned());
 
         let delta = Delta::whole(&self.desired(), &self.observed);
@@ -277,7 +278,6 @@ impl Controller {
         for floating in gone {
             self.pending.remove_mut(&floating);
         }
-        self.let_go_of_strays();
         self.note_failures(applied);
         if !risen.is_empty() {
             self.ask_soon(Instant::now());

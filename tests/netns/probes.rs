@@ -216,6 +216,33 @@ fn an_address_that_another_machine_is_about_to_take_is_left_to_it() {
 }
 
 #[test]
+fn what_another_machine_has_is_taken_once_nobody_is_to_be_asked_any_more() {
+    let lab = Lab::new();
+    let rival = lab.rival();
+    let mut daemon = lab.start_with(ASKS);
+    for family in Family::BOTH {
+        let address = floating(family, 10);
+        let nodad = if address.is_ipv6() { " nodad" } else { "" };
+        rival.ip(&format!(
+            "address add {} dev eth0{nodad}",
+            with_prefix(address)
+        ));
+        daemon.associate(address, &lab.host_a);
+        assert_eq!(daemon.state(address), "pending");
+    }
+    daemon.configure("PROBE = no");
+    daemon.hang_up();
+    for family in Family::BOTH {
+        let address = floating(family, 10);
+        eventually("it is active", || daemon.state(address) == "active");
+        let outside = lab.outside.address(family);
+        assert_eq!(lab.outside.ask(Tcp, address), saw(&lab.host_a, outside));
+        assert_eq!(lab.host_a.ask(Tcp, outside), saw(&lab.outside, address));
+    }
+    assert_eq!(daemon.json("status")["state"], "running");
+}
+
+#[test]
 fn a_link_that_comes_back_is_a_reason_to_ask_again() {
     let lab = Lab::new();
     let rival = lab.rival();
