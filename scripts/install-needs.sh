@@ -36,6 +36,7 @@ test_needs() {
     need conntrack have conntrack
     need iptables have iptables
     need tcpdump have tcpdump
+    need iperf3 have iperf3
     need dbus-daemon have dbus-daemon
     need systemd have busctl
     need polkitd have pkttyagent

@@ -21,11 +21,11 @@ use crate::api::{self, Service};
 use crate::audit::Who;
 use crate::authority::{Authority, Polkit};
 use crate::config::{Misfit, Settings, check_against};
-use crate::control::{Controller, Handle, Message, Parts, StartError, SystemClock};
+use crate::control::{Controller, Counters, Handle, Message, Parts, StartError, SystemClock};
 use crate::given::{self, Given};
 use crate::kernel::{
     self, Announcer, ConntrackFlows, FakeKernel, Flows, Hidden, Kernel, KernelError, KernelWatch,
-    LinuxKernel, Neighbours, PacketNeighbours, Watch,
+    LinuxKernel, Meter, Neighbours, PacketNeighbours, TableMeter, Watch,
 };
 use crate::model::{Actor, Via};
 use crate::privilege::files::{self, FilesError};
@@ -99,6 +99,7 @@ struct Ground {
     kernel: Box<dyn Kernel>,
     flows: Box<dyn Flows>,
     neighbours: Box<dyn Neighbours>,
+    meter: Box<dyn Meter>,
     watch: Box<dyn FnOnce() -> Result<Box<dyn Watch>, KernelError> + Send>,
 }
 
@@ -164,6 +165,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
 
     let service = Service {
         handle: handle.clone(),
+        counters: Counters::start(ground.meter).map_err(DaemonError::Thread)?,
         authority: Authority::new(Polkit::on(None)),
         reloader: Reloader::new(handle.clone(), options.config.clone(), options.simulate),
     };
@@ -384,6 +386,7 @@ fn real(settings: &Settings, neighbours: PacketNeighbours) -> Result<Ground, Dae
             !kernel.features().conntrack_filter,
         )?),
         neighbours: Box::new(neighbours),
+        meter: Box::new(TableMeter::open()?),
         watch: Box::new(move || Ok(Box::new(KernelWatch::open(ports)?))),
         kernel: Box::new(kernel),
     })
@@ -394,6 +397,7 @@ fn simulated() -> Ground {
     Ground {
         flows: kernel.flows(),
         neighbours: kernel.neighbours(),
+        meter: kernel.meter(),
         watch: {
             let watch = kernel.watch();
             Box::new(move || Ok(watch))

@@ -358,8 +358,16 @@ pub enum Refusal {
         /// Of which family.
         family: String,
     },
+    /// The kernel's set of prefixes holds no more.
+    #[error("at most {limit} {family} prefixes can be allowed at once, all addresses together")]
+    SourceLimitReached {
+        /// How many.
+        limit: u32,
+        /// Of which family.
+        family: String,
+    },
     /// The kernel's maps hold no more.
-    #[error("at most {limit} {family} addresses can be associated at once")]
+    #[error("at most {limit} {family} addresses can be allocated or associated at once")]
     LimitReached {
         /// How many.
         limit: u32,
@@ -406,6 +414,7 @@ impl Refusal {
             Refusal::ForwardClash { .. } => "ForwardClash",
             Refusal::OutboundClash { .. } => "OutboundClash",
             Refusal::ForwardLimitReached { .. } => "ForwardLimitReached",
+            Refusal::SourceLimitReached { .. } => "SourceLimitReached",
             Refusal::LimitReached { .. } => "LimitReached",
         }
     }

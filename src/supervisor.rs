@@ -128,7 +128,9 @@ async fn watch_over(handle: Handle, interval: Duration, alive: impl Fn()) {
                 | Rejection::Refused(_)
                 | Rejection::StoreFailed(_)
                 | Rejection::ConfigurationInvalid(_)
-                | Rejection::SequenceGone { .. },
+                | Rejection::SequenceGone { .. }
+                | Rejection::CountersOff
+                | Rejection::KernelFailed(_),
             ) => return,
         }
     }

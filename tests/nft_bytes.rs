@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use ipfloater::dataplane::{Element, PortElement, Ruleset, Transaction};
+use ipfloater::dataplane::{Element, PortElement, Reshape, Ruleset, Transaction, Uses};
 use ipfloater::kernel::nft::{Batch, Dialect};
 use ipfloater::model::{AddressRange, Count, Direction, Site};
 
@@ -69,6 +69,20 @@ fn forward(floating: &str, forward: &str) -> Vec<Element> {
         .collect()
 }
 
+/// What the table has while addresses need it.
+const EVERYTHING: Uses = Uses {
+    rates: [true, true],
+    sources: true,
+};
+
+fn limited(floating: &str) -> [Element; 2] {
+    let floating = floating.parse().unwrap();
+    [
+        Element::Limited(Direction::In, floating, "10M".parse().unwrap()),
+        Element::Limited(Direction::Out, floating, "1G".parse().unwrap()),
+    ]
+}
+
 fn counted(floating: &str, packets: u64, bytes: u64) -> [Element; 2] {
     let floating = floating.parse().unwrap();
     let count = Count { packets, bytes };
@@ -100,8 +114,20 @@ fn first_build() -> Transaction {
     add.extend(forward("2001:db8:1::8", "5000-5200/tcp -> [fd00::7]:5000"));
     add.extend(counted("198.51.100.7", 0, 0));
     add.extend(counted("2001:db8:1::7", 3, 300));
+    add.extend(limited("198.51.100.8"));
+    add.extend(limited("2001:db8:1::8"));
+    for (address, net) in [
+        ("198.51.100.8", "192.0.2.0/24"),
+        ("198.51.100.8", "203.0.113.9/32"),
+        ("2001:db8:1::8", "2001:db8:f::/48"),
+    ] {
+        let floating = address.parse().unwrap();
+        add.push(Element::Filtered(floating));
+        add.push(Element::Allowed(floating, net.parse().unwrap()));
+    }
     Transaction {
-        rebuild: Some(Ruleset::new(&site, |_| 1_024)),
+        rebuild: Some(Ruleset::using(&site, |_| 1_024, EVERYTHING)),
+        reshape: None,
         pool: Some(vec![
             range("198.51.100.0", "198.51.100.255"),
             range("2001:db8:1::", "2001:db8:1::ffff"),
@@ -142,6 +168,34 @@ fn a_removal_names_only_the_keys() {
         ..Transaction::default()
     };
     assert_golden("removal.hex", &Batch::new(1, TODAY, false, &transaction));
+}
+
+#[test]
+fn a_rate_is_removed_and_added_in_one_batch() {
+    let floating = "198.51.100.8".parse().unwrap();
+    let rate = |text: &str| Element::Limited(Direction::In, floating, text.parse().unwrap());
+    let transaction = Transaction {
+        remove: vec![rate("10M")],
+        add: vec![rate("100M")],
+        ..Transaction::default()
+    };
+    assert_golden("rate.hex", &Batch::new(1, TODAY, false, &transaction));
+}
+
+#[test]
+fn chains_are_put_right_without_what_they_lead_to() {
+    let ruleset = first_build().rebuild.unwrap();
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let transaction = Transaction {
+        reshape: Some(Reshape {
+            ruleset,
+            new: names(&["by_source"]),
+            altered: names(&["nat_prerouting", "bypassed"]),
+            gone: names(&["somebody"]),
+        }),
+        ..Transaction::default()
+    };
+    assert_golden("reshape.hex", &Batch::new(1, OLD, false, &transaction));
 }
 
 #[test]

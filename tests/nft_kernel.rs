@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 
-use ipfloater::dataplane::{Element, Observed, PortElement, Ruleset, Transaction};
+use ipfloater::dataplane::{Element, Observed, PortElement, Reshape, Ruleset, Transaction, Uses};
 use ipfloater::kernel::{Hidden, Kernel, LinuxKernel};
 use ipfloater::model::{AddressRange, Count, Direction, FixedIp, FloatingIp, Site};
 use nix::sched::{CloneFlags, unshare};
@@ -70,8 +70,14 @@ fn ruleset_with(guard: bool, block_free: bool, counters: bool) -> Ruleset {
         counters,
         limits: Default::default(),
     };
-    Ruleset::new(&site, |_| 1_024)
+    Ruleset::using(&site, |_| 1_024, EVERYTHING)
 }
+
+/// What the table has while addresses need it.
+const EVERYTHING: Uses = Uses {
+    rates: [true, true],
+    sources: true,
+};
 
 fn floating(text: &str) -> FloatingIp {
     text.parse().unwrap()
@@ -112,6 +118,10 @@ fn counted(floating_ip: &str, packets: u64, bytes: u64) -> [Element; 2] {
     Direction::BOTH.map(|direction| Element::Counted(direction, floating(floating_ip), count))
 }
 
+fn rate(direction: Direction, floating_ip: &str, rate: &str) -> Element {
+    Element::Limited(direction, floating(floating_ip), rate.parse().unwrap())
+}
+
 fn outside(name: &str) -> Element {
     Element::Outside(name.parse().unwrap())
 }
@@ -135,8 +145,21 @@ fn first_build() -> Transaction {
     }
     add.extend(counted("198.51.100.7", 0, 0));
     add.extend(counted("2001:db8:1::7", 3, 300));
+    for (address, net) in [
+        ("198.51.100.8", "192.0.2.0/24"),
+        ("198.51.100.8", "203.0.113.9/32"),
+        ("2001:db8:1::8", "2001:db8:f::/48"),
+    ] {
+        add.push(Element::Allowed(floating(address), net.parse().unwrap()));
+    }
+    for address in ["198.51.100.8", "2001:db8:1::8"] {
+        add.push(Element::Filtered(floating(address)));
+        add.push(rate(Direction::In, address, "10M"));
+        add.push(rate(Direction::Out, address, "1G"));
+    }
     Transaction {
         rebuild: Some(ruleset(true, true)),
+        reshape: None,
         pool: Some(vec![
             range("198.51.100.0", "198.51.100.255"),
             range("203.0.113.8", "203.0.113.20"),
@@ -169,6 +192,9 @@ fn observe(kernel: &mut LinuxKernel) -> Observed {
         forwarded_to: seen.forwarded_to,
         forwarding: seen.forwarding,
         counted: seen.counted,
+        limited: seen.limited,
+        filtered: seen.filtered,
+        allowed: seen.allowed,
         pool: seen.pool,
         outside: seen.outside,
         ..Observed::default()
@@ -344,6 +370,82 @@ fn maps_of_forwards_take_as_many_as_the_plan_counts_on_and_say_which_is_too_many
 }
 
 #[test]
+fn a_rate_is_altered_by_going_and_coming_in_one_batch() {
+    in_namespace(|| {
+        let mut kernel = open();
+        let build = first_build();
+        kernel.transact(&build).unwrap();
+        // Alone, the kernel takes it and changes nothing.
+        let alone = Transaction {
+            add: vec![rate(Direction::In, "198.51.100.8", "100M")],
+            ..Transaction::default()
+        };
+        kernel.transact(&alone).unwrap();
+        assert_eq!(observe(&mut kernel), noted(&[&build]));
+        let altered = Transaction {
+            remove: vec![rate(Direction::In, "198.51.100.8", "10M")],
+            ..alone
+        };
+        kernel.transact(&altered).unwrap();
+        assert_eq!(observe(&mut kernel), noted(&[&build, &altered]));
+    });
+}
+
+#[test]
+fn chains_are_put_right_and_everything_else_stays() {
+    for hidden in [Hidden::default(), PLAIN] {
+        in_namespace(move || {
+            let mut kernel = LinuxKernel::open(hidden).unwrap();
+            let build = first_build();
+            kernel.transact(&build).unwrap();
+            let full = ruleset(true, true);
+            let bare = Site {
+                pools: Vec::new(),
+                private: Vec::new(),
+                guard: false,
+                block_free: true,
+                counters: true,
+                limits: Default::default(),
+            };
+            let bare = Ruleset::new(&bare, |_| 1_024);
+            let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            let less = Transaction {
+                reshape: Some(Reshape {
+                    ruleset: bare,
+                    new: names(&[]),
+                    altered: names(&[
+                        "leaving",
+                        "inbound_flow",
+                        "outbound_flow",
+                        "twice_translated",
+                        "outbound",
+                        "nat_prerouting",
+                    ]),
+                    gone: names(&["bypassed", "by_source"]),
+                }),
+                ..Transaction::default()
+            };
+            kernel.transact(&less).unwrap();
+            assert_eq!(observe(&mut kernel), noted(&[&build, &less]), "{hidden:?}");
+            let Some(Reshape { altered, gone, .. }) = less.reshape.clone() else {
+                unreachable!("it was just made")
+            };
+            let again = Transaction {
+                reshape: Some(Reshape {
+                    ruleset: full,
+                    new: gone,
+                    altered,
+                    gone: names(&[]),
+                }),
+                ..Transaction::default()
+            };
+            kernel.transact(&again).unwrap();
+            assert_eq!(observe(&mut kernel), noted(&[&build]), "{hidden:?}");
+        });
+    }
+}
+
+#[test]
 fn a_table_is_rebuilt_over_the_one_that_is_there() {
     for hidden in [Hidden::default(), PLAIN] {
         in_namespace(move || {
@@ -351,6 +453,7 @@ fn a_table_is_rebuilt_over_the_one_that_is_there() {
             kernel.transact(&first_build()).unwrap();
             let smaller = Transaction {
                 rebuild: Some(ruleset(false, false)),
+                reshape: None,
                 pool: Some(vec![range("192.0.2.0", "192.0.2.7")]),
                 remove: Vec::new(),
                 add: tie("192.0.2.1", "10.0.0.5").to_vec(),
@@ -487,6 +590,14 @@ fn every_edit_by_somebody_else_is_seen() {
         "delete element inet ipfloater forward_range4 { 198.51.100.8 . udp . 5000-5200 }",
         "delete element inet ipfloater counted_in4 { 198.51.100.7 }",
         "add element inet ipfloater counted_out6 { 2001:db8:1::9 }",
+        "delete element inet ipfloater limited_in4 { 198.51.100.8 }",
+        "add element inet ipfloater limited_in4 { 198.51.100.9 limit rate over 1 mbytes/second burst 64 kbytes }",
+        "add element inet ipfloater limited_out6 { 2001:db8:1::9 limit rate over 1 mbytes/second burst 9 kbytes }",
+        "add element inet ipfloater limited_out6 { 2001:db8:1::9 }",
+        "delete element inet ipfloater filtered4 { 198.51.100.8 }",
+        "delete element inet ipfloater allowed4 { 198.51.100.8 . 192.0.2.0/24 }",
+        "add element inet ipfloater allowed6 { 2001:db8:1::8 . 2001:db8:e::/48 }",
+        "add element inet ipfloater allowed4 { 198.51.100.8 . 192.0.3.1-192.0.3.9 }",
         "flush chain inet ipfloater outbound",
         "add element inet ipfloater forward_range6 { 2001:db8:1::8 . tcp . 6000 : fd00::7 }",
     ] {

@@ -340,6 +340,7 @@ fn table(associations: u32) -> Transaction {
     let add = (0..associations).flat_map(pair).collect();
     Transaction {
         rebuild: Some(Ruleset::new(&site, |_| Ruleset::size_for(131_072))),
+        reshape: None,
         pool: Some(vec![range]),
         remove: vec![],
         add,

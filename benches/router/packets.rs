@@ -234,6 +234,7 @@ fn table(associations: u32, guard: bool, counters: bool, first_host: Ipv4Addr) -
     debug_assert!(size(Family::V4) >= associations);
     Transaction {
         rebuild: Some(Ruleset::new(&site, size)),
+        reshape: None,
         pool: Some(vec![range]),
         remove: vec![],
         add,

@@ -9,14 +9,14 @@ use std::ops::Bound;
 use std::str::FromStr;
 
 use crate::authority::Sight;
-use crate::control::{Handle, Rejection, Snapshot};
+use crate::control::{Counters, Handle, Rejection, Snapshot};
 use crate::model::{
     Alteration, Event, FixedIp, FloatingIp, Label, Outbound, PoolName, Port, PortRange, Protocol,
-    Sequence,
+    Rate, Sequence, Sources,
 };
 use crate::plan;
 use crate::request::{ForwardPorts, MOST_AT_ONCE, Refusal, UnforwardPorts};
-use crate::wire::{Address, Filter};
+use crate::wire::{self, Address, Filter};
 
 /// The most addresses or events that one reply holds: a thousand addresses are
 /// about 150 kB of JSON.
@@ -136,6 +136,12 @@ pub struct AttributeFields {
     pub remove_tags: Option<Vec<String>>,
     /// Whether it may not be released.
     pub protected: Option<bool>,
+    /// How many bits a second may come in; 0 takes the limit away.
+    pub rate_in: Option<u64>,
+    /// How many bits a second may go out; 0 takes the limit away.
+    pub rate_out: Option<u64>,
+    /// Who may reach it from outside; none are everybody.
+    pub allowed_sources: Option<Vec<String>>,
 }
 
 /// What is to be noted of an address.
@@ -147,6 +153,9 @@ pub fn alteration(fields: AttributeFields) -> Result<Alteration, Refusal> {
         add_tags,
         remove_tags,
         protected,
+        rate_in,
+        rate_out,
+        allowed_sources,
     } = fields;
     Ok(Alteration {
         label: label.map(|text| or_none("label", &text)).transpose()?,
@@ -157,7 +166,20 @@ pub fn alteration(fields: AttributeFields) -> Result<Alteration, Refusal> {
         add_tags: labels("add_tags", &add_tags.unwrap_or_default())?,
         remove_tags: labels("remove_tags", &remove_tags.unwrap_or_default())?,
         protected,
+        rate_in: rate_in.map(|bits| rate("rate_in", bits)).transpose()?,
+        rate_out: rate_out.map(|bits| rate("rate_out", bits)).transpose()?,
+        allowed_sources: allowed_sources
+            .map(|texts| Sources::try_from(texts).map_err(|why| invalid("allowed_sources", why)))
+            .transpose()?,
     })
+}
+
+/// A field that holds a rate in bits a second, or 0 for none.
+fn rate(field: &str, bits: u64) -> Result<Option<Rate>, Refusal> {
+    match bits {
+        0 => Ok(None),
+        bits => Rate::new(bits).map(Some).map_err(|why| invalid(field, why)),
+    }
 }
 
 /// A field that holds something, or is empty.
@@ -282,6 +304,45 @@ pub fn list(
         .filter(|_| more)
         .map(|address| address.floating_ip);
     (addresses, next)
+}
+
+/// What was counted of the addresses whose counters a reader may know: those of
+/// one page, or one that is named by itself or by its host; and the cursor of the
+/// next page when there is one.
+pub async fn counted(
+    service: &Counters,
+    snapshot: &Snapshot,
+    sight: Sight,
+    address: Option<IpAddr>,
+    page: Page,
+) -> Result<(Vec<wire::Counters>, Option<FloatingIp>), Rejection> {
+    if !snapshot.site.counters {
+        return Err(Rejection::CountersOff);
+    }
+    let (addresses, next) = match address {
+        None => {
+            let own = snapshot
+                .state
+                .allocations_from(page.after.map_or(Bound::Unbounded, Bound::Excluded));
+            let mut own = own
+                .filter(|(_, allocation)| sight.reaches(Some(allocation.owner)))
+                .map(|(floating, _)| floating);
+            let addresses: Vec<_> = own.by_ref().take(page.limit).collect();
+            let more = own.next().is_some();
+            let next = addresses.last().copied().filter(|_| more);
+            (addresses, next)
+        }
+        Some(_) => {
+            let named = address.into_iter();
+            let named = named.map(|address| describe(snapshot, sight, address));
+            let named = named.collect::<Result<Vec<_>, _>>()?;
+            // Of others it is not told whether they are counted.
+            let own = named.into_iter().filter(|named| sight.reaches(named.owner));
+            (own.map(|own| own.floating_ip).collect(), None)
+        }
+    };
+    let counters = service.read(addresses).await?;
+    Ok((counters.into_iter().map(Into::into).collect(), next))
 }
 
 /// The floating IP that a question about the past means: the address itself, or

@@ -18,6 +18,8 @@ pub fn parameters(rejection: &Rejection) -> Map<String, Value> {
         Rejection::Busy
         | Rejection::StoreFailed(_)
         | Rejection::ConfigurationInvalid(_)
+        | Rejection::CountersOff
+        | Rejection::KernelFailed(_)
         | Rejection::Stopping => json!({}),
         Rejection::SequenceGone {
             after: _,
@@ -75,7 +77,9 @@ fn about(refusal: &Refusal) -> Value {
             family,
         } => json!({"limit": limit, "what": what, "family": family}),
         Refusal::QuotaExceeded { owner, quota } => json!({"owner": owner, "quota": quota}),
-        Refusal::LimitReached { limit, family } => json!({"limit": limit, "family": family}),
+        Refusal::SourceLimitReached { limit, family } | Refusal::LimitReached { limit, family } => {
+            json!({"limit": limit, "family": family})
+        }
     }
 }
 
@@ -140,6 +144,10 @@ mod tests {
                 what: "ports",
                 family: family.clone(),
             },
+            Refusal::SourceLimitReached {
+                limit: 9,
+                family: family.clone(),
+            },
             Refusal::LimitReached { limit: 9, family },
         ];
         let refused = refusals.into_iter().map(Rejection::Refused);
@@ -152,6 +160,8 @@ mod tests {
                 first: Sequence(3),
                 last: Sequence(4),
             },
+            Rejection::CountersOff,
+            Rejection::KernelFailed("reading counters".to_owned()),
             Rejection::Stopping,
         ];
         refused.chain(others).collect()

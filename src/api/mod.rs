@@ -14,7 +14,7 @@ pub mod terms;
 pub mod varlink;
 
 use crate::authority::Authority;
-use crate::control::Handle;
+use crate::control::{Counters, Handle};
 use crate::reload::Reloader;
 
 /// What a front works with. Clones are the same.
@@ -22,6 +22,8 @@ use crate::reload::Reloader;
 pub struct Service {
     /// The controller.
     pub handle: Handle,
+    /// Who reads counters.
+    pub counters: Counters,
     /// Who decides who may.
     pub authority: Authority,
     /// Who reads the configuration again.

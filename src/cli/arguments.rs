@@ -246,6 +246,11 @@ pub enum Verb {
         /// The floating IP, or the fixed address that has one
         address: String,
     },
+    /// Tell how much went through addresses, between the outside and hosts
+    Counters {
+        /// Only of this floating IP, or of that of the host with this fixed address
+        address: Option<String>,
+    },
     /// Tell what you may do, and which polkit action decides
     Permissions {
         /// With this floating IP, or that of the host with this fixed address

@@ -80,9 +80,11 @@ fn by_name(error: &str) -> Exit {
         }
         "AlreadyAllocated" | "AlreadyAssociated" | "TargetInUse" | "ForwardClash"
         | "OutboundClash" | "OwnerChanged" | "Protected" => Exit::Conflict,
-        "PoolExhausted" | "LimitReached" | "ForwardLimitReached" | "QuotaExceeded" => {
-            Exit::Exhausted
-        }
+        "PoolExhausted"
+        | "LimitReached"
+        | "ForwardLimitReached"
+        | "SourceLimitReached"
+        | "QuotaExceeded" => Exit::Exhausted,
         "Busy" | "StoreFailed" | "Stopping" => Exit::Busy,
         _ => Exit::Failed,
     }

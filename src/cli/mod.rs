@@ -11,6 +11,7 @@ use clap::{CommandFactory, Parser};
 use serde_json::json;
 
 mod arguments;
+mod counters;
 mod exit;
 mod failure;
 mod forward;
@@ -206,6 +207,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             verbs::list(connect()?, &mut output, filter)
         }
         Verb::Show { address } => verbs::show(connect()?, &mut output, &address),
+        Verb::Counters { address } => counters::counters(connect()?, &mut output, address),
         Verb::Permissions { address } => verbs::permissions(connect()?, &mut output, address),
         Verb::Reload { dry_run } => verbs::reload(
             connect()?,

@@ -8,6 +8,7 @@ use super::output::Output;
 use super::terms::Terms;
 use super::verbs::changed;
 use crate::client::Client;
+use crate::model::{Rate, RateError};
 use crate::wire::Address;
 
 /// What is to be noted of a floating IP.
@@ -35,6 +36,18 @@ pub struct Attributes {
     /// Let it be released again
     #[arg(long)]
     pub unprotect: bool,
+    /// So many bits a second may come in, as 10M or 1G; 0 or "none" is no limit
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub rate_in: Option<u64>,
+    /// So many bits a second may go out
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub rate_out: Option<u64>,
+    /// Only this prefix may reach it from outside; can be given several times
+    #[arg(long, value_name = "PREFIX")]
+    pub allow: Vec<String>,
+    /// Everybody may reach it from outside
+    #[arg(long, conflicts_with = "allow")]
+    pub allow_all: bool,
 }
 
 impl Attributes {
@@ -48,6 +61,10 @@ impl Attributes {
             clear_tags,
             protect,
             unprotect,
+            rate_in,
+            rate_out,
+            allow,
+            allow_all,
         } = self;
         let some = |names: Vec<String>| (!names.is_empty()).then_some(names);
         let parameters = json!({
@@ -57,11 +74,22 @@ impl Attributes {
             "add_tags": some(tags),
             "remove_tags": some(untags),
             "protected": (protect || unprotect).then_some(protect),
+            "rate_in": rate_in,
+            "rate_out": rate_out,
+            "allowed_sources": (allow_all || !allow.is_empty()).then_some(allow),
         });
         match parameters {
             Value::Object(parameters) => parameters,
             _ => Map::new(),
         }
+    }
+}
+
+/// Bits a second, as people write them.
+fn rate(text: &str) -> Result<u64, RateError> {
+    match text {
+        "0" | "none" => Ok(0),
+        text => text.parse().map(Rate::bits),
     }
 }
 
@@ -98,14 +126,19 @@ fn words(address: &Address) -> String {
 }
 
 /// What is noted of an address, by name.
-pub(super) fn lines(address: &Address) -> [(&'static str, Option<String>); 4] {
+pub(super) fn lines(address: &Address) -> [(&'static str, Option<String>); 7] {
     let Address {
         label,
         description,
         tags,
         protected,
+        rate_in,
+        rate_out,
+        allowed_sources,
         ..
     } = address;
+    let rate = |rate: &Option<Rate>| rate.map(|rate| format!("{rate}bit/s"));
+    let sources: Vec<_> = allowed_sources.iter().map(|net| net.to_string()).collect();
     let tags: Vec<_> = tags.iter().map(ToString::to_string).collect();
     [
         ("Label", label.as_ref().map(ToString::to_string)),
@@ -117,6 +150,12 @@ pub(super) fn lines(address: &Address) -> [(&'static str, Option<String>); 4] {
         (
             "Protected",
             protected.then(|| "from being released".to_owned()),
+        ),
+        ("Rate in", rate(rate_in)),
+        ("Rate out", rate(rate_out)),
+        (
+            "Only for",
+            (!sources.is_empty()).then(|| sources.join(", ")),
         ),
     ]
 }

@@ -119,6 +119,14 @@ async fn ask(
             answer.insert("address".to_owned(), result.into());
             answer.into()
         }
+        "GetCounters" => {
+            let (rows, next): (Vec<Row>, String) = manager.call(method, parameters).await?;
+            let mut answer = Map::from_iter([("counters".to_owned(), objects(rows).into())]);
+            if !next.is_empty() {
+                answer.insert("next".to_owned(), next.into());
+            }
+            answer.into()
+        }
         "Describe" => json!({"address": object(manager.call(method, parameters).await?)}),
         "History" => json!({"events": objects(manager.call(method, parameters).await?)}),
         "GetPermissions" => {

@@ -160,9 +160,19 @@ impl Batch {
             match change {
                 Change::Allocate { .. }
                 | Change::Keep { .. }
-                | Change::Update { .. }
                 | Change::SetEnd { .. }
                 | Change::Release { previous: None, .. } => {}
+                Change::Update {
+                    floating,
+                    before,
+                    after,
+                } => {
+                    let sources = &after.allowed_sources;
+                    if *sources != before.allowed_sources && !sources.is_everybody() {
+                        cuts.push(self.cut(*floating));
+                        wait = true;
+                    }
+                }
                 Change::Associate {
                     floating,
                     fixed,

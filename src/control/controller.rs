@@ -10,7 +10,7 @@ use rpds::RedBlackTreeMapSync;
 use crate::audit::Entry;
 use crate::authority::Authorized;
 use crate::chain;
-use crate::dataplane::{IfIndex, Observed, Ruleset};
+use crate::dataplane::{IfIndex, Observed, Ruleset, Uses};
 use crate::kernel::{Announcer, Flows, Kernel, Noticed};
 use crate::model::{
     Actor, Change, Event, EventKind, Family, FloatingIp, PendingReason, Recorded, Sequence, Site,
@@ -54,6 +54,8 @@ pub struct Controller {
     pub(super) state: State,
     pub(super) site: Arc<Site>,
     pub(super) ruleset: Ruleset,
+    /// What of it some address needs.
+    pub(super) uses: Uses,
     pub(super) kernel: Box<dyn Kernel>,
     pub(super) announcer: Announcer,
     pub(super) cutter: Cutter,
@@ -103,9 +105,9 @@ impl Controller {
             simulated,
         } = parts;
         let state = store.load()?;
-        let ruleset = Ruleset::new(&site, |family| {
-            Ruleset::size_for(capacity(&site, &state, family))
-        });
+        let uses = Uses::of(&state);
+        let size = |family| Ruleset::size_for(capacity(&site, &state, family));
+        let ruleset = Ruleset::using(&site, size, uses);
         let (handle, inbox) = Handle::new(Snapshot {
             state: state.clone(),
             pending: RedBlackTreeMapSync::default(),
@@ -122,6 +124,7 @@ impl Controller {
             state,
             site: Arc::new(site),
             ruleset,
+            uses,
             kernel,
             announcer,
             cutter,

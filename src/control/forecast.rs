@@ -174,6 +174,7 @@ fn words(cut: &Cut) -> String {
                 forwards,
                 leaving,
                 kept,
+                sources,
             } = keep;
             let hosts = fixed.iter().copied();
             let hosts = hosts
@@ -183,11 +184,15 @@ fn words(cut: &Cut) -> String {
             hosts.sort_unstable();
             hosts.dedup();
             let hosts: Vec<_> = hosts.iter().map(FixedIp::to_string).collect();
+            let from = match sources.is_everybody() {
+                true => "",
+                false => ", as far as these may be reached from there",
+            };
             if hosts.is_empty() {
                 format!("those to and from {floating} end")
             } else {
                 let hosts = hosts.join(" and ");
-                format!("those to and from {floating} end, but for those of {hosts}")
+                format!("those to and from {floating} end, but for those of {hosts}{from}")
             }
         }
         Cut::Outbound(fixed) => {

@@ -124,6 +124,12 @@ pub enum Rejection {
         /// The latest.
         last: Sequence,
     },
+    /// The configuration says that packets are not counted.
+    #[error("packets are not counted; COUNTERS = true in the configuration has them counted")]
+    CountersOff,
+    /// The kernel did not tell.
+    #[error("{0}")]
+    KernelFailed(String),
     /// The daemon is stopping.
     #[error("the daemon is stopping")]
     Stopping,
@@ -139,6 +145,8 @@ impl Rejection {
             Rejection::StoreFailed(_) => "StoreFailed",
             Rejection::ConfigurationInvalid(_) => "ConfigurationInvalid",
             Rejection::SequenceGone { .. } => "SequenceGone",
+            Rejection::CountersOff => "CountersOff",
+            Rejection::KernelFailed(_) => "KernelFailed",
             Rejection::Stopping => "Stopping",
         }
     }

@@ -4,11 +4,13 @@
 //! remembered of the kernel, for the addresses that it touched; a start, a lost
 //! notification or somebody else's edit dumps it whole.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
 use crate::dataplane::{
-    Associations, Cut, Delta, Desired, Element, IfIndex, Link, Observed, Step, Tenants,
+    Associations, Cut, Delta, Desired, Element, IfIndex, Link, Observed, Ruleset, Step, Tenants,
+    Uses,
 };
 use crate::kernel::KernelError;
 use crate::model::{Announcing, EventKind, FloatingIp, InterfaceName, PendingReason, State};
@@ -81,6 +83,10 @@ impl Controller {
     /// Makes the kernel agree about a few addresses. Says whether the table
     /// took it.
     pub(super) fn apply(&mut self, touched: &[FloatingIp]) -> bool {
+        if let Cow::Owned(ruleset) = self.ruleset_for(&self.state) {
+            self.ruleset = ruleset;
+            self.uses = Uses::of(&self.state);
+        }
         if !self.certain {
             return self.look_and_apply(Look::Everything).is_some();
         }
@@ -93,6 +99,17 @@ impl Controller {
         applied.failure.is_none()
     }
 
+    /// The table as it should be for a state: some of it is there only while an
+    /// address needs it.
+    fn ruleset_for(&self, state: &State) -> Cow<'_, Ruleset> {
+        let uses = Uses::of(state);
+        if uses == self.uses {
+            return Cow::Borrowed(&self.ruleset);
+        }
+        let size = |family| self.ruleset.size(family);
+        Cow::Owned(Ruleset::using(&self.site, size, uses))
+    }
+
     /// What differs for a few addresses between a state and the kernel.
     pub(super) fn difference(
         &self,
@@ -100,7 +117,8 @@ impl Controller {
         observed: &Observed,
         touched: &[FloatingIp],
     ) -> Delta {
-        let desired = self.desired_of(state);
+        let ruleset = self.ruleset_for(state);
+        let desired = Desired::new(&ruleset, state, &self.site).by_claims(&self.inquiry.claims);
         let mut delta = Delta::of(&desired, observed, touched);
         let orphan_gone = |floating: &FloatingIp| {
             self.site.pool_of(*floating).is_none() && state.allocation(*floating).is_none()
@@ -198,6 +216,9 @@ impl Controller {
                 | Element::ForwardedTo(_)
                 | Element::Forwarding(_)
                 | Element::Counted(..)
+                | Element::Limited(..)
+                | Element::Filtered(_)
+                | Element::Allowed(..)
                 | Element::Outside(_) => None,
             });
         let stale: BTreeSet<_> = stale.collect();
@@ -476,6 +497,8 @@ fn describe(delta: &Delta, before: &Before, after: &Observed) -> Option<String> 
     let transaction = &delta.transaction;
     if transaction.rebuild.is_some() {
         done.push("table inet ipfloater was built anew".to_owned());
+    } else if transaction.reshape.is_some() {
+        done.push("chains of table inet ipfloater were put right".to_owned());
     } else if transaction.pool.is_some() {
         done.push("the pool sets were corrected".to_owned());
     }

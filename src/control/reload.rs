@@ -77,10 +77,14 @@ impl Controller {
     /// The table for a configuration. The maps may become larger, which makes the
     /// table anew, and stay as large as they were.
     fn ruleset_of(&self, site: &Site) -> Ruleset {
-        Ruleset::new(site, |family| {
-            let wanted = Ruleset::size_for(capacity(site, &self.state, family));
-            wanted.max(self.ruleset.size(family))
-        })
+        Ruleset::using(
+            site,
+            |family| {
+                let wanted = Ruleset::size_for(capacity(site, &self.state, family));
+                wanted.max(self.ruleset.size(family))
+            },
+            self.uses,
+        )
     }
 }
 

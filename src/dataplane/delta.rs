@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::model::{AddressRange, Count, Direction, FixedIp, FloatingIp, Forwards, InterfaceName};
+use ipnet::IpNet;
+
+use crate::model::{
+    AddressRange, Count, Direction, FixedIp, FloatingIp, Forwards, InterfaceName, Rate,
+};
 
 use super::{Desired, IfIndex, Observed, Place, PortElement, Ruleset, Tenants};
 
@@ -24,8 +28,55 @@ pub enum Element {
     /// Of `counted_in4` or `6`, or `counted_out4` or `6`, with what it has counted
     /// when it is added; removed it is by its address alone.
     Counted(Direction, FloatingIp, Count),
+    /// Of `limited_in4` or `6`, or `limited_out4` or `6`.
+    Limited(Direction, FloatingIp, Rate),
+    /// Of `filtered4` or `6`.
+    Filtered(FloatingIp),
+    /// Of `allowed4` or `6`.
+    Allowed(FloatingIp, IpNet),
     /// Of `outside`.
     Outside(InterfaceName),
+}
+
+/// Chains that are put right in a table whose sets are as they should be: what
+/// these have counted stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reshape {
+    /// The table as it is then.
+    pub ruleset: Ruleset,
+    /// Chains of it that are not there yet.
+    pub new: BTreeSet<String>,
+    /// Chains of it that are emptied and filled again.
+    pub altered: BTreeSet<String>,
+    /// Chains that are there and that it does not have.
+    pub gone: BTreeSet<String>,
+}
+
+impl Reshape {
+    /// What is to be done to a table; `None` if only building it anew helps.
+    fn of(table: &Ruleset, ruleset: &Ruleset) -> Option<Self> {
+        let mut reshape = Self {
+            ruleset: ruleset.clone(),
+            new: BTreeSet::new(),
+            altered: BTreeSet::new(),
+            gone: BTreeSet::new(),
+        };
+        for chain in &ruleset.chains {
+            let there = table.chains.iter().find(|there| there.name == chain.name);
+            match there {
+                None => drop(reshape.new.insert(chain.name.clone())),
+                Some(there) if there.base != chain.base => return None,
+                Some(there) if there != chain => {
+                    reshape.altered.insert(chain.name.clone());
+                }
+                Some(_) => {}
+            }
+        }
+        let is_there = |name: &String| ruleset.chains.iter().any(|chain| chain.name == *name);
+        let names = table.chains.iter().map(|chain| chain.name.clone());
+        reshape.gone.extend(names.filter(|name| !is_there(name)));
+        (table.sets == ruleset.sets).then_some(reshape)
+    }
 }
 
 /// What goes to the kernel as one nft batch: all of it or nothing.
@@ -33,6 +84,8 @@ pub enum Element {
 pub struct Transaction {
     /// Delete the table, when it is there, and make it anew without elements.
     pub rebuild: Option<Ruleset>,
+    /// Or alter only chains of it.
+    pub reshape: Option<Reshape>,
     /// Replace the elements of `pool4` and `pool6`.
     pub pool: Option<Vec<AddressRange>>,
     /// Then remove these.
@@ -49,11 +102,16 @@ impl Transaction {
     pub fn is_empty(&self) -> bool {
         let Transaction {
             rebuild,
+            reshape,
             pool,
             remove,
             add,
         } = self;
-        rebuild.is_none() && pool.is_none() && remove.is_empty() && add.is_empty()
+        rebuild.is_none()
+            && reshape.is_none()
+            && pool.is_none()
+            && remove.is_empty()
+            && add.is_empty()
     }
 }
 
@@ -105,6 +163,14 @@ impl Delta {
     #[must_use]
     pub fn of(desired: &Desired<'_>, observed: &Observed, addresses: &[FloatingIp]) -> Self {
         let mut builder = Builder::new(desired, observed);
+        if observed.table.as_ref() != Some(desired.ruleset) {
+            // Of what the chains do some is there only while it is needed.
+            let table = observed.table.as_ref();
+            match table.and_then(|table| Reshape::of(table, desired.ruleset)) {
+                Some(reshape) => builder.delta.transaction.reshape = Some(reshape),
+                None => return Self::whole(desired, observed),
+            }
+        }
         for &floating in addresses {
             builder.compare(floating);
         }
@@ -114,8 +180,13 @@ impl Delta {
     /// What differs at all.
     #[must_use]
     pub fn whole(desired: &Desired<'_>, observed: &Observed) -> Self {
-        if observed.table.as_ref() == Some(desired.ruleset) {
+        let table = observed.table.as_ref();
+        let reshape = table.and_then(|table| Reshape::of(table, desired.ruleset));
+        if let Some(reshape) = reshape {
             let mut builder = Builder::new(desired, observed);
+            if table != Some(desired.ruleset) {
+                builder.delta.transaction.reshape = Some(reshape);
+            }
             builder.compare_sets();
             builder.compare_all();
             builder.delta
@@ -225,6 +296,8 @@ impl<'a> Builder<'a> {
             self.compare_source(fixed);
         }
         self.compare_counted(floating);
+        self.compare_rates(floating);
+        self.compare_sources(floating);
         self.compare_presence(floating);
     }
 
@@ -241,6 +314,37 @@ impl<'a> Builder<'a> {
                 (true, true) | (false, false) => {}
             }
         }
+    }
+
+    /// A rate is never altered: an element with another rate would be taken
+    /// without an error, and change nothing.
+    fn compare_rates(&mut self, floating: FloatingIp) {
+        for direction in Direction::BOTH {
+            let there = self.observed.limited[direction.place()]
+                .get(&floating)
+                .copied();
+            let wanted = self.desired.rate(floating, direction);
+            let element = |rate| Element::Limited(direction, floating, rate);
+            let Transaction { remove, add, .. } = &mut self.delta.transaction;
+            if there != wanted {
+                remove.extend(there.map(element));
+                add.extend(wanted.map(element));
+            }
+        }
+    }
+
+    fn compare_sources(&mut self, floating: FloatingIp) {
+        let wanted: BTreeSet<_> = self.desired.sources(floating).collect();
+        let nobody = BTreeSet::new();
+        let there = self.observed.allowed.get(&floating).unwrap_or(&nobody);
+        let was = self.observed.filtered.contains(&floating);
+        let is = !wanted.is_empty();
+        let Transaction { remove, add, .. } = &mut self.delta.transaction;
+        remove.extend((was && !is).then_some(Element::Filtered(floating)));
+        add.extend((is && !was).then_some(Element::Filtered(floating)));
+        let element = |net: &IpNet| Element::Allowed(floating, *net);
+        remove.extend(there.difference(&wanted).map(element));
+        add.extend(wanted.difference(there).map(element));
     }
 
     fn compare_ports(&mut self, floating: FloatingIp, forwards: Option<&Forwards>) {
@@ -417,6 +521,11 @@ mod tests {
             Element::Counted(direction, floating, Count { packets, bytes }) => {
                 format!("counted_{direction} {floating} packets {packets} bytes {bytes}")
             }
+            Element::Limited(direction, floating, rate) => {
+                format!("limited_{direction} {floating} {rate}")
+            }
+            Element::Filtered(floating) => format!("filtered {floating}"),
+            Element::Allowed(floating, net) => format!("allowed {floating} . {net}"),
             Element::Outside(name) => format!("outside {name}"),
         }
     }
@@ -433,6 +542,14 @@ mod tests {
             .map(|(floating, _)| format!("withdraw {floating}"))
             .collect();
         steps.extend(transaction.rebuild.iter().map(|_| "rebuild".to_owned()));
+        if let Some(Reshape {
+            new, altered, gone, ..
+        }) = &transaction.reshape
+        {
+            for (verb, names) in [("make", new), ("alter", altered), ("drop", gone)] {
+                steps.extend(names.iter().map(|name| format!("{verb} {name}")));
+            }
+        }
         steps.extend(transaction.pool.iter().map(|_| "replace pool".to_owned()));
         steps.extend(
             transaction
@@ -668,11 +785,36 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_was_edited_is_built_anew_with_everything_in_it() {
+    fn a_chain_that_was_edited_is_put_right_in_its_place() {
         let (site, state) = (site(), state("7 -> 5"));
         let ruleset = Ruleset::new(&site, |_| 1024);
         let mut seen = observed("7 -> 5");
-        seen.table.as_mut().unwrap().chains[0].rules.clear();
+        let chains = &mut seen.table.as_mut().unwrap().chains;
+        let taken = chains.remove(0);
+        chains[0].rules.clear();
+        let emptied = chains[0].name.clone();
+        chains.push(crate::dataplane::ruleset::Chain {
+            name: "somebody".into(),
+            base: None,
+            rules: vec![],
+        });
+        let steps = steps(&Delta::whole(&Desired::new(&ruleset, &state, &site), &seen));
+        assert_eq!(
+            steps,
+            [
+                format!("make {}", taken.name),
+                format!("alter {emptied}"),
+                "drop somebody".to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_table_with_other_sets_is_built_anew_with_everything_in_it() {
+        let (site, state) = (site(), state("7 -> 5"));
+        let ruleset = Ruleset::new(&site, |_| 1024);
+        let mut seen = observed("7 -> 5");
+        seen.table.as_mut().unwrap().sets.pop();
         let steps = steps(&Delta::whole(&Desired::new(&ruleset, &state, &site), &seen));
         assert_eq!(
             steps,

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::model::{
-    AddressRange, Family, FixedIp, FloatingIp, Forwards, InterfaceName, PendingReason, Pool, Site,
-    State,
+    AddressRange, Direction, Family, FixedIp, FloatingIp, Forwards, InterfaceName, PendingReason,
+    Pool, Rate, Site, State,
 };
 
 use super::{Claim, Claims, IfIndex, Link, Observed, Ruleset};
@@ -95,6 +97,18 @@ impl<'a> Desired<'a> {
     #[must_use]
     pub fn counts(&self, floating: FloatingIp) -> bool {
         self.ruleset.counts() && self.state.allocation(floating).is_some()
+    }
+
+    /// How fast the packets of an address should go in a direction.
+    #[must_use]
+    pub fn rate(&self, floating: FloatingIp, direction: Direction) -> Option<Rate> {
+        self.state.rate(floating, direction)
+    }
+
+    /// The prefixes that may reach an address; none are everybody.
+    pub fn sources(&self, floating: FloatingIp) -> impl Iterator<Item = IpNet> + 'a {
+        let allocation = self.state.allocation(floating).into_iter();
+        allocation.flat_map(|allocation| allocation.attributes.allowed_sources.iter())
     }
 
     /// Every address that somebody owns.

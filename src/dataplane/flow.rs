@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::model::{AddressRange, FixedIp, FloatingIp, Forward, Forwards, State};
+use crate::model::{AddressRange, FixedIp, FloatingIp, Forward, Forwards, Sources, State};
 
 /// The addresses of a flow as conntrack keeps it: as the first packet had them,
 /// and as a reply has them before it is translated back.
@@ -36,6 +36,8 @@ pub struct Tenants {
     pub forwards: Forwards,
     /// The hosts that leave as it.
     pub leaving: Vec<FixedIp>,
+    /// Who may reach it from outside.
+    pub sources: Sources,
     /// The hosts whose flows from before go on.
     pub kept: Vec<FixedIp>,
 }
@@ -58,6 +60,7 @@ impl Tenants {
             fixed,
             forwards: allocation.forwards.clone(),
             leaving: leaving.into_iter().collect(),
+            sources: allocation.attributes.allowed_sources.clone(),
             kept: allocation.kept.clone(),
         }
     }
@@ -68,10 +71,12 @@ impl Tenants {
         self.fixed.is_none() && self.forwards.is_empty()
     }
 
-    /// Whether a flow to or from the floating IP is one of theirs.
+    /// Whether a flow to or from the floating IP is one of theirs. Who began it
+    /// may be outside or not.
     #[must_use]
-    pub fn have(&self, floating: FloatingIp, flow: &Flow) -> bool {
+    pub fn have(&self, floating: FloatingIp, flow: &Flow, from_outside: bool) -> bool {
         let floating = floating.ip();
+        let welcome = flow.to != floating || admits(&self.sources, flow, from_outside);
         let keep = |host: IpAddr| self.kept.iter().any(|fixed| fixed.ip() == host);
         let inbound = flow.to != floating
             || is_answered_as(flow, Some(&self.forwards), self.fixed.map(FixedIp::ip))
@@ -80,8 +85,16 @@ impl Tenants {
         let outbound = flow.answered_to != floating
             || self.leaving.iter().any(|fixed| fixed.ip() == flow.from)
             || keep(flow.from);
-        inbound && outbound
+        welcome && inbound && outbound
     }
+}
+
+/// Whether a flow may reach its floating IP. What comes from inside by a floating
+/// IP has another source on the way, what comes from outside has not, unless
+/// somebody else's table translates it.
+fn admits(sources: &Sources, flow: &Flow, from_outside: bool) -> bool {
+    let by_outside = from_outside || flow.answered_to == flow.from;
+    !by_outside || sources.allow(flow.from)
 }
 
 /// Whether who answers a flow is who should, by the forwards of its floating IP
@@ -104,6 +117,7 @@ pub struct Associations {
     by_floating: HashMap<IpAddr, IpAddr>,
     by_fixed: HashMap<IpAddr, IpAddr>,
     forwards: HashMap<IpAddr, Forwards>,
+    sources: HashMap<IpAddr, Sources>,
     kept: HashMap<IpAddr, Vec<FixedIp>>,
     pools: Vec<AddressRange>,
     private: Vec<IpNet>,
@@ -123,6 +137,10 @@ impl Associations {
                 .association
                 .map(|tie| (floating.ip(), tie.fixed.ip()));
             associations.by_floating.extend(by_floating);
+            let sources = &allocation.attributes.allowed_sources;
+            if !sources.is_everybody() {
+                associations.sources.insert(floating.ip(), sources.clone());
+            }
             if !allocation.forwards.is_empty() {
                 let forwards = allocation.forwards.clone();
                 associations.forwards.insert(floating.ip(), forwards);
@@ -167,7 +185,9 @@ impl Associations {
                 None => true,
             }
         };
-        inbound && outbound
+        let sources = self.sources.get(&to);
+        let welcome = sources.is_none_or(|sources| admits(sources, flow, self.is_outside(from)));
+        welcome && inbound && outbound
     }
 
     /// Whether flows of that host from before the association go on.

@@ -14,9 +14,9 @@ pub mod ruleset;
 mod words;
 
 pub use claims::{Claim, Claims};
-pub use delta::{Cut, Delta, Element, Step, Transaction};
+pub use delta::{Cut, Delta, Element, Reshape, Step, Transaction};
 pub use desired::{Desired, Place};
 pub use flow::{Associations, Flow, Tenants};
 pub use observed::{IfIndex, Link, Observed};
 pub use ports::{PortElement, PortElements};
-pub use ruleset::Ruleset;
+pub use ruleset::{Ruleset, Uses};

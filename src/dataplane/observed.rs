@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::model::{AddressRange, Count, FixedIp, FloatingIp, InterfaceName, Surroundings};
+use ipnet::IpNet;
+
+use crate::model::{AddressRange, Count, FixedIp, FloatingIp, InterfaceName, Rate, Surroundings};
 
 use super::{Element, PortElements, Ruleset, Transaction};
 
@@ -46,6 +48,13 @@ pub struct Observed {
     /// The elements of the sets `counted_in4` and `6`, then those of the sets
     /// `counted_out4` and `6`, with what they had counted at the last look.
     pub counted: [HashMap<FloatingIp, Count>; 2],
+    /// The elements of the sets `limited_in4` and `6`, then those of the sets
+    /// `limited_out4` and `6`.
+    pub limited: [HashMap<FloatingIp, Rate>; 2],
+    /// The elements of the sets `filtered4` and `6`.
+    pub filtered: HashSet<FloatingIp>,
+    /// The elements of the sets `allowed4` and `6`, by floating IP.
+    pub allowed: HashMap<FloatingIp, BTreeSet<IpNet>>,
     /// The elements of the sets `pool4` and `6`: sorted, disjoint, not touching.
     pub pool: Vec<AddressRange>,
     /// The elements of the set `outside`.
@@ -76,6 +85,9 @@ impl Observed {
             forwarded_to: _,
             forwarding: _,
             counted: _,
+            limited: _,
+            filtered: _,
+            allowed: _,
             pool: _,
             outside: _,
             presence,
@@ -121,10 +133,14 @@ impl Observed {
     pub fn note(&mut self, transaction: &Transaction) {
         let Transaction {
             rebuild,
+            reshape,
             pool,
             remove,
             add,
         } = transaction;
+        if let Some(reshape) = reshape {
+            self.table = Some(reshape.ruleset.clone());
+        }
         if let Some(ruleset) = rebuild {
             self.table = Some(ruleset.clone());
             self.floating_to_fixed = HashMap::new();
@@ -134,6 +150,9 @@ impl Observed {
             self.forwarded_to = HashSet::new();
             self.forwarding = HashSet::new();
             self.counted = Default::default();
+            self.limited = Default::default();
+            self.filtered = HashSet::new();
+            self.allowed = HashMap::new();
             self.pool = Vec::new();
             self.outside = BTreeSet::new();
         }
@@ -163,6 +182,20 @@ impl Observed {
                 Element::Counted(direction, floating, _) => {
                     self.counted[direction.place()].remove(floating);
                 }
+                Element::Limited(direction, floating, _) => {
+                    self.limited[direction.place()].remove(floating);
+                }
+                Element::Filtered(floating) => {
+                    self.filtered.remove(floating);
+                }
+                Element::Allowed(floating, net) => {
+                    if let Some(nets) = self.allowed.get_mut(floating) {
+                        nets.remove(net);
+                        if nets.is_empty() {
+                            self.allowed.remove(floating);
+                        }
+                    }
+                }
                 Element::Outside(name) => {
                     self.outside.remove(name);
                 }
@@ -191,6 +224,15 @@ impl Observed {
                 Element::Counted(direction, floating, count) => {
                     self.counted[direction.place()].insert(*floating, *count);
                 }
+                Element::Limited(direction, floating, rate) => {
+                    self.limited[direction.place()].insert(*floating, *rate);
+                }
+                Element::Filtered(floating) => {
+                    self.filtered.insert(*floating);
+                }
+                Element::Allowed(floating, net) => {
+                    self.allowed.entry(*floating).or_default().insert(*net);
+                }
                 Element::Outside(name) => {
                     self.outside.insert(name.clone());
                 }
@@ -207,7 +249,10 @@ impl Observed {
             .chain(self.fixed_to_floating.values())
             .chain(self.rest_to_fixed.keys())
             .chain(&self.forwarding)
-            .chain(self.counted.iter().flat_map(HashMap::keys));
+            .chain(self.counted.iter().flat_map(HashMap::keys))
+            .chain(self.limited.iter().flat_map(HashMap::keys))
+            .chain(&self.filtered)
+            .chain(self.allowed.keys());
         in_maps
             .chain(self.presence.keys())
             .copied()

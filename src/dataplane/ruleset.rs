@@ -21,11 +21,11 @@
 //! them, so that `nft list table inet ipfloater` reads well and what is dumped
 //! can be compared with what should be.
 
-use crate::model::{Family, Forwarded, Site};
+use crate::model::{Family, Forwarded, Site, State};
 
 mod traffic;
 
-pub use traffic::counted;
+pub use traffic::{counted, limited};
 
 /// The name of our table, in family `inet`.
 pub const TABLE: &str = "ipfloater";
@@ -44,6 +44,31 @@ const FORWARDED_PORTS: u32 = 32_768;
 /// map takes to forget one grows with it: .1 ms at 10, 3 ms at 1,000, 30 ms at
 /// 10,000 (Linux 6.18).
 const FORWARDED_RANGES: u32 = 1_024;
+
+/// How many prefixes of a family may reach floating IPs, all together. What it
+/// takes to forget one grows with their number as it does for ranges of ports.
+const ALLOWED: u32 = 1_024;
+
+/// What of the table is there only while some address needs it, so that all
+/// others pay nothing for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// Whether any address has a rate, in and out.
+    pub rates: [bool; 2],
+    /// Whether any address is not for everybody.
+    pub sources: bool,
+}
+
+impl Uses {
+    /// Those of a state.
+    #[must_use]
+    pub fn of(state: &State) -> Self {
+        Self {
+            rates: state.has_rates(),
+            sources: state.has_sources(),
+        }
+    }
+}
 
 /// The table without its elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +101,8 @@ pub struct Set {
 pub enum Stateful {
     /// It counts the packet.
     Counter,
+    /// It is found only if it has been found too often.
+    Limit,
 }
 
 /// The type of a key or value.
@@ -91,6 +118,8 @@ pub enum DataType {
     AddressProtocolPort(Family),
     /// An address and a port.
     AddressPort(Family),
+    /// Two addresses.
+    TwoAddresses(Family),
     /// A type that we never use, as seen in somebody else's edit of our table.
     Foreign(u32),
 }
@@ -334,6 +363,15 @@ pub mod names {
     pub const COUNTED_IN: &str = "counted_in";
     /// The floating IPs, each with what went out as it.
     pub const COUNTED_OUT: &str = "counted_out";
+    /// The floating IPs with a rate for what comes in, each with that rate.
+    pub const LIMITED_IN: &str = "limited_in";
+    /// The floating IPs with a rate for what goes out, each with that rate.
+    pub const LIMITED_OUT: &str = "limited_out";
+    /// The floating IPs that are not for everybody.
+    pub const FILTERED: &str = "filtered";
+    /// The floating IPs that are not for everybody, each with those who may
+    /// reach it.
+    pub const ALLOWED: &str = "allowed";
     /// The outside interfaces; both families share it.
     pub const OUTSIDE: &str = "outside";
 }
@@ -343,6 +381,12 @@ impl Ruleset {
     /// family as `size` says.
     #[must_use]
     pub fn new(site: &Site, size: impl Fn(Family) -> u32) -> Self {
+        Self::using(site, size, Uses::default())
+    }
+
+    /// The same with what some addresses need.
+    #[must_use]
+    pub fn using(site: &Site, size: impl Fn(Family) -> u32, uses: Uses) -> Self {
         let mut sets = vec![Set {
             name: names::OUTSIDE.into(),
             key: DataType::InterfaceName,
@@ -394,9 +438,19 @@ impl Ruleset {
                     ..map(names::FORWARDING)
                 });
             }
-            if site.counters {
-                sets.extend(traffic::sets(family, size(family)));
-            }
+            sets.extend(traffic::sets(site, family, size(family)));
+            sets.push(Set {
+                value: None,
+                ..map(names::FILTERED)
+            });
+            sets.push(Set {
+                name: named(names::ALLOWED, family),
+                key: DataType::TwoAddresses(family),
+                value: None,
+                interval: true,
+                size: Some(ALLOWED),
+                each: None,
+            });
             sets.push(Set {
                 name: named(names::POOL, family),
                 key: address,
@@ -406,10 +460,10 @@ impl Ruleset {
                 each: None,
             });
         }
-        let mut chains = nat_chains(site.block_free);
+        let mut chains = nat_chains(site.block_free, uses.sources);
         chains.push(guard_local(site.block_free));
         chains.extend(site.guard.then(bypassed));
-        chains.extend(traffic::chains(site));
+        chains.extend(traffic::chains(site, uses));
         sets.sort_by(|a, b| a.name.cmp(&b.name));
         chains.sort_by(|a, b| a.name.cmp(&b.name));
         Ruleset { sets, chains }
@@ -438,6 +492,12 @@ impl Ruleset {
     pub fn counts(&self) -> bool {
         let name = named(names::COUNTED_IN, Family::V4);
         self.sets.iter().any(|set| set.name == name)
+    }
+
+    /// How many prefixes of a family may reach floating IPs.
+    #[must_use]
+    pub fn allowed(&self) -> u32 {
+        ALLOWED
     }
 
     /// How many ports and ranges of a family the maps take.
@@ -480,7 +540,7 @@ const SRCNAT: i32 = 90;
 /// Ten before the one that nft(8) calls filter (0).
 const FILTER: i32 = -10;
 
-fn nat_chains(block_free: bool) -> Vec<Chain> {
+fn nat_chains(block_free: bool, sources: bool) -> Vec<Chain> {
     let both = |rule: fn(Family) -> Rule| Family::BOTH.map(rule);
 
     let mut to_fixed = both(|family| {
@@ -538,13 +598,28 @@ fn nat_chains(block_free: bool) -> Vec<Chain> {
         rule
     }));
 
-    vec![
+    let mut prerouting = Vec::new();
+    let mut by_source_if_used = Vec::new();
+    if sources {
+        prerouting.extend(both(|family| {
+            in_set(
+                destination(family),
+                names::FILTERED,
+                family,
+                go("by_source"),
+            )
+        }));
+        by_source_if_used.push(chain("by_source", by_source()));
+    }
+    prerouting.push(vec![go("to_fixed")]);
+
+    let mut chains = vec![
         base(
             "nat_prerouting",
             BaseKind::Nat,
             Hook::Prerouting,
             DSTNAT,
-            vec![vec![go("to_fixed")]],
+            prerouting,
         ),
         base(
             "nat_output",
@@ -564,7 +639,23 @@ fn nat_chains(block_free: bool) -> Vec<Chain> {
         ),
         chain("to_floating", to_floating),
         chain("hairpin", hairpin),
-    ]
+    ];
+    chains.extend(by_source_if_used);
+    chains
+}
+
+/// Who may reach a floating IP that is not for everybody: those of its prefixes
+/// from outside, and the hosts.
+fn by_source() -> Vec<Rule> {
+    let mut rules = Family::BOTH
+        .map(|family| {
+            let pair = both_addresses(family);
+            in_set(pair, names::ALLOWED, family, go("to_fixed"))
+        })
+        .to_vec();
+    rules.push(on_interface(MetaKey::Iifname, vec![drop_it()]));
+    rules.push(vec![go("to_fixed")]);
+    rules
 }
 
 /// Where ports of a floating IP lead, and then the rest of it: to the host that
@@ -817,6 +908,22 @@ fn destination_and_port(family: Family) -> Rule {
             to: port,
         },
     ]);
+    rule
+}
+
+/// `ip daddr . ip saddr`
+fn both_addresses(family: Family) -> Rule {
+    let mut rule = destination(family);
+    let (offset, len, to) = match family {
+        Family::V4 => (12, 4, Register(9)),
+        Family::V6 => (8, 16, Register(2)),
+    };
+    rule.push(Expr::Payload {
+        base: PayloadBase::Network,
+        offset,
+        len,
+        to,
+    });
     rule
 }
 

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use crate::model::{AddressRange, Family};
+use crate::model::{AddressRange, Count, Family};
 
-use super::ruleset::counted;
-use super::{Element, PortElement, Transaction};
+use super::{Element, PortElement, Reshape, Transaction};
 
 /// The set or map with what is in its braces, as `nft list` prints it.
 impl fmt::Display for Element {
@@ -58,9 +57,32 @@ impl fmt::Display for Element {
             Element::Forwarding(floating) => {
                 write!(f, "forwarding{} {{ {floating} }}", digit(floating.family()))
             }
-            Element::Counted(direction, floating, _) => {
+            Element::Counted(direction, floating, count) => {
                 let digit = digit(floating.family());
-                write!(f, "{}{digit} {{ {floating} }}", counted(*direction))
+                write!(f, "counted_{direction}{digit} {{ {floating}")?;
+                if *count != Count::default() {
+                    let Count { packets, bytes } = count;
+                    write!(f, " counter packets {packets} bytes {bytes}")?;
+                }
+                f.write_str(" }")
+            }
+            Element::Limited(direction, floating, rate) => {
+                let digit = digit(floating.family());
+                let bytes = rate.bits() / 8;
+                write!(
+                    f,
+                    "limited_{direction}{digit} {{ {floating} limit rate over {bytes} bytes/second }}"
+                )
+            }
+            Element::Filtered(floating) => {
+                write!(f, "filtered{} {{ {floating} }}", digit(floating.family()))
+            }
+            Element::Allowed(floating, net) => {
+                write!(
+                    f,
+                    "allowed{} {{ {floating} . {net} }}",
+                    digit(floating.family())
+                )
             }
             Element::Outside(name) => write!(f, "outside {{ \"{name}\" }}"),
         }
@@ -73,11 +95,25 @@ impl Transaction {
     pub fn orders(&self) -> Vec<String> {
         let Transaction {
             rebuild,
+            reshape,
             pool,
             remove,
             add,
         } = self;
         let mut orders = Vec::new();
+        if let Some(Reshape {
+            ruleset: _,
+            new,
+            altered,
+            gone,
+        }) = reshape
+        {
+            // Their rules are in the documentation of the table.
+            let order = |verb: &str, name: &String| format!("{verb} chain inet ipfloater {name}");
+            orders.extend(new.iter().map(|name| order("add", name)));
+            orders.extend(altered.iter().map(|name| order("flush", name)));
+            orders.extend(gone.iter().map(|name| order("delete", name)));
+        }
         if rebuild.is_some() {
             orders.push("delete table inet ipfloater".to_owned());
             orders.push("add table inet ipfloater".to_owned());

@@ -122,7 +122,13 @@ impl ConntrackFlows {
                 for way in [Way::Original, Way::Reply] {
                     let filter = filter(way, End::Destination, address);
                     let mut entries = self.dump(Family::V4, &filter)?;
-                    entries.retain(|entry| !keep.have(*floating, &entry.flow));
+                    entries.retain(|entry| {
+                        !keep.have(
+                            *floating,
+                            &entry.flow,
+                            self.places.is_outside(entry.flow.from),
+                        )
+                    });
                     ended += self.delete(&entries)?;
                 }
                 Ok(ended)
@@ -184,8 +190,11 @@ impl ConntrackFlows {
                 }
             }
         }
+        let places = self.places.clone();
         let is_kept = |flow: &Flow, address| match floating.get(&address) {
-            Some((floating, tenants)) => tenants.have(*floating, flow),
+            Some((floating, tenants)) => {
+                tenants.have(*floating, flow, places.is_outside(flow.from))
+            }
             None => true,
         };
         let mut ended = 0;

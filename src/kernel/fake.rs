@@ -22,12 +22,13 @@ use crate::dataplane::{
     ruleset::DataType,
 };
 use crate::model::{
-    AddressRange, Family, FloatingIp, Forwarded, HardwareAddress, InterfaceName, RouterAddress,
-    Surroundings,
+    AddressRange, Direction, Family, FloatingIp, Forwarded, HardwareAddress, InterfaceName,
+    RouterAddress, Surroundings,
 };
 
 use super::{
-    Features, Flows, Heard, Kernel, KernelError, Neighbours, Noticed, Operation, Speech, Watch,
+    Features, Flows, Heard, Kernel, KernelError, Meter, Neighbours, Noticed, Operation, Speech,
+    Traffic, Watch,
 };
 
 /// What the kernel in memory holds, and what was done to it.
@@ -64,6 +65,11 @@ struct FakeFlows(FakeKernel);
 /// The neighbours of a kernel in memory: remember what they were told.
 #[derive(Debug)]
 struct FakeNeighbours(FakeKernel);
+
+/// The counters of a kernel in memory: what they began with, for nothing goes
+/// through it.
+#[derive(Debug)]
+struct FakeMeter(FakeKernel);
 
 /// Notices of a kernel in memory.
 #[derive(Debug)]
@@ -129,6 +135,12 @@ impl FakeKernel {
     #[must_use]
     pub fn neighbours(&self) -> Box<dyn Neighbours> {
         Box::new(FakeNeighbours(self.clone()))
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub fn meter(&self) -> Box<dyn Meter> {
+        Box::new(FakeMeter(self.clone()))
     }
 
     /// Its notices. The second watch waits for ever.
@@ -256,6 +268,18 @@ impl FakeKernel {
                 .iter()
                 .map(|floating| format!("forwarding {floating}")),
         );
+        for direction in Direction::BOTH {
+            let rates = held.limited[direction.place()].iter();
+            lines.extend(
+                rates.map(|(floating, rate)| format!("limited_{direction} {floating} {rate}")),
+            );
+        }
+        lines.extend(
+            held.allowed
+                .iter()
+                .flat_map(|(floating, nets)| nets.iter().map(move |net| (floating, net)))
+                .map(|(floating, net)| format!("allowed {floating} . {net}")),
+        );
         lines.extend(
             held.presence
                 .iter()
@@ -306,6 +330,9 @@ impl Kernel for FakeKernel {
             forwarded_to: Default::default(),
             forwarding: Default::default(),
             counted: Default::default(),
+            limited: Default::default(),
+            filtered: Default::default(),
+            allowed: Default::default(),
             pool: Vec::new(),
             outside: Default::default(),
             ..held
@@ -377,6 +404,10 @@ fn refuse(held: &Observed, transaction: &Transaction) -> Result<(), KernelError>
     after.note(&skeleton);
     let fail =
         |element: &Element, number| Err(errno(Operation::Transact(format!("{element:?}")), number));
+    if let (None, Some(reshape)) = (&held.table, &transaction.reshape) {
+        let chain = reshape.altered.first().cloned().unwrap_or_default();
+        return Err(errno(Operation::Transact(chain), libc::ENOENT));
+    }
     let Some(table) = after.table.clone() else {
         let idle = transaction.is_empty();
         return if idle {
@@ -405,6 +436,14 @@ fn refuse(held: &Observed, transaction: &Transaction) -> Result<(), KernelError>
                 let counted = &mut after.counted[direction.place()];
                 table.counts() && counted.remove(floating).is_some()
             }
+            Element::Limited(direction, floating, rate) => {
+                after.limited[direction.place()].remove(floating).as_ref() == Some(rate)
+            }
+            Element::Filtered(floating) => after.filtered.remove(floating),
+            Element::Allowed(floating, net) => after
+                .allowed
+                .get_mut(floating)
+                .is_some_and(|nets| nets.remove(net)),
             Element::Outside(name) => after.outside.remove(name),
         };
         if !there {
@@ -445,6 +484,21 @@ fn refuse(held: &Observed, transaction: &Transaction) -> Result<(), KernelError>
             Element::Counted(direction, floating, count) => {
                 after.counted[direction.place()].insert(*floating, *count);
                 false
+            }
+            // Another rate is taken, and nothing is changed: worse than an error.
+            Element::Limited(direction, floating, rate) => after.limited[direction.place()]
+                .insert(*floating, *rate)
+                .is_some_and(|other| other != *rate),
+            Element::Filtered(floating) => {
+                after.filtered.insert(*floating);
+                false
+            }
+            Element::Allowed(floating, net) => {
+                let nets = after.allowed.entry(*floating).or_default();
+                let meets = |other: &IpNet| other.contains(net) || net.contains(other);
+                let clash = nets.iter().any(|other| meets(other) && other != net);
+                nets.insert(*net);
+                clash
             }
             Element::Outside(name) => {
                 after.outside.insert(name.clone());
@@ -500,6 +554,24 @@ impl Flows for FakeFlows {
     fn settle(&mut self, _: &Associations) -> Result<usize, KernelError> {
         self.0.lock().settled += 1;
         Ok(0)
+    }
+}
+
+impl Meter for FakeMeter {
+    fn read(
+        &mut self,
+        addresses: &[FloatingIp],
+    ) -> Result<Vec<(FloatingIp, Traffic)>, KernelError> {
+        let inner = self.0.operate(Operation::Dump("counters"))?;
+        let [incoming, outgoing] = &inner.held.counted;
+        let counted = addresses.iter().filter_map(|floating| {
+            let traffic = Traffic {
+                incoming: *incoming.get(floating)?,
+                outgoing: *outgoing.get(floating)?,
+            };
+            Some((*floating, traffic))
+        });
+        Ok(counted.collect())
     }
 }
 

@@ -9,7 +9,7 @@ use neli::consts::nl::NlmF;
 use neli::consts::socket::NlFamily;
 use nix::errno::Errno;
 
-use crate::dataplane::ruleset::{TABLE, counted, named, names};
+use crate::dataplane::ruleset::{TABLE, counted, limited, named, names};
 use crate::dataplane::{IfIndex, Observed, Transaction};
 use crate::model::{AddressRange, Direction, Family, FixedIp, FloatingIp};
 
@@ -176,6 +176,21 @@ impl LinuxKernel {
                 let counts = self.elements(listing, &set)?.counts();
                 keep(counts.map(|counts| observed.counted[direction.place()].extend(counts)));
             }
+            for direction in Direction::BOTH {
+                let set = named(limited(direction), family);
+                let rates = self.elements(listing, &set)?.rates();
+                keep(rates.map(|rates| observed.limited[direction.place()].extend(rates)));
+            }
+            let set = named(names::FILTERED, family);
+            let keys = self.elements(listing, &set)?.keys::<FloatingIp>();
+            keep(keys.map(|keys| observed.filtered.extend(keys)));
+            let set = named(names::ALLOWED, family);
+            let prefixes = self.elements(listing, &set)?.prefixes();
+            keep(prefixes.map(|prefixes| {
+                for (floating, net) in prefixes {
+                    observed.allowed.entry(floating).or_default().insert(net);
+                }
+            }));
             let pool = named(names::POOL, family);
             let ranges = self.elements(listing, &pool)?.ranges(family);
             keep(ranges.map(|ranges| observed.pool.extend(ranges)));

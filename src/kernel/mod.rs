@@ -11,6 +11,7 @@ mod conntrack;
 mod fake;
 mod frames;
 mod linux;
+mod meter;
 mod neighbours;
 pub mod nft;
 mod rtnl;
@@ -25,13 +26,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::dataplane::{Associations, Cut, IfIndex, Link, Observed, Transaction};
-use crate::model::{AddressRange, Family, FloatingIp, HardwareAddress};
+use crate::model::{AddressRange, Count, Family, FloatingIp, HardwareAddress};
 
 pub use announce::{Announcer, Report};
 pub use conntrack::ConntrackFlows;
 pub use fake::FakeKernel;
 pub use frames::Speech;
 pub use linux::LinuxKernel;
+pub use meter::TableMeter;
 pub use neighbours::PacketNeighbours;
 pub use watch::{KernelWatch, Ports};
 
@@ -129,6 +131,23 @@ pub trait Flows: Send {
     /// or not at all although they should be: those that an earlier daemon did
     /// not come to, or that began while our table was missing.
     fn settle(&mut self, associations: &Associations) -> Result<usize, KernelError>;
+}
+
+/// What went through floating IPs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// What came in.
+    pub incoming: Count,
+    /// What went out.
+    pub outgoing: Count,
+}
+
+/// The counters of the table.
+pub trait Meter: Send {
+    /// Reads what went through these addresses; one that is not counted is left
+    /// out.
+    fn read(&mut self, addresses: &[FloatingIp])
+    -> Result<Vec<(FloatingIp, Traffic)>, KernelError>;
 }
 
 /// The neighbours on an outside link.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Direction, Rate, Sources};
 use crate::text::is_harmful;
 
 /// As many tags may an address have.
@@ -120,9 +121,27 @@ pub struct Attributes {
     /// Whether it may not be released.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub protected: bool,
+    /// How fast packets may come in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_in: Option<Rate>,
+    /// How fast packets may go out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_out: Option<Rate>,
+    /// Who may reach it from outside.
+    #[serde(skip_serializing_if = "Sources::is_everybody")]
+    pub allowed_sources: Sources,
 }
 
 impl Attributes {
+    /// How fast packets may go in a direction.
+    #[must_use]
+    pub fn rate(&self, direction: Direction) -> Option<Rate> {
+        match direction {
+            Direction::In => self.rate_in,
+            Direction::Out => self.rate_out,
+        }
+    }
+
     /// What these say otherwise than the ones before, in words for a person.
     #[must_use]
     pub fn news(&self, before: &Attributes) -> String {
@@ -131,6 +150,9 @@ impl Attributes {
             description,
             tags,
             protected,
+            rate_in: _,
+            rate_out: _,
+            allowed_sources,
         } = self;
         let mut news = Vec::new();
         if *label != before.label {
@@ -159,6 +181,23 @@ impl Attributes {
                 .to_owned(),
             );
         }
+        for direction in Direction::BOTH {
+            let rate = self.rate(direction);
+            if rate != before.rate(direction) {
+                news.push(match rate {
+                    Some(rate) => format!("rate {direction} {rate}bit/s"),
+                    None => format!("no rate {direction}"),
+                });
+            }
+        }
+        if *allowed_sources != before.allowed_sources {
+            news.push(if allowed_sources.is_everybody() {
+                "for everybody".to_owned()
+            } else {
+                let sources: Vec<_> = allowed_sources.iter().map(|net| net.to_string()).collect();
+                format!("only for {}", sources.join(" "))
+            });
+        }
         news.join(", ")
     }
 }
@@ -178,6 +217,12 @@ pub struct Alteration {
     pub remove_tags: BTreeSet<Label>,
     /// Whether it may not be released from now on.
     pub protected: Option<bool>,
+    /// How fast packets may come in from now on; `Some(None)` as fast as they do.
+    pub rate_in: Option<Option<Rate>>,
+    /// How fast packets may go out from now on; `Some(None)` as fast as they do.
+    pub rate_out: Option<Option<Rate>>,
+    /// Who may reach it from outside from now on.
+    pub allowed_sources: Option<Sources>,
 }
 
 impl Alteration {
@@ -190,6 +235,9 @@ impl Alteration {
             add_tags,
             remove_tags,
             protected,
+            rate_in,
+            rate_out,
+            allowed_sources,
         } = self;
         let mut tags = tags.as_ref().unwrap_or(&before.tags).clone();
         tags.extend(add_tags.iter().cloned());
@@ -202,6 +250,12 @@ impl Alteration {
             description: description.as_ref().unwrap_or(&before.description).clone(),
             tags,
             protected: protected.unwrap_or(before.protected),
+            rate_in: rate_in.unwrap_or(before.rate_in),
+            rate_out: rate_out.unwrap_or(before.rate_out),
+            allowed_sources: allowed_sources
+                .as_ref()
+                .unwrap_or(&before.allowed_sources)
+                .clone(),
         })
     }
 }
@@ -238,7 +292,8 @@ mod tests {
             label: Some("web".parse().unwrap()),
             description: Some("the \"old\" one".parse().unwrap()),
             tags: labels(&["a", "b"]),
-            protected: false,
+            rate_out: Rate::new(1_000_000).ok(),
+            ..Attributes::default()
         };
         assert_eq!(Alteration::default().of(&before).unwrap(), before);
         let alteration = Alteration {
@@ -246,15 +301,23 @@ mod tests {
             add_tags: labels(&["c"]),
             remove_tags: labels(&["a", "z"]),
             protected: Some(true),
+            rate_in: Some(Rate::new(8_000).ok()),
+            rate_out: Some(None),
+            allowed_sources: Sources::new(["192.0.2.0/24".parse().unwrap()]).ok(),
             ..Alteration::default()
         };
         let after = alteration.of(&before).unwrap();
         assert_eq!(after.tags, labels(&["b", "c"]));
         assert_eq!(after.description, before.description);
-        assert_eq!(after.news(&before), "no label, tag c, no tag a, protected");
+        assert_eq!(
+            after.news(&before),
+            "no label, tag c, no tag a, protected, \
+             rate in 8kbit/s, no rate out, only for 192.0.2.0/24"
+        );
         assert_eq!(
             before.news(&Attributes::default()),
-            "label web, description \"the \\\"old\\\" one\", tag a, tag b"
+            "label web, description \"the \\\"old\\\" one\", tag a, tag b, \
+             rate out 1Mbit/s"
         );
         let alteration = Alteration {
             tags: Some(BTreeSet::new()),

@@ -27,4 +27,4 @@ pub use site::{NotAHost, RouterAddress, Site, Surroundings};
 pub use state::{
     Allocation, Association, Forwarded, PendingReason, Revision, Sequence, State, Timestamp, Uid,
 };
-pub use traffic::{Count, Direction};
+pub use traffic::{Count, Direction, MOST_SOURCES, Rate, RateError, Sources, SourcesError};

@@ -7,8 +7,8 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attributes, Change, Family, FixedIp, FloatingIp, Forward, Forwards, HardwareAddress,
-    InterfaceName, Lease, Outbound, PoolName,
+    Attributes, Change, Direction, Family, FixedIp, FloatingIp, Forward, Forwards, HardwareAddress,
+    InterfaceName, Lease, Outbound, PoolName, Rate, Sources,
 };
 
 /// A user id, as in getuid(2).
@@ -228,6 +228,12 @@ pub struct State {
     /// Of IPv4 and IPv6.
     forwarded: [Forwarded; 2],
     ends: RedBlackTreeSetSync<(Timestamp, FloatingIp, Lease)>,
+    /// How many addresses have a rate, in and out.
+    limited: [u32; 2],
+    /// How many addresses are not for everybody.
+    filtered: u32,
+    /// From how many prefixes they may be reached; of IPv4 and IPv6.
+    sources: [u32; 2],
 }
 
 impl State {
@@ -254,6 +260,7 @@ impl State {
                 state.note_tied(association.fixed, floating);
             }
             state.note_owned(allocation.owner);
+            state.note_traffic(floating, &allocation.attributes);
             state.allocated4 += usize::from(floating.family() == Family::V4);
             for forward in allocation.forwards.iter() {
                 state.note_forwarded(floating, forward);
@@ -347,6 +354,31 @@ impl State {
     #[must_use]
     pub fn forwarded(&self, family: Family) -> Forwarded {
         self.forwarded[place(family)]
+    }
+
+    /// How fast the packets of an address may go in a direction.
+    #[must_use]
+    pub fn rate(&self, floating: FloatingIp, direction: Direction) -> Option<Rate> {
+        self.allocation(floating)?.attributes.rate(direction)
+    }
+
+    /// Whether any address has a rate, in and out.
+    #[must_use]
+    pub fn has_rates(&self) -> [bool; 2] {
+        self.limited.map(|count| count > 0)
+    }
+
+    /// Whether any address is not for everybody.
+    #[must_use]
+    pub fn has_sources(&self) -> bool {
+        self.filtered > 0
+    }
+
+    /// From how many prefixes the addresses of a family may be reached that are
+    /// not for everybody.
+    #[must_use]
+    pub fn sources_allowed(&self, family: Family) -> u32 {
+        self.sources[place(family)]
     }
 
     /// Whether packets to the address lead anywhere.
@@ -510,11 +542,16 @@ impl State {
                 floating,
                 before: _,
                 after,
-            } => self.alter(*floating, |allocation| Allocation {
-                attributes: after.clone(),
-                ..allocation
-            }),
+            } => {
+                self.forget_traffic(*floating);
+                self.note_traffic(*floating, after);
+                self.alter(*floating, |allocation| Allocation {
+                    attributes: after.clone(),
+                    ..allocation
+                });
+            }
             Change::Release { floating, previous } => {
+                self.forget_traffic(*floating);
                 self.note_untied(*previous);
                 if let Some(Allocation { owner, .. }) = self.allocations.get(floating) {
                     let owner = *owner;
@@ -620,6 +657,32 @@ impl State {
         }
     }
 
+    fn note_traffic(&mut self, floating: FloatingIp, attributes: &Attributes) {
+        for direction in Direction::BOTH {
+            let has = attributes.rate(direction).is_some();
+            self.limited[direction.place()] += u32::from(has);
+        }
+        let Attributes {
+            allowed_sources, ..
+        } = attributes;
+        self.filtered += u32::from(!allowed_sources.is_everybody());
+        self.sources[place(floating.family())] += sources_of(allowed_sources);
+    }
+
+    fn forget_traffic(&mut self, floating: FloatingIp) {
+        let Some(allocation) = self.allocations.get(&floating) else {
+            return;
+        };
+        let attributes = allocation.attributes.clone();
+        for direction in Direction::BOTH {
+            let has = attributes.rate(direction).is_some();
+            self.limited[direction.place()] -= u32::from(has);
+        }
+        let allowed = &attributes.allowed_sources;
+        self.filtered -= u32::from(!allowed.is_everybody());
+        self.sources[place(floating.family())] -= sources_of(allowed);
+    }
+
     fn note_owned(&mut self, owner: Uid) {
         self.by_owner.insert_mut(owner, self.owned_by(owner) + 1);
     }
@@ -645,6 +708,11 @@ impl State {
             self.associated4 -= usize::from(fixed.family() == Family::V4);
         }
     }
+}
+
+/// How many prefixes these are.
+fn sources_of(sources: &Sources) -> u32 {
+    u32::try_from(sources.iter().len()).expect("they are a few")
 }
 
 /// Where in an array of both families this one is.

@@ -5,7 +5,7 @@ use crate::request::{Refusal, Update};
 
 use super::{Decision, View, resolve};
 
-/// Decides what an update changes. Packets never notice one.
+/// Decides what an update changes.
 pub(super) fn update(view: View<'_>, request: &Update) -> Result<Decision, Refusal> {
     let Update {
         address,
@@ -24,6 +24,21 @@ pub(super) fn update(view: View<'_>, request: &Update) -> Result<Decision, Refus
         })?;
     if after == before {
         return Ok(Decision::nothing(floating));
+    }
+    let (family, sources) = (floating.family(), &after.allowed_sources);
+    if let Some(net) = sources.stranger(family) {
+        return Err(Refusal::InvalidArgument {
+            field: "allowed_sources".to_owned(),
+            why: format!("{net} is not {family}, as {floating} is"),
+        });
+    }
+    let others = view.state.sources_allowed(family) as usize - before.allowed_sources.iter().len();
+    let limit = view.ruleset.allowed();
+    if others + sources.iter().len() > limit as usize {
+        return Err(Refusal::SourceLimitReached {
+            limit,
+            family: family.to_string(),
+        });
     }
     Ok(Decision {
         changes: vec![Change::Update {

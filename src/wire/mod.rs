@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 
 mod varlink;
 
-pub use varlink::{Described, Details, Events, Listed, Monitored, Notice, Pools, Version};
+pub use varlink::{Counted, Described, Details, Events, Listed, Monitored, Notice, Pools, Version};
 
 use crate::control::{self, AddressState, Snapshot};
+use crate::kernel::Traffic;
 use crate::model::{
     Allocation, Attributes, Description, Event, EventKind, FixedIp, FloatingIp, Forward, Label,
-    Lease, Outbound, PendingReason, Pool, PoolName, Port, Protocol,
+    Lease, Outbound, PendingReason, Pool, PoolName, Port, Protocol, Rate, Sources,
 };
 use crate::reload::Reread;
 use crate::request::{Effect, Outcome};
@@ -74,6 +75,15 @@ pub struct Address {
     /// Present and true when it may not be released.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub protected: bool,
+    /// How many bits a second may come in; absent where there is no limit.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rate_in: Option<Rate>,
+    /// How many bits a second may go out; absent where there is no limit.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rate_out: Option<Rate>,
+    /// The prefixes that may reach it from outside; absent when everybody may.
+    #[serde(skip_serializing_if = "Sources::is_everybody", default)]
+    pub allowed_sources: Sources,
     /// Present and true when the configuration no longer has it in a pool.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub orphaned: bool,
@@ -123,6 +133,9 @@ impl Address {
             description: None,
             tags: BTreeSet::new(),
             protected: false,
+            rate_in: None,
+            rate_out: None,
+            allowed_sources: Sources::default(),
             ..self
         }
     }
@@ -139,6 +152,9 @@ impl Address {
             description,
             tags,
             protected,
+            rate_in,
+            rate_out,
+            allowed_sources,
         } = allocation.map_or_else(Attributes::default, |allocation| {
             allocation.attributes.clone()
         });
@@ -170,6 +186,9 @@ impl Address {
             description,
             tags,
             protected,
+            rate_in,
+            rate_out,
+            allowed_sources,
             orphaned: allocation.is_some() && pool.is_none(),
         }
     }
@@ -334,6 +353,35 @@ impl Filter {
             && fixed_address.is_none_or(|fixed| address.fixed_address == Some(fixed))
             && (label.is_none() || address.label == *label)
             && tag.as_ref().is_none_or(|tag| address.tags.contains(tag))
+    }
+}
+
+/// What went through one floating IP between the outside and hosts, since it was
+/// allocated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// The address.
+    pub floating_ip: FloatingIp,
+    /// How many packets came in.
+    pub packets_in: u64,
+    /// How many bytes those had, from the IP header on.
+    pub bytes_in: u64,
+    /// How many packets went out.
+    pub packets_out: u64,
+    /// How many bytes those had.
+    pub bytes_out: u64,
+}
+
+impl From<(FloatingIp, Traffic)> for Counters {
+    fn from((floating_ip, traffic): (FloatingIp, Traffic)) -> Self {
+        let Traffic { incoming, outgoing } = traffic;
+        Counters {
+            floating_ip,
+            packets_in: countable(incoming.packets),
+            bytes_in: countable(incoming.bytes),
+            packets_out: countable(outgoing.packets),
+            bytes_out: countable(outgoing.bytes),
+        }
     }
 }
 

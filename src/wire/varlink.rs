@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ForwardInfo;
-use super::{Address, EventInfo, PoolInfo};
+use super::{Address, Counters, EventInfo, PoolInfo};
 use crate::control::{AddressState, Published, Snapshot};
 use crate::model::{Change, Event, EventKind, FloatingIp};
 
@@ -13,6 +13,16 @@ use crate::model::{Change, Event, EventKind, FloatingIp};
 pub struct Listed {
     /// The addresses.
     pub addresses: Vec<Address>,
+    /// Where the next page begins; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next: Option<FloatingIp>,
+}
+
+/// A page of counters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// What was counted, by address.
+    pub counters: Vec<Counters>,
     /// Where the next page begins; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next: Option<FloatingIp>,

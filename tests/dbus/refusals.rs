@@ -242,6 +242,10 @@ fn rejections() -> Vec<Rejection> {
             what: "ports",
             family: family.clone(),
         },
+        Refusal::SourceLimitReached {
+            limit: 1,
+            family: family.clone(),
+        },
         Refusal::LimitReached { limit: 1, family },
     ];
     for refusal in &refusals {
@@ -267,6 +271,7 @@ fn rejections() -> Vec<Rejection> {
             | Refusal::ForwardClash { .. }
             | Refusal::OutboundClash { .. }
             | Refusal::ForwardLimitReached { .. }
+            | Refusal::SourceLimitReached { .. }
             | Refusal::LimitReached { .. } => {}
         }
     }
@@ -280,6 +285,8 @@ fn rejections() -> Vec<Rejection> {
             first: Sequence(3),
             last: Sequence(4),
         },
+        Rejection::CountersOff,
+        Rejection::KernelFailed("reading the kernel's counters".to_owned()),
         Rejection::Stopping,
     ]);
     for rejection in &rejections {
@@ -289,6 +296,8 @@ fn rejections() -> Vec<Rejection> {
             | Rejection::StoreFailed(_)
             | Rejection::ConfigurationInvalid(_)
             | Rejection::SequenceGone { .. }
+            | Rejection::CountersOff
+            | Rejection::KernelFailed(_)
             | Rejection::Stopping => {}
         }
     }

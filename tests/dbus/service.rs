@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ipfloater::api::dbus::{BUS_NAME, Bus, INTERFACE, OBJECT_PATH, serve};
 use ipfloater::authority::Authority;
-use ipfloater::control::Handle;
+use ipfloater::control::{Counters, Handle};
+use ipfloater::kernel::FakeKernel;
 use ipfloater::reload::Reloader;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -50,6 +51,7 @@ impl Service {
         let authority = Authority::new(Defaults::default());
         let service = ipfloater::api::Service {
             handle: handle.clone(),
+            counters: Counters::start(FakeKernel::simulated().meter()).unwrap(),
             authority,
             reloader: Reloader::new(handle.clone(), None, true),
         };

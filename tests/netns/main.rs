@@ -74,3 +74,4 @@ mod reload;
 mod repair;
 mod restart;
 mod teardown;
+mod traffic;

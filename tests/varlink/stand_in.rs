@@ -11,9 +11,9 @@ use ipfloater::api::Service;
 use ipfloater::api::varlink::{claim, serve};
 use ipfloater::authority::{Authority, Authorized};
 use ipfloater::control::{
-    AddressState, Handle, Health, Inbox, Message, Published, Rejection, Snapshot,
+    AddressState, Counters, Handle, Health, Inbox, Message, Published, Rejection, Snapshot,
 };
-use ipfloater::kernel::Features;
+use ipfloater::kernel::{FakeKernel, Features};
 use ipfloater::model::{
     Actor, AddressRange, Change, Event, EventKind, FixedIp, FloatingIp, Pool, PoolName, Recorded,
     Revision, Sequence, Site, State, Timestamp, Via,
@@ -69,6 +69,7 @@ impl Daemon {
                 let service = Service {
                     reloader: Reloader::new(handle.clone(), None, true),
                     handle,
+                    counters: Counters::start(FakeKernel::simulated().meter()).unwrap(),
                     authority,
                 };
                 serve(socket.listener().unwrap(), service, false, stopped).await;

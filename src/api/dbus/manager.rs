@@ -16,7 +16,7 @@ use crate::api::decode::{self, AttributeFields};
 use crate::api::permissions::permissions;
 use crate::api::terms::{self, Takes};
 use crate::authority::{Authority, Caller, Origin, Sight, Subject, Verb};
-use crate::control::{Handle, Snapshot};
+use crate::control::{Counters, Handle, Snapshot};
 use crate::model::{FloatingIp, PoolName, Sequence, Uid};
 use crate::reload::Reloader;
 use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms, Update};
@@ -37,6 +37,7 @@ type Given = BTreeMap<String, OwnedVariant>;
 #[derive(Debug)]
 pub(super) struct Manager {
     handle: Handle,
+    counters: Counters,
     authority: Authority,
     reloader: Reloader,
     admission: Admission,
@@ -47,11 +48,13 @@ impl Manager {
     pub(super) fn new(service: Service) -> Self {
         let Service {
             handle,
+            counters,
             authority,
             reloader,
         } = service;
         Self {
             handle,
+            counters,
             authority,
             reloader,
             admission: Admission::default(),
@@ -278,6 +281,30 @@ impl Manager {
         Ok((rows(addresses), next))
     }
 
+    #[zbus(out_args("counters", "next"))]
+    async fn get_counters(
+        &self,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+        options: Given,
+    ) -> Result<(Vec<Row>, String)> {
+        let (sight, _admitted) = self.admit_reader(bus, &call).await?;
+        let mut options = Options::new(options);
+        let address = options.text("address")?;
+        let limit = options.number32("limit")?;
+        let after = options.text("after")?;
+        options.finish()?;
+        let address = address
+            .map(|text| decode::address("address", &text))
+            .transpose()?;
+        let page = decode::Page::new(limit.map(i64::from), after.as_deref())?;
+        let snapshot = self.handle.snapshot();
+        let (counters, next) =
+            decode::counted(&self.counters, &snapshot, sight, address, page).await?;
+        let next = next.map(|next| next.to_string()).unwrap_or_default();
+        Ok((rows(counters), next))
+    }
+
     #[zbus(out_args("row"))]
     async fn describe(
         &self,
@@ -451,6 +478,9 @@ fn attributes(options: &mut Options) -> Result<AttributeFields> {
     Ok(AttributeFields {
         add_tags: options.texts("add_tags")?,
         remove_tags: options.texts("remove_tags")?,
+        rate_in: options.number64("rate_in")?,
+        rate_out: options.number64("rate_out")?,
+        allowed_sources: options.texts("allowed_sources")?,
         ..noted(options)?
     })
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use zbus::{Signature, Type, Variant};
 
+use crate::model::{Rate, Sources};
 use crate::wire;
 
 /// One `a{sv}`, in the order in which it was put together.
@@ -77,6 +78,9 @@ impl From<wire::Address> for Row {
             description,
             tags,
             protected,
+            rate_in,
+            rate_out,
+            allowed_sources,
             orphaned,
         } = address;
         Row::default()
@@ -105,8 +109,16 @@ impl From<wire::Address> for Row {
                 (!tags.is_empty()).then(|| tags.into_iter().map(text).collect::<Vec<_>>()),
             )
             .maybe("protected", protected.then_some(true))
+            .maybe("rate_in", rate_in.map(Rate::bits))
+            .maybe("rate_out", rate_out.map(Rate::bits))
+            .maybe("allowed_sources", sources(allowed_sources))
             .maybe("orphaned", orphaned.then_some(true))
     }
+}
+
+/// Prefixes as texts; absent when everybody may.
+fn sources(sources: Sources) -> Option<Vec<String>> {
+    (!sources.is_everybody()).then(|| sources.into())
 }
 
 /// A forward as a value inside of another row: `a{sv}`.
@@ -168,6 +180,24 @@ fn effect_rows(effects: Vec<wire::EffectInfo>) -> Vec<BTreeMap<&'static str, Var
         BTreeMap::from([("kind", kind.into()), ("text", text.into())])
     };
     effects.into_iter().map(row).collect()
+}
+
+impl From<wire::Counters> for Row {
+    fn from(counters: wire::Counters) -> Self {
+        let wire::Counters {
+            floating_ip,
+            packets_in,
+            bytes_in,
+            packets_out,
+            bytes_out,
+        } = counters;
+        Row::default()
+            .put("floating_ip", text(floating_ip))
+            .put("packets_in", packets_in)
+            .put("bytes_in", bytes_in)
+            .put("packets_out", packets_out)
+            .put("bytes_out", bytes_out)
+    }
 }
 
 impl From<wire::PoolInfo> for Row {

@@ -15,13 +15,13 @@ use crate::api::decode::{self, AttributeFields, ForwardFields, Page};
 use crate::api::permissions::permissions;
 use crate::api::terms::{self, Takes};
 use crate::authority::{Authority, Caller, Subject, Verb};
-use crate::control::{Handle, Snapshot};
+use crate::control::{Counters, Handle, Snapshot};
 use crate::model::{FloatingIp, PoolName, Sequence};
 use crate::reload::Reloader;
 use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms, Update};
 use crate::wire::{
-    API_VERSION, Changed, Described, EventInfo, Events, Listed, PoolInfo, Pools, Reloaded, Status,
-    Version,
+    API_VERSION, Changed, Counted, Described, EventInfo, Events, Listed, PoolInfo, Pools, Reloaded,
+    Status, Version,
 };
 
 /// The parameter by which a call says that it waits while somebody
@@ -32,6 +32,7 @@ pub(super) const INTERACTIVE: &str = "allowInteractiveAuthentication";
 #[derive(Debug)]
 pub(super) struct Front {
     handle: Handle,
+    counters: Counters,
     authority: Authority,
     reloader: Reloader,
 }
@@ -62,11 +63,13 @@ impl Front {
     pub(super) fn new(service: Service) -> Self {
         let Service {
             handle,
+            counters,
             authority,
             reloader,
         } = service;
         Self {
             handle,
+            counters,
             authority,
             reloader,
         }
@@ -139,6 +142,7 @@ impl Front {
             "Release" => self.change(&caller, parameters, Takes::NONE, release).await,
             "List" => self.list(&caller, parameters, mode).await,
             "Describe" => self.describe(&caller, parameters).await,
+            "GetCounters" => self.counters(&caller, parameters).await,
             "ListPools" => self.pools(&caller, parameters).await,
             "GetStatus" => self.status(&caller, parameters).await,
             "GetPermissions" => self.permissions(&caller, parameters).await,
@@ -212,6 +216,22 @@ impl Front {
         let sight = self.authority.sight(caller).await?;
         let address = decode::describe(&self.handle.snapshot(), sight, address)?;
         once(&Described { address })
+    }
+
+    async fn counters(&self, caller: &Caller, mut parameters: Parameters) -> Result<Answer, Fault> {
+        let address = parameters.optional_text("address")?;
+        let limit = parameters.optional_int("limit")?;
+        let after = parameters.optional_text("after")?;
+        parameters.end()?;
+        let address = address
+            .map(|text| decode::address("address", &text))
+            .transpose()?;
+        let page = Page::new(limit, after.as_deref())?;
+        let sight = self.authority.sight(caller).await?;
+        let snapshot = self.handle.snapshot();
+        let (counters, next) =
+            decode::counted(&self.counters, &snapshot, sight, address, page).await?;
+        once(&Counted { counters, next })
     }
 
     async fn pools(&self, caller: &Caller, parameters: Parameters) -> Result<Answer, Fault> {
@@ -402,6 +422,9 @@ fn attributes(parameters: &mut Parameters) -> Result<AttributeFields, Fault> {
     Ok(AttributeFields {
         add_tags: parameters.optional_texts("add_tags")?,
         remove_tags: parameters.optional_texts("remove_tags")?,
+        rate_in: parameters.optional_int("rate_in")?,
+        rate_out: parameters.optional_int("rate_out")?,
+        allowed_sources: parameters.optional_texts("allowed_sources")?,
         ..noted(parameters)?
     })
 }

@@ -217,6 +217,8 @@ fn or_lost(error: Rejection, lost: Fault) -> Fault {
         | Rejection::Busy
         | Rejection::StoreFailed(_)
         | Rejection::ConfigurationInvalid(_)
+        | Rejection::CountersOff
+        | Rejection::KernelFailed(_)
         | Rejection::Stopping => error.into(),
     }
 }

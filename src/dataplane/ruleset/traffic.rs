@@ -1,5 +1,5 @@
-//! What every packet passes on its way out of the router: the sets that count,
-//! and the guard.
+//! What every packet passes on its way out of the router: the sets that limit and
+//! those that count, and the guard.
 //!
 //! The chain is behind the source translation. So what goes out has its floating
 //! IP as its source here, the first packet of a flow included. What comes in has
@@ -16,24 +16,41 @@
 
 use super::{
     BaseKind, Chain, CmpOp, CtKey, DataType, Expr, Hook, MetaKey, R1, Rule, SRCNAT, STATUS_DNAT,
-    STATUS_SNAT, Set, Stateful, Verdict, base, chain, ct_masked, go, guard_rule, lookup, named,
-    names, on_interface, source,
+    STATUS_SNAT, Set, Stateful, Uses, Verdict, base, chain, ct_masked, drop_it, go, guard_rule,
+    lookup, named, names, on_interface, source,
 };
 use crate::model::{Direction, Family, Site};
 
 /// Behind the source translation of ours and of others.
 const BEHIND_SRCNAT: i32 = SRCNAT + 20;
 
-/// The sets that count.
-pub(super) fn sets(family: Family, size: u32) -> impl Iterator<Item = Set> {
-    Direction::BOTH.into_iter().map(move |direction| Set {
-        name: named(counted(direction), family),
+/// The sets that limit, and those that count.
+pub(super) fn sets(site: &Site, family: Family, size: u32) -> Vec<Set> {
+    let set = |stem, each| Set {
+        name: named(stem, family),
         key: DataType::of(family),
         value: None,
         interval: false,
         size: Some(size),
-        each: Some(Stateful::Counter),
-    })
+        each: Some(each),
+    };
+    let mut sets = Vec::new();
+    for direction in Direction::BOTH {
+        sets.push(set(limited(direction), Stateful::Limit));
+        if site.counters {
+            sets.push(set(counted(direction), Stateful::Counter));
+        }
+    }
+    sets
+}
+
+/// The name of the set that limits a direction, without the digit.
+#[must_use]
+pub fn limited(direction: Direction) -> &'static str {
+    match direction {
+        Direction::In => names::LIMITED_IN,
+        Direction::Out => names::LIMITED_OUT,
+    }
 }
 
 /// The name of the set that counts a direction, without the digit.
@@ -45,11 +62,22 @@ pub fn counted(direction: Direction) -> &'static str {
     }
 }
 
+/// What happens to the packets of floating IPs.
+#[derive(Clone, Copy)]
+struct Traffic {
+    counters: bool,
+    rates: [bool; 2],
+}
+
 /// What every packet passes on its way out.
-pub(super) fn chains(site: &Site) -> Vec<Chain> {
+pub(super) fn chains(site: &Site, uses: Uses) -> Vec<Chain> {
+    let traffic = Traffic {
+        counters: site.counters,
+        rates: uses.rates,
+    };
     let mut rules = Vec::new();
     let mut chains = Vec::new();
-    if site.counters {
+    if traffic.counters || traffic.rates.contains(&true) {
         for (status, name) in [
             (STATUS_DNAT, "inbound_flow"),
             (STATUS_SNAT, "outbound_flow"),
@@ -57,10 +85,13 @@ pub(super) fn chains(site: &Site) -> Vec<Chain> {
         ] {
             rules.push(translated(status, go(name)));
         }
-        chains.push(chain("inbound_flow", inbound_flow()));
-        chains.push(chain("outbound_flow", outbound_flow()));
-        chains.push(chain("twice_translated", twice_translated()));
-        chains.push(chain("outbound", each_family(outbound)));
+        chains.push(chain("inbound_flow", traffic.inbound_flow()));
+        chains.push(chain("outbound_flow", traffic.outbound_flow()));
+        chains.push(chain("twice_translated", traffic.twice_translated()));
+        chains.push(chain(
+            "outbound",
+            traffic.rules(Direction::Out, source, None),
+        ));
     }
     // What is translated is neither invalid nor untracked.
     rules.extend(site.guard.then(guard_rule));
@@ -76,66 +107,76 @@ pub(super) fn chains(site: &Site) -> Vec<Chain> {
     chains
 }
 
-/// Of a flow to a floating IP, what comes in and what is answered.
-fn inbound_flow() -> Vec<Rule> {
-    let mut rules = vec![direction(REPLY, vec![go("outbound")])];
-    rules.extend(each_family(|family| {
-        ended(inbound(CtKey::OriginalDestination(family), family))
-    }));
-    rules
-}
-
-/// Of a flow that a host began, what goes out and what is answered.
-fn outbound_flow() -> Vec<Rule> {
-    let mut rules = vec![direction(ORIGINAL, vec![go("outbound")])];
-    rules.extend(each_family(|family| {
-        ended(inbound(CtKey::ReplyDestination(family), family))
-    }));
-    rules
-}
-
-/// Of a flow that is translated both ways, what comes in from outside and what
-/// goes out there.
-fn twice_translated() -> Vec<Rule> {
-    let mut rules = Vec::new();
-    for (way, destination) in [
-        (ORIGINAL, CtKey::OriginalDestination as fn(Family) -> CtKey),
-        (REPLY, CtKey::ReplyDestination),
-    ] {
-        rules.extend(each_family(|family| {
-            let then = inbound(destination(family), family);
-            direction(way, on_interface(MetaKey::Iifname, then))
-        }));
+impl Traffic {
+    /// Of a flow to a floating IP, what comes in and what is answered.
+    fn inbound_flow(self) -> Vec<Rule> {
+        let mut rules = vec![direction(REPLY, vec![go("outbound")])];
+        rules.extend(self.inbound(CtKey::OriginalDestination, Some(accept())));
+        rules
     }
-    rules.push(on_interface(MetaKey::Oifname, vec![go("outbound")]));
-    rules
+
+    /// Of a flow that a host began, what goes out and what is answered.
+    fn outbound_flow(self) -> Vec<Rule> {
+        let mut rules = vec![direction(ORIGINAL, vec![go("outbound")])];
+        rules.extend(self.inbound(CtKey::ReplyDestination, Some(accept())));
+        rules
+    }
+
+    /// Of a flow that is translated both ways, what comes in from outside and
+    /// what goes out there.
+    fn twice_translated(self) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        for (way, destination) in [
+            (ORIGINAL, CtKey::OriginalDestination as fn(Family) -> CtKey),
+            (REPLY, CtKey::ReplyDestination),
+        ] {
+            let all = self.inbound(destination, None).into_iter();
+            rules.extend(all.map(|rule| direction(way, on_interface(MetaKey::Iifname, rule))));
+        }
+        rules.push(on_interface(MetaKey::Oifname, vec![go("outbound")]));
+        rules
+    }
+
+    /// What happens to what comes in for the floating IP that conntrack has
+    /// there; and what then, if it is one that counts.
+    fn inbound(self, floating_ip: fn(Family) -> CtKey, end: Option<Expr>) -> Vec<Rule> {
+        let load = |family| {
+            let key = floating_ip(family);
+            vec![Expr::Ct { key, to: R1 }]
+        };
+        self.rules(Direction::In, load, end)
+    }
+
+    /// What is too much is dropped, and then what passes is counted.
+    fn rules(
+        self,
+        direction: Direction,
+        floating_ip: impl Fn(Family) -> Rule,
+        end: Option<Expr>,
+    ) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        for family in Family::BOTH {
+            let with = |rest: Rule| {
+                let mut rule = floating_ip(family);
+                rule.extend(rest);
+                rule
+            };
+            if self.rates[direction.place()] {
+                rules.push(with(vec![lookup(limited(direction), family), drop_it()]));
+            }
+            if self.counters {
+                let mut rest = vec![lookup(counted(direction), family)];
+                rest.extend(end.clone());
+                rules.push(with(rest));
+            }
+        }
+        rules
+    }
 }
 
-/// What happens to what comes in for the floating IP that conntrack has there.
-fn inbound(floating_ip: CtKey, family: Family) -> Rule {
-    let load = Expr::Ct {
-        key: floating_ip,
-        to: R1,
-    };
-    vec![load, lookup(counted(Direction::In), family)]
-}
-
-/// What happens to what goes out: it has its floating IP as its source.
-fn outbound(family: Family) -> Rule {
-    let mut rule = source(family);
-    rule.push(lookup(counted(Direction::Out), family));
-    rule
-}
-
-/// The same rule for both families.
-fn each_family(rule: impl Fn(Family) -> Rule) -> Vec<Rule> {
-    Family::BOTH.map(rule).to_vec()
-}
-
-/// Once it applied, no other rule will.
-fn ended(mut rule: Rule) -> Rule {
-    rule.push(Expr::Verdict(Verdict::Accept));
-    rule
+/// Spares what is counted the rules of the other family.
+fn accept() -> Expr {
+    Expr::Verdict(Verdict::Accept)
 }
 
 /// `ct status & (snat | dnat) == …`

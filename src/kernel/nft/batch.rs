@@ -3,12 +3,14 @@
 //! The kernel takes a batch whole or not at all, and no packet sees it half
 //! done. When it refuses one, [`Batch::object`] says which object it refused.
 
+use std::collections::BTreeSet;
+
 use neli::consts::nl::NlmF;
 
 use crate::dataplane::ruleset::{
     Base, BaseKind, Chain, DataType, Hook, Rule, Ruleset, Set, named, names,
 };
-use crate::dataplane::{Element, Transaction};
+use crate::dataplane::{Element, Reshape, Transaction};
 use crate::kernel::socket::HEADER;
 use crate::model::{AddressRange, Family};
 
@@ -69,6 +71,7 @@ impl Batch {
         let mut batch = Self::begin(first, dialect);
         let Transaction {
             rebuild,
+            reshape,
             pool,
             remove,
             add,
@@ -83,6 +86,9 @@ impl Batch {
                 batch.empty_pool();
             }
             batch.fill_pool(ranges);
+        }
+        if let Some(reshape) = reshape {
+            batch.reshape(reshape);
         }
         batch.elements_of_all_sets(NftMsg::DelSetElem, NlmF::empty(), remove);
         batch.elements_of_all_sets(NftMsg::NewSetElem, NlmF::CREATE, add);
@@ -173,12 +179,51 @@ impl Batch {
             self.chain(chain);
         }
         for chain in &ruleset.chains {
-            for rule in &chain.rules {
-                if self.dialect.map_keys {
-                    self.rule(&chain.name, rule);
-                } else {
-                    self.rule(&chain.name, &without_map_keys(rule, &ruleset.sets));
-                }
+            self.rules(chain, &ruleset.sets);
+        }
+    }
+
+    /// Makes chains anew, empties and fills others, and deletes those that
+    /// nothing goes to any more.
+    fn reshape(&mut self, reshape: &Reshape) {
+        let Reshape {
+            ruleset,
+            new,
+            altered,
+            gone,
+        } = reshape;
+        let named = |names: &BTreeSet<String>| {
+            let chains = ruleset.chains.iter();
+            let of_these = chains.filter(|chain| names.contains(&chain.name));
+            of_these.cloned().collect::<Vec<_>>()
+        };
+        for chain in named(new) {
+            self.chain(&chain);
+        }
+        for name in altered.iter().chain(gone) {
+            // Without a handle all rules of the chain are deleted.
+            self.message(NftMsg::DelRule, NlmF::empty(), Nfgenmsg::INET, |w| {
+                w.table(RuleAttr::Table);
+                w.text(RuleAttr::Chain, name);
+            });
+        }
+        for chain in named(new).iter().chain(&named(altered)) {
+            self.rules(chain, &ruleset.sets);
+        }
+        for name in gone {
+            self.message(NftMsg::DelChain, NlmF::empty(), Nfgenmsg::INET, |w| {
+                w.table(ChainAttr::Table);
+                w.text(ChainAttr::Name, name);
+            });
+        }
+    }
+
+    fn rules(&mut self, chain: &Chain, sets: &[Set]) {
+        for rule in &chain.rules {
+            if self.dialect.map_keys {
+                self.rule(&chain.name, rule);
+            } else {
+                self.rule(&chain.name, &without_map_keys(rule, sets));
             }
         }
     }
@@ -329,6 +374,8 @@ pub(super) fn range_fields(set: &Set) -> &'static [u32] {
     match (set.interval, set.key) {
         (true, DataType::AddressProtocolPort(Family::V4)) => &[4, 1, 2],
         (true, DataType::AddressProtocolPort(Family::V6)) => &[16, 1, 2],
+        (true, DataType::TwoAddresses(Family::V4)) => &[4, 4],
+        (true, DataType::TwoAddresses(Family::V6)) => &[16, 16],
         (
             _,
             DataType::Ipv4
@@ -336,6 +383,7 @@ pub(super) fn range_fields(set: &Set) -> &'static [u32] {
             | DataType::InterfaceName
             | DataType::AddressProtocolPort(_)
             | DataType::AddressPort(_)
+            | DataType::TwoAddresses(_)
             | DataType::Foreign(_),
         ) => &[],
     }
@@ -360,6 +408,10 @@ pub(super) fn type_and_length(kind: DataType) -> (u32, u32) {
             let (address, length) = type_and_length(DataType::of(family));
             (address << 6 | INET_SERVICE, length + 4)
         }
+        DataType::TwoAddresses(family) => {
+            let (address, length) = type_and_length(DataType::of(family));
+            (address << 6 | address, 2 * length)
+        }
         DataType::Foreign(number) => (number, 4),
     }
 }
@@ -378,6 +430,8 @@ pub(super) fn type_of(number: u32, length: u32) -> DataType {
         DataType::AddressProtocolPort(Family::V6),
         DataType::AddressPort(Family::V4),
         DataType::AddressPort(Family::V6),
+        DataType::TwoAddresses(Family::V4),
+        DataType::TwoAddresses(Family::V6),
     ];
     ours.into_iter()
         .find(|kind| type_and_length(*kind) == (number, length))
@@ -391,7 +445,9 @@ fn byte_orders(set: &Set) -> Vec<u8> {
     let order = |kind| match kind {
         DataType::InterfaceName => 1_u32,
         DataType::Ipv4 | DataType::Ipv6 | DataType::Foreign(_) => 2,
-        DataType::AddressProtocolPort(_) | DataType::AddressPort(_) => 0,
+        DataType::AddressProtocolPort(_) | DataType::AddressPort(_) | DataType::TwoAddresses(_) => {
+            0
+        }
     };
     let mut data = vec![0, 4];
     data.extend(order(set.key).to_ne_bytes());
@@ -439,8 +495,10 @@ fn describe(kind: NftMsg, message: &[u8], offset: Option<usize>) -> String {
     match kind {
         NftMsg::NewTable | NftMsg::DelTable => "the table".to_owned(),
         NftMsg::NewSet => format!("set {}", text(SetAttr::Name.into())),
-        NftMsg::NewChain => format!("chain {}", text(ChainAttr::Name.into())),
-        NftMsg::NewRule => format!("a rule of chain {}", text(RuleAttr::Chain.into())),
+        NftMsg::NewChain | NftMsg::DelChain => format!("chain {}", text(ChainAttr::Name.into())),
+        NftMsg::NewRule | NftMsg::DelRule => {
+            format!("a rule of chain {}", text(RuleAttr::Chain.into()))
+        }
         NftMsg::NewSetElem | NftMsg::DelSetElem => {
             let verb = match kind {
                 NftMsg::NewSetElem => "adding",

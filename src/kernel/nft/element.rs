@@ -6,18 +6,20 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 use crate::dataplane::ruleset::names;
 use crate::dataplane::{Element, PortElement};
 use crate::kernel::socket::{Attributes, HEADER, Message, aligned};
 use crate::model::{
     AddressRange, Count, Direction, Family, FixedIp, FloatingIp, InterfaceName, Port, PortRange,
-    Protocol,
+    Protocol, Rate,
 };
 
 use super::decode::{Fields, data_value, of_our_table};
-use super::expr::{read_count, write_count};
+use super::expr::{Doing, read_doing, write_doing};
 use super::message::{
-    ATTRIBUTE, ElementAttr, ElementListAttr, ListAttr, NFGENMSG, NLA_F_NESTED, Writer,
+    ATTRIBUTE, ElementAttr, ElementListAttr, ListAttr, NFGENMSG, NLA_F_NESTED, Named, Writer,
 };
 
 /// `NFT_SET_ELEM_INTERVAL_END`.
@@ -34,8 +36,8 @@ struct Octets {
     length: u8,
 }
 
-/// An IPv6 address, a protocol and a port, each of the latter padded to 4 bytes.
-const LONGEST: usize = 24;
+/// Two IPv6 addresses.
+const LONGEST: usize = 32;
 
 impl Octets {
     fn new(slice: &[u8]) -> Option<Self> {
@@ -62,6 +64,24 @@ impl Octets {
             joined.length += 4;
         }
         joined
+    }
+
+    /// Two addresses of one family.
+    fn joined_addresses(first: IpAddr, second: IpAddr) -> Self {
+        let mut joined = Self::of(first);
+        let second = Self::of(second);
+        let start = usize::from(joined.length);
+        let end = start + usize::from(second.length);
+        joined.bytes[start..end].copy_from_slice(second.as_slice());
+        joined.length += second.length;
+        joined
+    }
+
+    /// The two addresses of one family.
+    fn split_addresses(self) -> Option<(IpAddr, IpAddr)> {
+        let half = usize::from(self.length) / 2;
+        let (first, second) = self.as_slice().split_at(half);
+        Some((Self::new(first)?.address()?, Self::new(second)?.address()?))
     }
 
     /// The address and the so many words that follow it.
@@ -95,7 +115,7 @@ impl Octets {
 }
 
 /// The sets that have elements of ours, in the order in which they are written.
-pub(super) const SETS: [&str; 19] = [
+pub(super) const SETS: [&str; 27] = [
     "floating_to_fixed4",
     "floating_to_fixed6",
     "fixed_to_floating4",
@@ -114,6 +134,14 @@ pub(super) const SETS: [&str; 19] = [
     "counted_in6",
     "counted_out4",
     "counted_out6",
+    "limited_in4",
+    "limited_in6",
+    "limited_out4",
+    "limited_out6",
+    "filtered4",
+    "filtered6",
+    "allowed4",
+    "allowed6",
     names::OUTSIDE,
 ];
 
@@ -129,7 +157,11 @@ pub(super) fn place(element: &Element) -> usize {
         Element::Forwarding(floating) => (12, floating.family()),
         Element::Counted(Direction::In, floating, _) => (14, floating.family()),
         Element::Counted(Direction::Out, floating, _) => (16, floating.family()),
-        Element::Outside(_) => return 18,
+        Element::Limited(Direction::In, floating, _) => (18, floating.family()),
+        Element::Limited(Direction::Out, floating, _) => (20, floating.family()),
+        Element::Filtered(floating) => (22, floating.family()),
+        Element::Allowed(floating, _) => (24, floating.family()),
+        Element::Outside(_) => return 26,
     };
     match family {
         Family::V4 => v4,
@@ -155,7 +187,19 @@ pub(super) fn write_of_ours(writer: &mut Writer, element: &Element, key_only: bo
         }
         Element::Counted(_, floating, count) => {
             let count = Some(*count).filter(|count| !key_only && *count != Count::default());
-            return write_counted(writer, *floating, count);
+            return write_doer(writer, *floating, count.map(Doing::Counting));
+        }
+        Element::Limited(_, floating, rate) => {
+            let rate = (!key_only).then_some(Doing::Limiting(*rate));
+            return write_doer(writer, *floating, rate);
+        }
+        Element::Filtered(floating) => {
+            return write(writer, Octets::of(floating.ip()).as_slice(), None, None, 0);
+        }
+        Element::Allowed(floating, net) => {
+            let [first, last] = [net.network(), net.broadcast()]
+                .map(|end| Octets::joined_addresses(floating.ip(), end));
+            return write(writer, first.as_slice(), Some(last.as_slice()), None, 0);
         }
         Element::Outside(name) => {
             return write(writer, &interface_key(name), None, None, 0);
@@ -166,14 +210,26 @@ pub(super) fn write_of_ours(writer: &mut Writer, element: &Element, key_only: bo
     write(writer, key.as_slice(), None, value, 0);
 }
 
-/// Writes an element of a set that counts, with what it has counted already.
-fn write_counted(writer: &mut Writer, floating: FloatingIp, count: Option<Count>) {
+/// Writes an element of a set that counts or limits. Without what it does it
+/// does what the set says.
+fn write_doer(writer: &mut Writer, floating: FloatingIp, doing: Option<Doing>) {
     writer.nest(ListAttr::Element, |w| {
         w.data(ElementAttr::Key, Octets::of(floating.ip()).as_slice());
-        if let Some(count) = count {
-            write_count(w, ElementAttr::Expression, count);
+        if let Some(doing) = doing {
+            write_doing(w, ElementAttr::Expression, doing);
         }
     });
+}
+
+/// A request for the element of a set that a floating IP is the key of.
+pub(crate) fn element_of(set: &str, floating: FloatingIp) -> Named {
+    let mut writer = Writer::default();
+    writer.table(ElementListAttr::Table);
+    writer.text(ElementListAttr::Set, set);
+    writer.nest(ElementListAttr::Elements, |w| {
+        write(w, Octets::of(floating.ip()).as_slice(), None, None, 0);
+    });
+    Named::of(writer)
 }
 
 /// Writes an element of `forward` or `forward_range`. Its key of several parts
@@ -327,6 +383,12 @@ fn key_text(key: &[u8]) -> String {
     {
         return format!("{address} . {port}");
     }
+    // Two addresses. One with a port of 2 bytes and 2 of padding is no address.
+    if let 8 | 32 = key.len()
+        && let Some((floating, source)) = octets.and_then(Octets::split_addresses)
+    {
+        return format!("{floating} . {source}");
+    }
     if let Ok(v4) = <[u8; 4]>::try_from(key) {
         Ipv4Addr::from(v4).to_string()
     } else if let Some(name) = interface_name(key) {
@@ -353,7 +415,7 @@ struct RawElement {
     key_end: Option<Octets>,
     value: Option<Octets>,
     end: bool,
-    count: Option<Count>,
+    doing: Option<Doing>,
 }
 
 /// The name of an interface in a key of 16 bytes.
@@ -415,16 +477,37 @@ impl Elements {
     pub(crate) fn counts(self) -> Option<Vec<(FloatingIp, Count)>> {
         let count = |element: &RawElement| {
             let floating = FloatingIp::new(element.key.address()?).ok()?;
-            Some((floating, element.count?))
+            match element.doing? {
+                Doing::Counting(count) => Some((floating, count)),
+                Doing::Limiting(_) => None,
+            }
         };
         let counts: Option<Vec<_>> = self.elements.iter().map(count).collect();
         counts.filter(|_| !self.odd)
     }
 
-    /// The elements, when all of them are such as we write and none counts.
+    /// The elements of a set that limits.
+    pub(crate) fn rates(self) -> Option<Vec<(FloatingIp, Rate)>> {
+        let rate = |element: &RawElement| {
+            let floating = FloatingIp::new(element.key.address()?).ok()?;
+            match element.doing? {
+                Doing::Limiting(rate) => Some((floating, rate)),
+                Doing::Counting(_) => None,
+            }
+        };
+        let rates: Option<Vec<_>> = self.elements.iter().map(rate).collect();
+        rates.filter(|_| !self.odd)
+    }
+
+    /// The elements of a set of floating IPs, each with a prefix.
+    pub(crate) fn prefixes(self) -> Option<Vec<(FloatingIp, IpNet)>> {
+        self.plain()?.iter().map(prefix).collect()
+    }
+
+    /// The elements, when all of them are such as we write and none does anything.
     fn plain(self) -> Option<Vec<RawElement>> {
-        let counts = self.elements.iter().any(|element| element.count.is_some());
-        (!self.odd && !counts).then_some(self.elements)
+        let does = self.elements.iter().any(|element| element.doing.is_some());
+        (!self.odd && !does).then_some(self.elements)
     }
 
     /// The elements of an interval set of a family: sorted, disjoint, not
@@ -452,6 +535,22 @@ impl Elements {
         }
         Some(AddressRange::merge(ranges))
     }
+}
+
+/// An element of `allowed`.
+fn prefix(element: &RawElement) -> Option<(FloatingIp, IpNet)> {
+    let (address, first) = element.key.split_addresses()?;
+    let (same, last) = element.key_end?.split_addresses()?;
+    let floating = FloatingIp::new(address).ok().filter(|_| same == address)?;
+    let length = match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => (first.to_bits() ^ last.to_bits()).leading_zeros(),
+        (IpAddr::V6(first), IpAddr::V6(last)) => (first.to_bits() ^ last.to_bits()).leading_zeros(),
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return None,
+    };
+    let net = IpNet::new(first, u8::try_from(length).ok()?).ok()?;
+    // Ranges that are no prefixes are none of ours.
+    let ours = net.network() == first && net.broadcast() == last;
+    ours.then_some((floating, net))
 }
 
 /// An element of `forward`, or with an upper end of `forward_range`.
@@ -483,14 +582,14 @@ fn port_element(element: &RawElement) -> Option<(FloatingIp, PortElement)> {
 
 fn read_element(element: &[u8]) -> Option<RawElement> {
     let (mut key, mut key_end, mut value, mut flags) = (None, None, None, 0);
-    let mut count = None;
+    let mut doing = None;
     for (kind, bytes) in Attributes::new(element) {
         match ElementAttr::from(kind) {
             ElementAttr::Key => key = Some(Octets::new(data_value(bytes)?)?),
             ElementAttr::KeyEnd => key_end = Some(Octets::new(data_value(bytes)?)?),
             ElementAttr::Data => value = Some(Octets::new(data_value(bytes)?)?),
             ElementAttr::Flags => flags = u32::from_be_bytes(bytes.try_into().ok()?),
-            ElementAttr::Expression => count = Some(read_count(bytes)?),
+            ElementAttr::Expression => doing = Some(read_doing(bytes)?),
             // A comment.
             ElementAttr::UserData => {}
             ElementAttr::UnrecognizedConst(_) => return None,
@@ -503,7 +602,7 @@ fn read_element(element: &[u8]) -> Option<RawElement> {
         key_end,
         value,
         end: flags & INTERVAL_END != 0,
-        count,
+        doing,
     })
 }
 

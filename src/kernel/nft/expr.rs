@@ -8,13 +8,13 @@ use crate::dataplane::ruleset::{
     CmpOp, CtKey, Expr, MetaKey, PayloadBase, Register, Rule, Set, Stateful, Verdict,
 };
 use crate::kernel::socket::Attributes;
-use crate::model::{Count, Family};
+use crate::model::{Count, Family, Rate};
 
 use super::batch::type_and_length;
 use super::decode::Fields;
 use super::message::{
-    BitwiseAttr, CmpAttr, CounterAttr, CtAttr, DataAttr, ExprAttr, ImmediateAttr, ListAttr,
-    LookupAttr, MetaAttr, NatAttr, PayloadAttr, VerdictAttr, Writer,
+    BitwiseAttr, CmpAttr, CounterAttr, CtAttr, DataAttr, ExprAttr, ImmediateAttr, LimitAttr,
+    ListAttr, LookupAttr, MetaAttr, NatAttr, PayloadAttr, VerdictAttr, Writer,
 };
 
 /// A value of ours and the kernel's number for it.
@@ -268,46 +268,98 @@ fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).expect("a register has 16 bytes")
 }
 
-/// Writes what each element of a set does.
-pub(super) fn write_stateful(writer: &mut Writer, kind: impl Into<u16>, each: Stateful) {
-    writer.nest(kind, |w| match each {
-        Stateful::Counter => {
-            w.text(ExprAttr::Name, COUNTER);
-            w.nest(ExprAttr::Data, |_| {});
-        }
-    });
+/// What an element of a set does, and how far it has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// It has counted so much.
+    Counting(Count),
+    /// It is found beyond this rate.
+    Limiting(Rate),
 }
 
-/// Writes what an element has counted already.
-pub(super) fn write_count(writer: &mut Writer, kind: impl Into<u16>, count: Count) {
+/// Writes what each element of a set does that says nothing else.
+pub(super) fn write_stateful(writer: &mut Writer, kind: impl Into<u16>, each: Stateful) {
+    match each {
+        Stateful::Counter => writer.nest(kind, |w| {
+            w.text(ExprAttr::Name, COUNTER);
+            w.nest(ExprAttr::Data, |_| {});
+        }),
+        // Every element of ours says its rate. The kernel wants one here.
+        Stateful::Limit => write_limit(writer, kind, 1),
+    }
+}
+
+/// Writes what an element does.
+pub(super) fn write_doing(writer: &mut Writer, kind: impl Into<u16>, doing: Doing) {
+    match doing {
+        Doing::Counting(count) => writer.nest(kind, |w| {
+            w.text(ExprAttr::Name, COUNTER);
+            w.nest(ExprAttr::Data, |w| {
+                w.long(CounterAttr::Bytes, count.bytes);
+                w.long(CounterAttr::Packets, count.packets);
+            });
+        }),
+        Doing::Limiting(rate) => write_limit(writer, kind, rate.bits() / 8),
+    }
+}
+
+fn write_limit(writer: &mut Writer, kind: impl Into<u16>, bytes: u64) {
     writer.nest(kind, |w| {
-        w.text(ExprAttr::Name, COUNTER);
+        w.text(ExprAttr::Name, LIMIT);
         w.nest(ExprAttr::Data, |w| {
-            w.long(CounterAttr::Bytes, count.bytes);
-            w.long(CounterAttr::Packets, count.packets);
+            w.long(LimitAttr::Rate, bytes);
+            w.long(LimitAttr::Unit, SECOND);
+            w.number(LimitAttr::Burst, BURST);
+            w.number(LimitAttr::Type, PACKET_BYTES);
+            w.number(LimitAttr::Flags, OVER);
         });
     });
 }
 
 const COUNTER: &str = "counter";
+const LIMIT: &str = "limit";
+
+/// `rate over … bytes/second`: `NFT_LIMIT_PKT_BYTES` and `NFT_LIMIT_F_INV`.
+const PACKET_BYTES: u32 = 1;
+const OVER: u32 = 1;
+
+/// The unit of rates. A shorter one the kernel does not have.
+const SECOND: u64 = 1;
+
+/// What may pass at once beyond what a second has: the longest packet that the
+/// kernel joins from several (GRO), which at a low rate would never pass. Of
+/// bytes the kernel lets a second's worth pass at once anyway, after a pause
+/// (`nft_limit_init`).
+const BURST: u32 = 65_536;
 
 /// What each element of a set does.
 pub(super) fn stateful(expression: &[u8]) -> Option<Stateful> {
     match Fields::new(expression).text(ExprAttr::Name)? {
         COUNTER => Some(Stateful::Counter),
+        LIMIT => Some(Stateful::Limit),
         _ => None,
     }
 }
 
-/// What an element has counted.
-pub(super) fn read_count(expression: &[u8]) -> Option<Count> {
+/// What an element does. A rate that we cannot tell from one of ours is none.
+pub(super) fn read_doing(expression: &[u8]) -> Option<Doing> {
     let fields = Fields::new(expression);
-    (fields.text(ExprAttr::Name)? == COUNTER).then_some(())?;
     let data = Fields::new(fields.bytes(ExprAttr::Data)?);
-    Some(Count {
-        packets: data.long(CounterAttr::Packets)?,
-        bytes: data.long(CounterAttr::Bytes)?,
-    })
+    match fields.text(ExprAttr::Name)? {
+        COUNTER => Some(Doing::Counting(Count {
+            packets: data.long(CounterAttr::Packets)?,
+            bytes: data.long(CounterAttr::Bytes)?,
+        })),
+        LIMIT => {
+            let ours = data.long(LimitAttr::Unit)? == SECOND
+                && data.number(LimitAttr::Burst)? == BURST
+                && data.number(LimitAttr::Type)? == PACKET_BYTES
+                && data.number(LimitAttr::Flags)? == OVER;
+            let bits = data.long(LimitAttr::Rate)?.checked_mul(8)?;
+            Rate::new(bits).ok().filter(|_| ours).map(Doing::Limiting)
+        }
+        _ => None,
+    }
 }
 
 /// Reads the expressions of a rule.

@@ -116,6 +116,7 @@ attributes! {
     }
     ImmediateAttr { To = 1, Data = 2 }
     CounterAttr { Bytes = 1, Packets = 2 }
+    LimitAttr { Rate = 1, Unit = 2, Burst = 3, Type = 4, Flags = 5 }
     GenerationAttr { Id = 1 }
 }
 
@@ -173,9 +174,16 @@ pub(crate) fn named<A: NlAttrType + Copy + Into<u16>>(attributes: &[(A, &str)]) 
     for &(kind, text) in attributes {
         writer.text(kind, text);
     }
-    Named {
-        general: Nfgenmsg::INET,
-        attributes: writer.bytes,
+    Named::of(writer)
+}
+
+impl Named {
+    /// A request about what is written.
+    pub(super) fn of(writer: Writer) -> Self {
+        Self {
+            general: Nfgenmsg::INET,
+            attributes: writer.bytes,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ mod message;
 
 pub use batch::{Batch, Dialect};
 pub(crate) use decode::{Listing, concerns_us, generation};
-pub(crate) use element::Elements;
+pub(crate) use element::{Elements, element_of};
 pub(crate) use message::{
     GROUP, NftMsg, OWNER_AND_PERSIST, PERSIST, PLAIN, SetAttr, TableAttr, named,
 };

@@ -207,6 +207,9 @@ fn noted() -> Attributes {
         description: Some("B\u{fc}ro: \"x\"; \\ '".parse().unwrap()),
         tags: ["a", "b"].map(|tag| tag.parse().unwrap()).into(),
         protected: true,
+        rate_in: "10M".parse().ok(),
+        rate_out: "1G".parse().ok(),
+        allowed_sources: vec!["2001:db8:f::/48".to_owned()].try_into().unwrap(),
     }
 }
 
