@@ -188,6 +188,7 @@ mod tests {
             guard: true,
             block_free: true,
             counters: true,
+            untranslated: Default::default(),
             limits: Limits::default(),
         };
         Snapshot {

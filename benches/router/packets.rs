@@ -207,6 +207,7 @@ fn table(associations: u32, guard: bool, counters: bool, first_host: Ipv4Addr) -
         guard,
         block_free: true,
         counters,
+        untranslated: Default::default(),
         limits: Default::default(),
     };
     let size = |family| Ruleset::size_for(site.capacity(family));

@@ -466,6 +466,7 @@ mod tests {
                 guard: true,
                 block_free: true,
                 counters: true,
+                untranslated: Default::default(),
                 limits: Default::default(),
             }),
             outside: Default::default(),

@@ -101,6 +101,7 @@ fn site(quota: u32, ranges: &[&str]) -> Site {
         guard: true,
         block_free: true,
         counters: true,
+        untranslated: Default::default(),
         limits: Limits {
             default: limit,
 

@@ -18,7 +18,7 @@ enum Job {
     /// End these flows, and say so by the ticket.
     Cut { ticket: u64, cuts: Vec<Cut> },
     /// End the flows that disagree with the associations.
-    Settle(Associations),
+    Settle(Box<Associations>),
     /// From now on these are the private prefixes and the pools.
     Know(Vec<IpNet>, Vec<AddressRange>),
 }
@@ -50,7 +50,7 @@ impl Cutter {
     /// Ends the flows that disagree with the associations.
     pub(super) fn settle(&self, associations: Associations) {
         self.jobs
-            .send(Job::Settle(associations))
+            .send(Job::Settle(Box::new(associations)))
             .expect("the cutter ends only after the controller let go of it");
     }
 

@@ -72,9 +72,9 @@ pub enum Change {
         /// The address.
         floating: FloatingIp,
         /// What was noted until now.
-        before: Attributes,
+        before: Box<Attributes>,
         /// What is noted from now on.
-        after: Attributes,
+        after: Box<Attributes>,
     },
     /// An address, without any forwards, goes back to its pool.
     Release {

@@ -52,8 +52,8 @@ pub(super) fn allocate(
         let mut new = vec![take(view, right, owner, floating, pool.as_ref())?];
         new.extend((noted != Attributes::default()).then(|| Change::Update {
             floating,
-            before: Attributes::default(),
-            after: noted.clone(),
+            before: Box::default(),
+            after: Box::new(noted.clone()),
         }));
         for change in &new {
             state = state.with(change, now);

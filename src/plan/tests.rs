@@ -55,6 +55,7 @@ impl World {
             guard: true,
             block_free: true,
             counters: true,
+            untranslated: Default::default(),
             limits: Limits::default(),
         };
         let own = |net: &str, interface: &str| crate::model::RouterAddress {

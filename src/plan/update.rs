@@ -43,8 +43,8 @@ pub(super) fn update(view: View<'_>, request: &Update) -> Result<Decision, Refus
     Ok(Decision {
         changes: vec![Change::Update {
             floating,
-            before,
-            after,
+            before: before.into(),
+            after: after.into(),
         }],
         ..Decision::nothing(floating)
     })

@@ -442,7 +442,7 @@ fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusql
             ])?,
         Change::Update { floating: _, before: _, after } => transaction
             .prepare_cached("UPDATE floating_ip SET attributes = ?2 WHERE address = ?1")?
-            .execute(params![address, (*after != Attributes::default()).then(|| row::json(after))])?,
+            .execute(params![address, (**after != Attributes::default()).then(|| row::json(after))])?,
         Change::Release { floating: _, previous: _ } => {
             transaction.prepare_cached("DELETE FROM floating_ip WHERE address = ?1")?.execute([address])?
         }

@@ -41,6 +41,7 @@ pub(crate) fn site() -> Site {
         guard: true,
         block_free: true,
         counters: true,
+        untranslated: Default::default(),
         limits: Limits::default(),
     }
 }

@@ -71,6 +71,7 @@ fn site() -> Site {
         guard: true,
         block_free: true,
         counters: true,
+        untranslated: Default::default(),
         limits: Default::default(),
     }
 }
@@ -232,8 +233,8 @@ impl Responder {
                 let after = wanted.alteration.of(&before).unwrap();
                 let change = Change::Update {
                     floating,
-                    before,
-                    after,
+                    before: before.into(),
+                    after: after.into(),
                 };
                 (floating, vec![change])
             }

@@ -75,3 +75,4 @@ mod repair;
 mod restart;
 mod teardown;
 mod traffic;
+mod untranslated;

@@ -199,6 +199,7 @@ fn snapshot(state: State) -> Snapshot {
             guard: true,
             block_free: true,
             counters: true,
+            untranslated: Default::default(),
             limits: Default::default(),
         }),
         outside: ["eth0".parse().unwrap()].into(),
@@ -432,8 +433,8 @@ fn decide(
             let after = wanted.alteration.of(&before).unwrap();
             let change = Change::Update {
                 floating,
-                before,
-                after,
+                before: before.into(),
+                after: after.into(),
             };
             Ok((floating, vec![change]))
         }

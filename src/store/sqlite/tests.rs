@@ -216,8 +216,8 @@ fn noted() -> Attributes {
 fn note(before: Attributes, after: Attributes) -> Change {
     Change::Update {
         floating: "2001:db8::7".parse().unwrap(),
-        before,
-        after,
+        before: before.into(),
+        after: after.into(),
     }
 }
 
@@ -594,7 +594,7 @@ proptest! {
                 (4, Some(allocation), _) => {
                     let before = allocation.attributes.clone();
                     let after = if before.protected { Attributes::default() } else { noted() };
-                    Change::Update { floating, before, after }
+                    Change::Update { floating, before: before.into(), after: after.into() }
                 }
                 _ => continue,
             };
