@@ -137,6 +137,7 @@ impl Controller {
     }
 
     /// Lets go of all that the state or the configuration no longer asks about.
+    /// Before the kernel is made to follow, which then takes it.
     pub(super) fn let_go_of_strays(&mut self) {
         let desired = self.desired();
         let known = self
@@ -151,6 +152,10 @@ impl Controller {
             })
             .collect();
         for floating in strays {
+            // What nobody is asked about any more may be taken.
+            if self.inquiry.claims.withhold(floating) {
+                self.uncut.insert(floating);
+            }
             self.let_go(floating);
         }
         let state = &self.state;
@@ -250,12 +255,19 @@ impl Controller {
                 Report::Disputed { floating, by } => self.dispute(floating, by, now, &mut kinds),
             }
         }
+        // Without that it is looked at everything, and anything may have changed.
+        let was_certain = self.certain;
         if !touched.is_empty() && self.apply(&touched) {
             self.cut_late(Vec::new());
         }
         self.report_conflicts();
         self.show();
-        kinds.extend(self.transitions(&before));
+        if was_certain {
+            let single = touched.iter();
+            kinds.extend(single.filter_map(|floating| self.transition(&before, *floating)));
+        } else {
+            kinds.extend(self.transitions(&before));
+        }
         self.record(kinds);
     }
 

@@ -197,6 +197,7 @@ impl Controller {
         }
         self.observed.remember_default_routes(default_routes);
         self.certain = true;
+        self.let_go_of_strays();
         self.announcer.know(self.observed.links.values().cloned());
 
         let delta = Delta::whole(&self.desired(), &self.observed);
@@ -298,7 +299,6 @@ impl Controller {
         for floating in gone {
             self.pending.remove_mut(&floating);
         }
-        self.let_go_of_strays();
         self.note_failures(applied);
         if !risen.is_empty() {
             self.ask_soon(Instant::now());
@@ -409,30 +409,35 @@ impl Controller {
         }
     }
 
+    /// Whether an address became active or pending since, as an event.
+    pub(super) fn transition(
+        &self,
+        before: &rpds::RedBlackTreeMapSync<FloatingIp, PendingReason>,
+        floating: FloatingIp,
+    ) -> Option<EventKind> {
+        match (before.get(&floating), self.pending.get(&floating)) {
+            // An event of its own tells that.
+            (_, Some(PendingReason::Contested { .. })) => None,
+            (was, Some(reason)) if was != Some(reason) => Some(EventKind::Deferred {
+                floating,
+                reason: reason.clone(),
+            }),
+            (Some(_), None) if self.state.is_in_use(floating) => {
+                Some(EventKind::Activated { floating })
+            }
+            (_, Some(_)) | (_, None) => None,
+        }
+    }
+
     /// What became active or pending since, as events.
     pub(super) fn transitions(
         &self,
         before: &rpds::RedBlackTreeMapSync<FloatingIp, PendingReason>,
     ) -> Vec<EventKind> {
-        let deferred = self
-            .pending
-            .iter()
-            .filter(|(floating, reason)| before.get(floating) != Some(*reason))
-            // An event of its own tells that.
-            .filter(|(_, reason)| !matches!(reason, PendingReason::Contested { .. }))
-            .map(|(floating, reason)| EventKind::Deferred {
-                floating: *floating,
-                reason: reason.clone(),
-            });
-        let activated = before
-            .keys()
-            .filter(|floating| {
-                !self.pending.contains_key(floating) && self.state.is_in_use(**floating)
-            })
-            .map(|floating| EventKind::Activated {
-                floating: *floating,
-            });
-        let kinds: Vec<_> = deferred.chain(activated).collect();
+        let settled = before.keys().filter(|f| !self.pending.contains_key(*f));
+        let all = self.pending.keys().chain(settled);
+        let kinds = all.filter_map(|floating| self.transition(before, *floating));
+        let kinds: Vec<_> = kinds.collect();
         if kinds.len() > MOST_TRANSITIONS {
             let what = format!(
                 "{} associations changed between active and pending at once",

@@ -91,6 +91,9 @@ struct Shared {
     bell: UnixStream,
 }
 
+/// Turns of addresses, the earliest first.
+type Due = BinaryHeap<Reverse<(Instant, FloatingIp)>>;
+
 /// Where reports go.
 type Tell = Arc<dyn Fn(Report) + Send + Sync>;
 
@@ -98,7 +101,9 @@ type Tell = Arc<dyn Fn(Report) + Send + Sync>;
 #[derive(Default)]
 struct Schedule {
     entries: HashMap<FloatingIp, Entry>,
-    due: BinaryHeap<Reverse<(Instant, FloatingIp)>>,
+    /// What is asked comes before what is announced: the address waits for it.
+    asks: Due,
+    announces: Due,
     links: HashMap<IfIndex, Link>,
     /// The hardware addresses of this machine.
     own: HashSet<HardwareAddress>,
@@ -255,7 +260,7 @@ impl Schedule {
             disputed: None,
         };
         self.entries.insert(floating, entry);
-        self.due.push(Reverse((now, floating)));
+        self.asks.push(Reverse((now, floating)));
     }
 
     fn announce(&mut self, floating: FloatingIp, link: &Link, how: Announcing, now: Instant) {
@@ -265,7 +270,7 @@ impl Schedule {
         entry.index = link.index;
         entry.task = Task::Announce { left: ROUNDS };
         entry.next = now;
-        self.due.push(Reverse((now, floating)));
+        self.announces.push(Reverse((now, floating)));
     }
 
     fn follow(&mut self, floating: FloatingIp, link: &Link, how: Announcing, now: Instant) {
@@ -312,13 +317,17 @@ impl Schedule {
         }
     }
 
+    /// The next turn that has come.
+    fn turn(&mut self, now: Instant) -> Option<(Instant, FloatingIp)> {
+        let has_come = |due: &&mut Due| due.peek().is_some_and(|Reverse((at, _))| *at <= now);
+        let mut both = [&mut self.asks, &mut self.announces].into_iter();
+        let Reverse(turn) = both.find(has_come)?.pop()?;
+        Some(turn)
+    }
+
     /// What is due, with the next turn of it noted.
     fn take(&mut self, now: Instant) -> Option<Act> {
-        while let Some(&Reverse((at, floating))) = self.due.peek() {
-            if at > now {
-                break;
-            }
-            self.due.pop();
+        while let Some((at, floating)) = self.turn(now) {
             // An address that was withdrawn, or begun anew since.
             let Some(entry) = self
                 .entries
@@ -357,7 +366,11 @@ impl Schedule {
             entry.task = task;
             if let Some(pause) = pause {
                 entry.next = now + pause;
-                self.due.push(Reverse((entry.next, floating)));
+                let turn = Reverse((entry.next, floating));
+                match task {
+                    Task::Probe { .. } => self.asks.push(turn),
+                    Task::Announce { .. } => self.announces.push(turn),
+                }
             } else if !entry.listens && entry.refresh.is_none() {
                 self.remove(floating);
             }
@@ -389,9 +402,10 @@ impl Schedule {
 
     /// When the next thing is due.
     fn next(&self) -> Option<Instant> {
-        let task = self.due.peek().map(|Reverse((at, _))| *at);
+        let turns = [&self.asks, &self.announces].into_iter();
+        let turns = turns.filter_map(|due| due.peek().map(|Reverse((at, _))| *at));
         let refreshes = self.refreshes.values().map(|refresh| refresh.next);
-        refreshes.chain(task).min()
+        refreshes.chain(turns).min()
     }
 
     /// Whether somebody's words are about an address that is asked about, or ours.
@@ -438,7 +452,7 @@ impl Schedule {
                 patience,
             };
             entry.next = now + patience;
-            self.due.push(Reverse((entry.next, floating)));
+            self.asks.push(Reverse((entry.next, floating)));
         }
     }
 

@@ -16,7 +16,7 @@ use crate::control::{self, AddressState, Snapshot};
 use crate::kernel::Traffic;
 use crate::model::{
     Allocation, Attributes, Description, Event, EventKind, FixedIp, FloatingIp, Forward, Label,
-    Lease, Outbound, Pool, PoolName, Port, Protocol, Rate, Resting, Sources,
+    Lease, Outbound, PendingReason, Pool, PoolName, Port, Protocol, Rate, Resting, Sources,
 };
 use crate::reload::Reread;
 use crate::request::{Effect, Outcome};
@@ -583,7 +583,9 @@ impl Status {
     #[must_use]
     pub fn new(snapshot: &Snapshot) -> Self {
         let health = &snapshot.health;
-        let degraded = !health.problems.is_empty() || !snapshot.pending.is_empty();
+        // That the neighbours are being asked is no trouble, and over in a moment.
+        let is_trouble = |reason: &PendingReason| !matches!(reason, PendingReason::Probing(_));
+        let degraded = !health.problems.is_empty() || snapshot.pending.values().any(is_trouble);
         Status {
             state: if degraded { "degraded" } else { "running" }.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

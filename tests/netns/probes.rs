@@ -116,6 +116,7 @@ fn an_address_is_asked_about_before_it_is_taken_and_the_call_does_not_wait() {
             "{reason}"
         );
         assert_eq!(claims(&sniffer, address, router), 0);
+        assert_eq!(daemon.json("status")["state"], "running");
         eventually("it is active", || daemon.state(address) == "active");
         eventually("it is announced", || claims(&sniffer, address, router) > 0);
         assert_eq!(probes(&sniffer, address), 3);
@@ -184,6 +185,59 @@ fn an_address_that_another_machine_has_is_left_to_it_until_it_is_free() {
         assert_eq!(lab.outside.ask(Tcp, address), saw(&lab.host_a, outside));
         assert_eq!(lab.host_a.ask(Tcp, outside), saw(&lab.outside, address));
         assert_eq!(conflicts(&daemon, address), 1);
+    }
+    assert_eq!(daemon.json("status")["state"], "running");
+}
+
+#[test]
+fn an_address_that_another_machine_is_about_to_take_is_left_to_it() {
+    let lab = Lab::new();
+    let rival = lab.rival();
+    let link_of_rival = link(&rival, "eth0");
+    let by = hardware_address(&link_of_rival).to_string();
+    let daemon = lab.start_with(ASKS);
+    let mut prober = rival.run(PacketNeighbours::open).expect("root may");
+    for family in Family::BOTH {
+        let address = floating(family, 10);
+        let fixed = lab.host_a.address(family);
+        daemon.order(&format!("associate {address} {fixed} --no-wait"));
+        let wanted = address.to_string().parse().expect("it is a floating IP");
+        let asked = prober.probe(wanted, &link_of_rival);
+        asked.expect("the link is up");
+        eventually("it is known", || conflicts(&daemon, address) == 1);
+        let shown = daemon.show(address);
+        assert!(
+            shown["reason"]
+                .as_str()
+                .is_some_and(|why| why.contains(&by)),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn what_another_machine_has_is_taken_once_nobody_is_to_be_asked_any_more() {
+    let lab = Lab::new();
+    let rival = lab.rival();
+    let mut daemon = lab.start_with(ASKS);
+    for family in Family::BOTH {
+        let address = floating(family, 10);
+        let nodad = if address.is_ipv6() { " nodad" } else { "" };
+        rival.ip(&format!(
+            "address add {} dev eth0{nodad}",
+            with_prefix(address)
+        ));
+        daemon.associate(address, &lab.host_a);
+        assert_eq!(daemon.state(address), "pending");
+    }
+    daemon.configure("PROBE = no");
+    daemon.hang_up();
+    for family in Family::BOTH {
+        let address = floating(family, 10);
+        eventually("it is active", || daemon.state(address) == "active");
+        let outside = lab.outside.address(family);
+        assert_eq!(lab.outside.ask(Tcp, address), saw(&lab.host_a, outside));
+        assert_eq!(lab.host_a.ask(Tcp, outside), saw(&lab.outside, address));
     }
     assert_eq!(daemon.json("status")["state"], "running");
 }

@@ -50,7 +50,8 @@ pub(super) const DEB: &str = "/srv/ipfloater.deb";
 const CONFIGURATION: &str = "[IPFLOATER]\n\
      IP_POOL = 203.0.113.20-203.0.113.29, 2001:db8::20-2001:db8::29\n\
      PRIVATE_IP_RANGES = 10.66.0.0/24, fd66::/64\n\
-     OUTSIDE_INTERFACE = wan0\n";
+     OUTSIDE_INTERFACE = wan0\n\
+     PROBE = no\n";
 
 /// ```text
 ///   client  203.0.113.9   2001:db8::9

@@ -72,9 +72,9 @@ fn no_system_call_is_missed_on_bookworm() {
     no_system_call_is_missed(Suite::Bookworm);
 }
 
-/// The daemon cannot open the packet socket itself: it got one, and neighbours
+/// The daemon cannot open the packet sockets itself: it got them, and neighbours
 /// learn of an address that nobody asked for. Also after restarts, when systemd
-/// has one already.
+/// has some already.
 #[test]
 fn an_address_is_announced_without_the_capability_that_this_takes() {
     let router = Router::new(Suite::Bookworm);
@@ -82,7 +82,7 @@ fn an_address_is_announced_without_the_capability_that_this_takes() {
         router.run("systemctl restart ipfloaterd");
     }
     let kept = "systemctl show --value -p NFileDescriptorStore ipfloaterd";
-    assert_eq!(router.run(kept), "1\n");
+    assert_eq!(router.run(kept), "2\n");
 
     // Linux adds a neighbour for a gratuitous ARP only if told to (arp_accept).
     router.run("ip netns exec client sysctl -qw net.ipv4.conf.eth0.arp_accept=1");
@@ -90,4 +90,29 @@ fn an_address_is_announced_without_the_capability_that_this_takes() {
     assert_eq!(router.run(known), "");
     router.run("ipfloater getip 10.66.0.11");
     router.eventually("it is announced", &format!("{known} | grep lladdr"));
+}
+
+/// Inside the sandbox the daemon hears who has an address, too.
+#[test]
+fn what_another_machine_has_is_noticed_without_the_capability_that_this_takes() {
+    let router = Router::new(Suite::Trixie);
+    router.write(
+        "/etc/ipfloaterd.conf.d/probe.conf",
+        "[IPFLOATER]\nPROBE = yes\n",
+    );
+    router.run("systemctl reload ipfloaterd");
+    let mac = router.run("ip netns exec client cat /sys/class/net/eth0/address");
+    for (floating, prefix, fixed) in [
+        ("203.0.113.21", "32", "10.66.0.11"),
+        ("2001:db8::21", "128", "fd66::11"),
+    ] {
+        let nodad = if prefix == "128" { " nodad" } else { "" };
+        router.run(&format!(
+            "ip -n client address add {floating}/{prefix} dev eth0{nodad}"
+        ));
+        router.run(&format!("ipfloater associate {floating} {fixed}"));
+        let shown = router.run(&format!("ipfloater show {floating}"));
+        assert!(shown.contains("pending"), "{shown}");
+        assert!(shown.contains(mac.trim()), "{shown}");
+    }
 }
