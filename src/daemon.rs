@@ -381,7 +381,7 @@ fn real(settings: &Settings, neighbours: PacketNeighbours) -> Result<Ground, Dae
         .collect();
     Ok(Ground {
         flows: Box::new(ConntrackFlows::open(
-            site.private.clone(),
+            site.inside(),
             pools,
             !kernel.features().conntrack_filter,
         )?),

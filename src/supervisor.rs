@@ -188,6 +188,7 @@ mod tests {
             guard: true,
             block_free: true,
             counters: true,
+            untranslated: Default::default(),
             rest: std::time::Duration::ZERO,
             limits: Limits::default(),
         };

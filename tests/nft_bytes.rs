@@ -9,7 +9,7 @@ use std::path::Path;
 
 use ipfloater::dataplane::{Element, PortElement, Reshape, Ruleset, Transaction, Uses};
 use ipfloater::kernel::nft::{Batch, Dialect};
-use ipfloater::model::{AddressRange, Count, Direction, Site};
+use ipfloater::model::{AddressRange, Count, Direction, Site, Untranslated};
 
 const TODAY: Dialect = Dialect {
     table_owner: true,
@@ -96,6 +96,10 @@ fn first_build() -> Transaction {
         guard: true,
         block_free: true,
         counters: true,
+        untranslated: Untranslated {
+            destinations: vec!["10.8.0.0/16".parse().unwrap(), "fd08::/48".parse().unwrap()],
+            ipsec: true,
+        },
         rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use ipfloater::dataplane::{Element, Observed, PortElement, Reshape, Ruleset, Transaction, Uses};
 use ipfloater::kernel::{Hidden, Kernel, LinuxKernel};
-use ipfloater::model::{AddressRange, Count, Direction, FixedIp, FloatingIp, Site};
+use ipfloater::model::{AddressRange, Count, Direction, FixedIp, FloatingIp, Site, Untranslated};
 use nix::sched::{CloneFlags, unshare};
 
 /// Runs a test in a thread with a network namespace of its own, which ends with
@@ -68,10 +68,18 @@ fn ruleset_with(guard: bool, block_free: bool, counters: bool) -> Ruleset {
         guard,
         block_free,
         counters,
+        untranslated: untranslated(),
         rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };
     Ruleset::using(&site, |_| 1_024, EVERYTHING)
+}
+
+fn untranslated() -> Untranslated {
+    Untranslated {
+        destinations: vec!["10.8.0.0/16".parse().unwrap(), "fd08::/48".parse().unwrap()],
+        ipsec: true,
+    }
 }
 
 /// What the table has while addresses need it.
@@ -406,6 +414,7 @@ fn chains_are_put_right_and_everything_else_stays() {
                 guard: false,
                 block_free: true,
                 counters: true,
+                untranslated: untranslated(),
                 rest: std::time::Duration::ZERO,
                 limits: Default::default(),
             };
@@ -646,6 +655,7 @@ fn a_hundred_thousand_associations_are_loaded_and_seen_again() {
                 guard: true,
                 block_free: true,
                 counters: true,
+                untranslated: Default::default(),
                 rest: std::time::Duration::ZERO,
                 limits: Default::default(),
             },

@@ -335,6 +335,7 @@ fn table(associations: u32) -> Transaction {
         guard: true,
         block_free: true,
         counters: true,
+        untranslated: Default::default(),
         rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };

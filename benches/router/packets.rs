@@ -207,6 +207,7 @@ fn table(associations: u32, guard: bool, counters: bool, first_host: Ipv4Addr) -
         guard,
         block_free: true,
         counters,
+        untranslated: Default::default(),
         rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };

@@ -482,6 +482,7 @@ mod tests {
                 guard: true,
                 block_free: true,
                 counters: true,
+                untranslated: Default::default(),
                 rest: std::time::Duration::ZERO,
                 limits: Default::default(),
             }),

@@ -101,6 +101,7 @@ fn site(quota: u32, ranges: &[&str]) -> Site {
         guard: true,
         block_free: true,
         counters: true,
+        untranslated: Default::default(),
         rest: std::time::Duration::ZERO,
         limits: Limits {
             default: limit,

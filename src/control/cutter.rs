@@ -50,7 +50,7 @@ impl Cutter {
     /// Ends the flows that disagree with the associations.
     pub(super) fn settle(&self, associations: Associations) {
         self.jobs
-            .send(Job::Settle(associations.into()))
+            .send(Job::Settle(Box::new(associations)))
             .expect("the cutter ends only after the controller let go of it");
     }
 

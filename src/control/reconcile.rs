@@ -118,7 +118,7 @@ impl Controller {
         touched: &[FloatingIp],
     ) -> Delta {
         let ruleset = self.ruleset_for(state);
-        let desired = Desired::new(&ruleset, state, &self.site).by_claims(&self.inquiry.claims);
+        let desired = self.desired_with(&ruleset, state);
         let mut delta = Delta::of(&desired, observed, touched);
         let orphan_gone = |floating: &FloatingIp| {
             self.site.pool_of(*floating).is_none() && state.allocation(*floating).is_none()
@@ -449,7 +449,7 @@ impl Controller {
         Associations::new(
             &self.state,
             self.desired().pool(&self.observed),
-            self.site.private.clone(),
+            self.site.inside(),
         )
     }
 
@@ -459,7 +459,12 @@ impl Controller {
 
     /// What would be desired with that state.
     pub(super) fn desired_of<'a>(&'a self, state: &'a State) -> Desired<'a> {
-        Desired::new(&self.ruleset, state, &self.site).by_claims(&self.inquiry.claims)
+        self.desired_with(&self.ruleset, state)
+    }
+
+    /// The same with a table that may be another.
+    fn desired_with<'a>(&'a self, ruleset: &'a Ruleset, state: &'a State) -> Desired<'a> {
+        Desired::new(ruleset, state, &self.site).by_claims(&self.inquiry.claims)
     }
 }
 

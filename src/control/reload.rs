@@ -30,7 +30,7 @@ impl Controller {
         }
         let pools = site.pools.iter();
         let ranges = pools.flat_map(|pool| pool.ranges.iter().copied()).collect();
-        self.cutter.know(site.private.clone(), ranges);
+        self.cutter.know(site.inside(), ranges);
         self.ruleset = self.ruleset_of(&site);
         self.site = Arc::new(site);
         self.follow();
@@ -96,6 +96,7 @@ fn news(old: &Site, new: &Site) -> Vec<String> {
         guard,
         block_free,
         counters,
+        untranslated,
         limits,
         rest,
     } = new;
@@ -134,6 +135,14 @@ fn news(old: &Site, new: &Site) -> Vec<String> {
     differs(*rest != old.rest, "RELEASED_ADDRESS_REST is another");
     differs(*guard != old.guard, "GUARD_FORWARD is another");
     differs(*block_free != old.block_free, "BLOCK_PUBLIC_IPS is another");
+    differs(
+        untranslated.destinations != old.untranslated.destinations,
+        "what is never translated is another",
+    );
+    differs(
+        untranslated.ipsec != old.untranslated.ipsec,
+        "LEAVE_IPSEC is another",
+    );
     differs(*counters != old.counters, "COUNTERS is another");
     differs(
         *limits != old.limits,

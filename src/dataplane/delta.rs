@@ -440,6 +440,7 @@ mod tests {
             guard: true,
             block_free: true,
             counters: false,
+            untranslated: Default::default(),
             rest: std::time::Duration::ZERO,
             limits: Default::default(),
         }
@@ -704,7 +705,7 @@ mod tests {
     fn an_address_is_counted_from_allocation_to_release_whoever_has_it() {
         let site = Site {
             counters: true,
-            rest: std::time::Duration::ZERO,
+            untranslated: Default::default(),
             ..site()
         };
         let ruleset = Ruleset::new(&site, |_| 1024);
@@ -752,7 +753,7 @@ mod tests {
     fn a_table_that_is_built_anew_goes_on_counting_from_where_the_old_one_was() {
         let site = Site {
             counters: true,
-            rest: std::time::Duration::ZERO,
+            untranslated: Default::default(),
             ..site()
         };
         let ruleset = Ruleset::new(&site, |_| 1024);

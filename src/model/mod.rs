@@ -25,7 +25,7 @@ pub use limits::{DEFAULT_QUOTA, Gid, Limit, Limits, PartialLimit, Permitted};
 pub use neighbour::{Announcing, HardwareAddress, NoHardwareAddress};
 pub use pool::{AddressRange, InterfaceName, NameError, Pool, PoolName, RangeError};
 pub use resting::{Resting, RestingAddresses};
-pub use site::{NotAHost, RouterAddress, Site, Surroundings};
+pub use site::{NotAHost, RouterAddress, Site, Surroundings, Untranslated};
 pub use state::{
     Allocation, Association, Forwarded, PendingReason, Revision, Sequence, State, Timestamp, Uid,
 };

@@ -567,7 +567,7 @@ impl State {
                 self.forget_traffic(*floating);
                 self.note_traffic(*floating, after);
                 self.alter(*floating, |allocation| Allocation {
-                    attributes: (**after).clone(),
+                    attributes: Attributes::clone(after),
                     ..allocation
                 });
             }

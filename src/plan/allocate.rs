@@ -55,7 +55,7 @@ pub(super) fn allocate(
         new.extend((noted != Attributes::default()).then(|| Change::Update {
             floating,
             before: Box::default(),
-            after: noted.clone().into(),
+            after: Box::new(noted.clone()),
         }));
         for change in &new {
             state = state.with(change, now);

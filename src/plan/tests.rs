@@ -55,6 +55,7 @@ impl World {
             guard: true,
             block_free: true,
             counters: true,
+            untranslated: Default::default(),
             rest: std::time::Duration::ZERO,
             limits: Limits::default(),
         };

@@ -41,6 +41,7 @@ pub(crate) fn site() -> Site {
         guard: true,
         block_free: true,
         counters: true,
+        untranslated: Default::default(),
         rest: std::time::Duration::ZERO,
         limits: Limits::default(),
     }

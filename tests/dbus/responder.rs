@@ -71,6 +71,7 @@ fn site() -> Site {
         guard: true,
         block_free: true,
         counters: true,
+        untranslated: Default::default(),
         rest: std::time::Duration::ZERO,
         limits: Default::default(),
     }

@@ -67,6 +67,7 @@ fn build() -> Transaction {
         guard: true,
         block_free: true,
         counters: true,
+        untranslated: Default::default(),
         rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };

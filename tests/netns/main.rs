@@ -76,3 +76,4 @@ mod repair;
 mod restart;
 mod teardown;
 mod traffic;
+mod untranslated;

@@ -2,12 +2,17 @@
 //! in only from where it may come.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
 
-use ipfloater::model::Family;
+use ipfloater::model::{Family, Rate};
+use serde_json::Value;
 
+use super::craft::{UDP, datagram};
 use super::daemon::{Daemon, Start};
 use super::lab::{Host, Lab, floating};
-use super::namespace::PATIENCE;
+use super::namespace::{BRIEFLY, PATIENCE};
+use super::service::PORT;
+use super::talk::{Tcp, Transport, Udp, saw};
 
 /// What `ipfloater counters` tells of an address: packets and bytes in, packets
 /// and bytes out.
@@ -273,4 +278,320 @@ fn without_counters_nothing_is_counted_and_whoever_asks_is_told_why() {
     assert!(words.contains("COUNTERS = true"), "{words}");
     let table = lab.router.program("nft list table inet ipfloater");
     assert!(!table.contains("counted"), "{table}");
+}
+
+/// What iperf3 measures from one host to an address, on average after its first
+/// seconds, in which what may pass at once has passed: bits a second that arrived.
+fn measured(client: &Host, server: &Host, to: IpAddr, options: &str) -> f64 {
+    let mut serving = Command::new("iperf3");
+    serving.args(["-s", "-1", "--json"]);
+    serving.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut serving = server.start(serving);
+    let listens = || {
+        let listening = server.program("ss -Hltn sport = :5201");
+        !listening.is_empty()
+    };
+    super::namespace::eventually("iperf3 listens", listens);
+    let line = format!("iperf3 -c {to} -t 6 -O 2 --json --get-server-output {options}");
+    let answer: Value = serde_json::from_str(&client.program(&line)).expect("it is JSON");
+    let _ = serving.kill();
+    serving.wait().expect("it has ended");
+    // Who received knows what arrived.
+    let receiver = match options.contains("-R") {
+        true => &answer,
+        false => &answer["server_output_json"],
+    };
+    let intervals = receiver["intervals"].as_array().into_iter().flatten();
+    let rates: Vec<_> = intervals
+        .map(|interval| &interval["sum"])
+        .filter(|sum| sum["omitted"] == false && sum["seconds"].as_f64() > Some(0.5))
+        .filter_map(|sum| sum["bits_per_second"].as_f64())
+        .collect();
+    println!("{rates:?}");
+    assert!(rates.len() >= 4, "{answer}");
+    rates.iter().sum::<f64>() / rates.len() as f64
+}
+
+fn is_about(measured: f64, wanted: f64, within: f64, what: &str) {
+    let ratio = measured / wanted;
+    println!("{what}: {ratio:.3} of {wanted}");
+    assert!(
+        (ratio - 1.0).abs() <= within,
+        "{what}: {ratio:.3} of {wanted}"
+    );
+}
+
+/// Bytes of a datagram that iperf3 sends, and with headers.
+const DATAGRAM: f64 = 1_200.0;
+
+#[test]
+fn a_rate_is_held_in_each_direction_for_udp_within_5_percent_and_for_tcp_within_10() {
+    let lab = Lab::new();
+    let daemon = lab.start();
+    for (family, rate, udp, reverse) in [
+        (Family::V4, "10M", true, ""),
+        (Family::V4, "100M", false, "-R"),
+        (Family::V6, "100M", true, "-R"),
+        (Family::V6, "10M", false, ""),
+    ] {
+        let address = floating(family, 10);
+        daemon.associate(address, &lab.host_a);
+        let (limited, other) = match reverse {
+            "" => ("in", "out"),
+            _ => ("out", "in"),
+        };
+        daemon.order(&format!(
+            "set {address} --rate-{limited} {rate} --rate-{other} none"
+        ));
+        let bits = rate.parse::<Rate>().expect("it is a rate").bits() as f64;
+        let what = format!("{family} {limited} {rate}, UDP: {udp}");
+        if udp {
+            let twice = 2.0 * bits;
+            let options = format!("{reverse} -u -l {DATAGRAM} -b {twice}");
+            let payload = measured(&lab.far, &lab.host_a, address, &options);
+            let whole = payload * (DATAGRAM + headers(family) as f64) / DATAGRAM;
+            is_about(whole, bits, 0.05, &what);
+        } else {
+            let payload = measured(&lab.far, &lab.host_a, address, reverse);
+            is_about(payload, bits, 0.10, &what);
+        }
+    }
+}
+
+#[test]
+fn a_host_that_begins_a_flow_for_each_packet_is_held_to_its_rate() {
+    let lab = Lab::new();
+    let daemon = lab.start();
+    for family in Family::BOTH {
+        let address = floating(family, 10);
+        daemon.associate(address, &lab.host_a);
+        daemon.order(&format!("set {address} --rate-out 80k"));
+        let (from, to) = (lab.host_a.address(family), lab.far.address(family));
+        // A second's worth is 10,000 bytes, and 65,536 may pass beyond it.
+        for port in 10_000..10_400 {
+            let ends = [(from, port), (to, 9)].map(|(ip, port)| SocketAddr::new(ip, port));
+            let payload = datagram(ends[0], ends[1], &"x".repeat(1_000));
+            lab.host_a.send_packet(from, to, UDP, &payload);
+        }
+        let [_, _, packets, bytes] = daemon.counters(address);
+        assert!(
+            (60..120).contains(&packets),
+            "{packets} packets, {bytes} bytes"
+        );
+    }
+}
+
+#[test]
+fn a_rate_is_altered_and_taken_away_under_flows_that_go_on() {
+    let lab = Lab::new();
+    let daemon = lab.start();
+    for family in Family::BOTH {
+        let address = floating(family, 10);
+        daemon.associate(address, &lab.host_a);
+        let far = lab.far.address(family);
+        let flows = Transport::BOTH.map(|transport| {
+            let mut conversation = lab
+                .far
+                .converse(transport, address)
+                .expect("it is answered");
+            let answer = conversation.say();
+            assert_eq!(answer, saw(&lab.host_a, far));
+            (conversation.keep_talking(), answer)
+        });
+        for options in [
+            "--rate-in 50M --rate-out 50M",
+            "--rate-in 20M",
+            "--rate-out 1G",
+            "--rate-in none",
+            "--rate-in 0 --rate-out none",
+        ] {
+            daemon.order(&format!("set {address} {options}"));
+            flows.iter().for_each(|(flow, _)| flow.wait_for_more(20));
+        }
+        for (flow, answer) in flows {
+            flow.end().assert_whole(&answer, "a flow under rates");
+        }
+        let table = lab.router.program("nft list table inet ipfloater");
+        assert!(!table.contains("@limited"), "the rules are gone: {table}");
+        // Nobody else pays for it, nor counts otherwise.
+        is_counted(
+            &lab,
+            &daemon,
+            SocketAddr::new(address, 4000),
+            &lab.host_a,
+            4000,
+        );
+    }
+}
+
+#[test]
+fn rates_and_sources_are_in_force_after_a_restart_and_an_edit() {
+    let lab = Lab::new();
+    let mut daemon = lab.start_with(Start {
+        hidden: Some("table-owner"),
+        ..Start::PLAIN
+    });
+    for family in Family::BOTH {
+        let address = floating(family, 10);
+        daemon.associate(address, &lab.host_a);
+        let outside = lab.outside.address(family);
+        let options = format!("--rate-in 20M --rate-out 30M --allow {outside}");
+        daemon.order(&format!("set {address} {options}"));
+    }
+    let table = || {
+        let table = lab.router.program("nft list table inet ipfloater");
+        let kept = |line: &&str| !line.contains("flags owner") && !line.contains("counter packets");
+        let mut chains: Vec<_> = table.split("\n\n").map(str::to_owned).collect();
+        // A chain that was made later is listed later.
+        chains.sort();
+        let lines = chains.iter().flat_map(|chain| chain.lines()).filter(kept);
+        let lines: Vec<_> = lines.filter(|line| line.trim().len() > 1).collect();
+        lines.join("\n")
+    };
+    let right = table();
+    assert!(
+        right.contains("limit rate over 2500000 bytes/second"),
+        "{right}"
+    );
+    daemon.stop();
+    daemon.start(&lab.router);
+    assert_eq!(table(), right, "after a restart");
+    assert!(
+        daemon.log().contains("corrected=0 rebuilt=false"),
+        "{}",
+        daemon.log()
+    );
+    for edit in [
+        "flush set inet ipfloater allowed4",
+        "flush set inet ipfloater filtered6",
+        "flush set inet ipfloater limited_in4",
+        "flush chain inet ipfloater by_source",
+        "flush chain inet ipfloater nat_prerouting",
+        "add element inet ipfloater allowed6 { 2001:db8::10 . ::/0 }",
+        "delete table inet ipfloater",
+    ] {
+        let repairs = daemon.repairs();
+        lab.router.nft(edit);
+        super::namespace::eventually("the edit is put right", || daemon.repairs() > repairs);
+        assert_eq!(table(), right, "after {edit}");
+    }
+}
+
+#[test]
+fn only_the_allowed_sources_reach_a_floating_ip_from_outside() {
+    let lab = Lab::new();
+    let daemon = lab.start();
+    for family in Family::BOTH {
+        let [whole, ports] = [10, 11].map(|number| floating(family, number));
+        let (far, outside) = (lab.far.address(family), lab.outside.address(family));
+        daemon.associate(whole, &lab.host_a);
+        let from = SocketAddr::new(ports, 8080);
+        let to = SocketAddr::new(lab.host_b.address(family), PORT);
+        daemon.order(&format!("forward {from} {to}"));
+        for address in [whole, ports] {
+            daemon.order(&format!("set {address} --allow {outside}"));
+        }
+        for transport in Transport::BOTH {
+            assert_eq!(lab.outside.ask(transport, whole), saw(&lab.host_a, outside));
+            let answer = lab.far.ask_briefly(transport, whole);
+            assert!(answer.is_err(), "{answer:?}");
+            // What the host itself begins is answered, to whomever it speaks.
+            assert_eq!(lab.host_a.ask(transport, far), saw(&lab.far, whole));
+        }
+        assert!(lab.far.ping_briefly(whole).is_err());
+        assert_eq!(lab.outside.ping(whole), Ok(whole));
+        let answer = lab.outside.ask_port(Tcp, ports, 8080);
+        assert_eq!(answer, saw(&lab.host_b, outside));
+        let answer = lab.far.ask_port_briefly(Tcp, ports, 8080);
+        assert!(answer.is_err(), "{answer:?}");
+        // The filter is for what comes from outside.
+        assert_eq!(
+            lab.host_c.ask(Tcp, whole),
+            saw(&lab.host_a, lab.router_towards(&lab.host_a, family))
+        );
+        assert_eq!(lab.host_a.ping(whole), Ok(whole));
+        assert_eq!(lab.router.ping(whole), Ok(whole));
+        // A prefix, and then everybody.
+        let prefix = match family {
+            Family::V4 => "203.0.113.0/24",
+            Family::V6 => "2001:db8:f::/48",
+        };
+        daemon.order(&format!("set {whole} --allow {prefix}"));
+        assert_eq!(lab.far.ask(Udp, whole), saw(&lab.host_a, far));
+        assert!(lab.outside.ask_briefly(Udp, whole).is_err());
+        daemon.order(&format!("set {whole} --allow-all"));
+        assert_eq!(lab.outside.ask(Udp, whole), saw(&lab.host_a, outside));
+        daemon.order(&format!("set {ports} --allow-all"));
+        let table = lab.router.program("nft list table inet ipfloater");
+        assert!(!table.contains("@filtered"), "the rules are gone: {table}");
+    }
+}
+
+#[test]
+fn flows_from_sources_that_are_allowed_no_longer_have_ended_before_the_answer() {
+    let lab = Lab::new();
+    let daemon = lab.start();
+    for family in Family::BOTH {
+        let address = floating(family, 10);
+        daemon.associate(address, &lab.host_a);
+        let (far, outside) = (lab.far.address(family), lab.outside.address(family));
+        let begin = |client: &Host, to: IpAddr| {
+            let mut flow = client.converse(Tcp, to).expect("it is answered");
+            flow.say().expect("it is answered");
+            flow.with_patience(BRIEFLY)
+        };
+        let mut cut = begin(&lab.far, address);
+        let mut allowed = begin(&lab.outside, address);
+        let mut own = begin(&lab.host_a, far);
+        let mut inside = begin(&lab.host_c, address);
+        daemon.order(&format!("set {address} --allow {outside}"));
+        let entries = lab.router.program("conntrack -L");
+        let of_far = |line: &&str| {
+            line.contains(&format!("src={far} dst={address} sport="))
+                && line.find("src=") == line.find(&format!("src={far} dst="))
+        };
+        let left: Vec<_> = entries.lines().filter(of_far).collect();
+        assert!(left.is_empty(), "{left:?}");
+        assert!(cut.say().is_err(), "{family}");
+        assert_eq!(allowed.say(), saw(&lab.host_a, outside), "{family}");
+        assert_eq!(own.say(), saw(&lab.far, address), "{family}");
+        assert!(inside.say().is_ok(), "{family}");
+    }
+}
+
+#[test]
+fn what_cannot_be_a_rate_or_a_source_is_refused_by_its_field() {
+    let lab = Lab::new();
+    let daemon = lab.start();
+    let address = floating(Family::V4, 10);
+    daemon.associate(address, &lab.host_a);
+    for (options, words) in [
+        (
+            "--rate-in 7k",
+            "a rate is 8000 to 100000000000 bits a second",
+        ),
+        (
+            "--rate-out 1T",
+            "a rate is 8000 to 100000000000 bits a second",
+        ),
+        (
+            "--allow 2001:db8::/32",
+            "2001:db8::/32 is not IPv4, as 198.51.100.10 is",
+        ),
+        ("--allow nobody", "allowed_sources"),
+        ("--allow 192.0.2.0/33", "\"192.0.2.0/33\" is no prefix"),
+    ] {
+        let refused = daemon.ipfloater(&format!("set {address} {options}"));
+        let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(
+            !refused.status.success() && told.contains(words),
+            "{options}: {told}"
+        );
+    }
+    let many: String = (0..65)
+        .map(|number| format!(" --allow 192.0.2.{}", 2 * number))
+        .collect();
+    let refused = daemon.ipfloater(&format!("set {address}{many}"));
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains("at most 64 prefixes"), "{told}");
 }

@@ -199,6 +199,7 @@ fn snapshot(state: State) -> Snapshot {
             guard: true,
             block_free: true,
             counters: true,
+            untranslated: Default::default(),
             rest: std::time::Duration::ZERO,
             limits: Default::default(),
         }),

@@ -289,6 +289,7 @@ mod tests {
                 guard,
                 block_free,
                 counters: true,
+                untranslated: Default::default(),
                 rest: std::time::Duration::ZERO,
                 limits: Default::default(),
             };
