@@ -706,6 +706,7 @@ mod tests {
         let site = Site {
             counters: true,
             untranslated: Default::default(),
+            rest: std::time::Duration::ZERO,
             ..site()
         };
         let ruleset = Ruleset::new(&site, |_| 1024);
@@ -754,6 +755,7 @@ mod tests {
         let site = Site {
             counters: true,
             untranslated: Default::default(),
+            rest: std::time::Duration::ZERO,
             ..site()
         };
         let ruleset = Ruleset::new(&site, |_| 1024);
