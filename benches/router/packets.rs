@@ -208,6 +208,7 @@ fn table(associations: u32, guard: bool, counters: bool, first_host: Ipv4Addr) -
         block_free: true,
         counters,
         untranslated: Default::default(),
+        rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };
     let size = |family| Ruleset::size_for(site.capacity(family));

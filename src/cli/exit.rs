@@ -78,7 +78,9 @@ fn by_name(error: &str) -> Exit {
         "NoSuchPool" | "NotInPool" | "NotAssociated" | "NotAllocated" | "SequenceGone"
         | "NothingUnconfirmed" => Exit::NotFound,
         "AlreadyAllocated" | "AlreadyAssociated" | "TargetInUse" | "ForwardClash"
-        | "OutboundClash" | "OwnerChanged" | "Protected" | "Unconfirmed" => Exit::Conflict,
+        | "OutboundClash" | "OwnerChanged" | "Protected" | "AddressResting" | "Unconfirmed" => {
+            Exit::Conflict
+        }
         "PoolExhausted"
         | "LimitReached"
         | "ForwardLimitReached"

@@ -110,7 +110,7 @@ impl Controller {
         }
         let ends = self.ends().take_while(|(at, ..)| *at <= now);
         for (_, floating, of) in ends.take(ENDS) {
-            batch.expire(floating, of, &itself("expiry"));
+            batch.expire(&self.site, floating, of, &itself("expiry"));
         }
         (!batch.events.is_empty()).then_some(batch)
     }

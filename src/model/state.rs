@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Attributes, Change, Direction, Family, FixedIp, FloatingIp, Forward, Forwards, HardwareAddress,
-    InterfaceName, Lease, Outbound, PoolName, Rate, Sources, Trial,
+    InterfaceName, Lease, Outbound, PoolName, Rate, Resting, RestingAddresses, Sources, Trial,
 };
 
 /// A user id, as in getuid(2).
@@ -234,6 +234,7 @@ pub struct State {
     filtered: u32,
     /// From how many prefixes they may be reached; of IPv4 and IPv6.
     sources: [u32; 2],
+    resting: RestingAddresses,
     trials: RedBlackTreeMapSync<FloatingIp, Trial>,
 }
 
@@ -279,6 +280,24 @@ impl State {
             self.trials.insert_mut(floating, trial);
         }
         self
+    }
+
+    /// The same, with these addresses that rest.
+    #[must_use]
+    pub fn with_resting(
+        mut self,
+        resting: impl IntoIterator<Item = (FloatingIp, Resting)>,
+    ) -> Self {
+        for (floating, resting) in resting {
+            self.resting.insert(floating, resting);
+        }
+        self
+    }
+
+    /// The released addresses that are kept for their last owners.
+    #[must_use]
+    pub fn resting(&self) -> &RestingAddresses {
+        &self.resting
     }
 
     /// How many commits led here.
@@ -531,6 +550,7 @@ impl State {
     /// association of a free address) is a mistake of ours and panics.
     #[must_use]
     pub fn with(mut self, change: &Change, at: Timestamp) -> Self {
+        self.resting.forget(at);
         match change {
             Change::Allocate {
                 floating,
@@ -542,6 +562,7 @@ impl State {
                 let allocation = Allocation::new(pool.clone(), *owner, at);
                 self.put(*floating, Some(allocation));
                 self.note_owned(*owner);
+                self.resting.remove(*floating);
             }
             Change::Associate {
                 floating,
@@ -608,11 +629,18 @@ impl State {
                     ..allocation
                 });
             }
-            Change::Release { floating, previous } => {
+            Change::Release {
+                floating,
+                previous,
+                resting_until,
+            } => {
                 self.note_untied(*previous);
                 if let Some(Allocation { owner, .. }) = self.allocations.get(floating) {
                     let owner = *owner;
                     self.note_disowned(owner);
+                    if let Some(until) = *resting_until {
+                        self.resting.insert(*floating, Resting { owner, until });
+                    }
                 }
                 self.put(*floating, None);
             }
@@ -626,6 +654,7 @@ impl State {
                 floating, former, ..
             } => {
                 self.trials.remove_mut(floating);
+                self.resting.remove(*floating);
                 self.replace(*floating, former.as_deref().cloned());
             }
         }

@@ -57,7 +57,15 @@ pub(super) const MIGRATIONS: &[&str] = &[
     // 5: ends of allocations and associations.
     "ALTER TABLE floating_ip ADD COLUMN expires_at INTEGER;
      ALTER TABLE floating_ip ADD COLUMN association_expires_at INTEGER;",
-    // 6: changes that are not confirmed. What an address gets back is JSON, null
+    // 6: released addresses that are kept for their last owners. The event of the
+    // release has the end in its column text.
+    "CREATE TABLE resting (
+         address TEXT    PRIMARY KEY,
+         owner   INTEGER NOT NULL,
+         until   INTEGER NOT NULL
+     ) WITHOUT ROWID, STRICT;
+     CREATE INDEX resting_until ON resting (until);",
+    // 7: changes that are not confirmed. What an address gets back is JSON, null
     // when it was free, and so is what an event tells of a trial in its text.
     "CREATE TABLE trial (
          address TEXT    PRIMARY KEY,

@@ -16,7 +16,7 @@ use crate::control::{self, AddressState, Snapshot};
 use crate::kernel::Traffic;
 use crate::model::{
     Allocation, Attributes, Description, Event, EventKind, FixedIp, FloatingIp, Forward, Label,
-    Lease, Outbound, Pool, PoolName, Port, Protocol, Rate, Sources,
+    Lease, Outbound, Pool, PoolName, Port, Protocol, Rate, Resting, Sources,
 };
 use crate::reload::Reread;
 use crate::request::{Effect, Outcome};
@@ -88,6 +88,13 @@ pub struct Address {
     /// The prefixes that may reach it from outside; absent when everybody may.
     #[serde(skip_serializing_if = "Sources::is_everybody", default)]
     pub allowed_sources: Sources,
+    /// Of a free one: until when it is kept for its last owner, in seconds since
+    /// 1970 UTC.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub resting_until: Option<i64>,
+    /// Of a free one that is kept for somebody: the uid of its last owner.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_owner: Option<u32>,
     /// Present and true when the configuration no longer has it in a pool.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub orphaned: bool,
@@ -123,6 +130,16 @@ impl Address {
         }
     }
 
+    /// The same, when it is kept for its last owner.
+    #[must_use]
+    pub fn resting(self, resting: Option<Resting>) -> Self {
+        Self {
+            resting_until: resting.map(|resting| resting.until.0),
+            last_owner: resting.map(|resting| resting.owner),
+            ..self
+        }
+    }
+
     /// The same, without what is its owner's alone: who has it, since when, for
     /// which host, and what is noted of it.
     #[must_use]
@@ -145,6 +162,7 @@ impl Address {
             rate_in: None,
             rate_out: None,
             allowed_sources: Sources::default(),
+            last_owner: None,
             ..self
         }
     }
@@ -199,6 +217,8 @@ impl Address {
             rate_in,
             rate_out,
             allowed_sources,
+            resting_until: None,
+            last_owner: None,
             orphaned: allocation.is_some() && pool.is_none(),
         }
     }
@@ -289,6 +309,7 @@ impl Changed {
             all,
             changed,
             allocation,
+            resting,
             pending,
             previous,
             displaced,
@@ -311,7 +332,7 @@ impl Changed {
         Changed {
             address: Address {
                 unconfirmed_until: unconfirmed.map(|until| until.0),
-                ..build(floating, allocation.as_ref(), &state)
+                ..build(floating, allocation.as_ref(), &state).resting(resting)
             },
             // What is taken several at a time leads nowhere yet.
             addresses: all

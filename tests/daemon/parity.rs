@@ -539,7 +539,7 @@ fn flat(value: Value) -> Value {
             value => drop(all.insert(key, value)),
         }
     }
-    all.retain(|key, _| !key.ends_with("_at") && key != "unconfirmed_until");
+    all.retain(|key, _| !key.ends_with("_at") && !key.ends_with("_until"));
     Value::Object(all)
 }
 

@@ -225,6 +225,10 @@ fn rejections() -> Vec<Rejection> {
         Refusal::NotAssociated { address },
         Refusal::NotAllocated { floating },
         Refusal::Protected { floating },
+        Refusal::AddressResting {
+            floating,
+            until: Timestamp(1),
+        },
         Refusal::OwnerChanged { floating },
         Refusal::QuotaExceeded {
             owner: 1000,
@@ -270,6 +274,7 @@ fn rejections() -> Vec<Rejection> {
             | Refusal::NotAssociated { .. }
             | Refusal::NotAllocated { .. }
             | Refusal::Protected { .. }
+            | Refusal::AddressResting { .. }
             | Refusal::OwnerChanged { .. }
             | Refusal::QuotaExceeded { .. }
             | Refusal::OutsidePermittedRanges { .. }

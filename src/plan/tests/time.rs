@@ -163,7 +163,7 @@ fn what_is_over_is_undone_once_and_not_while_it_is_on_trial() {
         (Lease::Allocation, &["release"]),
         (Lease::Allocation, &[]),
     ] {
-        let changes = expire(&world.state, floating, of);
+        let changes = expire(&world.state, &world.site, floating, of, NOW);
         assert_eq!(world.carry(&changes), verbs);
     }
     assert_eq!(world.state.ends().count(), 0);
@@ -174,5 +174,8 @@ fn what_is_over_is_undone_once_and_not_while_it_is_on_trial() {
         &move_to("198.51.100.7", "10.0.0.6"),
         within_a_minute(),
     );
-    assert_eq!(expire(&world.state, floating, Lease::Association), []);
+    assert_eq!(
+        expire(&world.state, &world.site, floating, Lease::Association, NOW),
+        []
+    );
 }
