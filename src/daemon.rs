@@ -21,7 +21,7 @@ use crate::api::{self, Service};
 use crate::audit::Who;
 use crate::authority::{Authority, Polkit};
 use crate::config::{Misfit, Settings, check_against};
-use crate::control::{Controller, Counters, Handle, Message, Parts, StartError};
+use crate::control::{Controller, Counters, Handle, Message, Parts, StartError, SystemClock};
 use crate::given::{self, Given};
 use crate::kernel::{
     self, Announcer, ConntrackFlows, FakeKernel, Flows, Hidden, Kernel, KernelError, KernelWatch,
@@ -71,8 +71,8 @@ pub enum DaemonError {
     /// What the service manager gave cannot be taken.
     #[error("cannot take what the service manager gave (LISTEN_FDS)")]
     Given(#[source] std::io::Error),
-    /// The service manager does not keep the packet socket.
-    #[error("cannot have the packet socket kept")]
+    /// The service manager does not keep the packet sockets.
+    #[error("cannot have the packet sockets kept")]
     Keep(#[source] std::io::Error),
     /// The varlink socket cannot be had.
     #[error(transparent)]
@@ -152,6 +152,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         kernel: ground.kernel,
         flows: ground.flows,
         announcer: Announcer::start(ground.neighbours).map_err(DaemonError::Thread)?,
+        clock: Box::new(SystemClock),
         site: settings.site,
         warnings: settings.warnings.iter().map(ToString::to_string).collect(),
         simulated: options.simulate,
@@ -380,7 +381,7 @@ fn real(settings: &Settings, neighbours: PacketNeighbours) -> Result<Ground, Dae
         .collect();
     Ok(Ground {
         flows: Box::new(ConntrackFlows::open(
-            site.private.clone(),
+            site.inside(),
             pools,
             !kernel.features().conntrack_filter,
         )?),

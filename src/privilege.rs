@@ -3,8 +3,8 @@
 //!
 //! On the first thread, before any other exists: setresuid(2) is passed on to
 //! all threads by the C library, capabilities are not. CAP_NET_ADMIN alters
-//! tables, routes and addresses; CAP_NET_RAW opens the packet socket and is
-//! given up once it is open. What was made as root is handed over by [`files`].
+//! tables, routes and addresses; CAP_NET_RAW opens the packet sockets and is
+//! given up once they are open. What was made as root is handed over by [`files`].
 
 pub mod files;
 mod user;

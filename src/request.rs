@@ -10,7 +10,7 @@ use crate::model::{
 
 mod terms;
 
-pub use terms::{Effect, EffectKind, Terms};
+pub use terms::{Effect, EffectKind, LONGEST, Terms};
 
 /// What may be asked to be changed. Reading needs no request: see
 /// [`crate::control::Snapshot`].
@@ -48,15 +48,22 @@ impl Request {
     }
 }
 
-/// Take an address from a pool.
+/// As many addresses can be taken at once.
+pub const MOST_AT_ONCE: u32 = 64;
+
+/// Take addresses from pools.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allocate {
     /// This one; `None` takes a free one.
     pub floating: Option<FloatingIp>,
+    /// As many free ones, all or none, 1 to [`MOST_AT_ONCE`]; `None` takes one.
+    pub count: Option<u32>,
     /// From this pool; `None` takes the first that has a free one.
     pub pool: Option<PoolName>,
     /// For this user; `None` takes it for the one who asks.
     pub owner: Option<Uid>,
+    /// What to note of what is taken.
+    pub alteration: Box<Alteration>,
 }
 
 /// Tie a floating IP to a host.
@@ -166,6 +173,8 @@ pub struct Outcome {
     pub floating: FloatingIp,
     /// Whether anything was altered; `false` when it already was as asked.
     pub changed: bool,
+    /// All addresses that it was about, in order, when several could be.
+    pub all: Vec<(FloatingIp, Allocation)>,
     /// The address as it is now; `None` when it is free.
     pub allocation: Option<Allocation>,
     /// Why its association is not in force yet, when it is not.

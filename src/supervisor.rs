@@ -128,6 +128,7 @@ async fn watch_over(handle: Handle, interval: Duration, alive: impl Fn()) {
                 | Rejection::Refused(_)
                 | Rejection::StoreFailed(_)
                 | Rejection::ConfigurationInvalid(_)
+                | Rejection::SequenceGone { .. }
                 | Rejection::CountersOff
                 | Rejection::KernelFailed(_),
             ) => return,
@@ -187,6 +188,7 @@ mod tests {
             guard: true,
             block_free: true,
             counters: true,
+            untranslated: Default::default(),
             limits: Limits::default(),
         };
         Snapshot {

@@ -4,12 +4,13 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::{Running, associate, disassociate, release};
 use ipfloater::control::AddressState;
-use ipfloater::dataplane::{Cut, Tenants};
-use ipfloater::kernel::{FakeKernel, Noticed};
-use ipfloater::model::{EventKind, FloatingIp, PendingReason};
+use ipfloater::dataplane::{Cut, IfIndex, Tenants};
+use ipfloater::kernel::{FakeKernel, Heard, Noticed, Speech};
+use ipfloater::model::{AddressRange, EventKind, FloatingIp, HardwareAddress, PendingReason, Site};
 use tempfile::TempDir;
 
 fn floating(text: &str) -> FloatingIp {
@@ -270,4 +271,145 @@ fn many_requests_at_once_have_one_commit_and_each_its_own_answer() {
     let granted = free.iter().filter(|answer| answer.is_ok()).count();
     assert_eq!(granted, 2, "the pool has two IPv4 addresses: {free:?}");
     assert_eq!(running.handle.snapshot().state.associated(), 2);
+}
+
+/// A site whose neighbours are asked for a short while.
+fn that_asks() -> Site {
+    let mut site = common::site();
+    site.pools[0].announcing.probe = Some(Duration::from_millis(100));
+    site
+}
+
+const OTHER: HardwareAddress = HardwareAddress([2, 0, 0, 0, 0, 9]);
+
+#[test]
+fn the_neighbours_are_asked_while_others_are_served_and_the_address_then_works() {
+    let (kernel, directory) = (FakeKernel::simulated(), TempDir::new().unwrap());
+    let running = Running::try_start(&kernel, directory.path(), that_asks()).unwrap();
+    let ours = floating("198.51.100.7");
+    let outcome = running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
+    assert_eq!(outcome.pending, Some(PendingReason::Probing(ours)));
+    assert!(
+        !kernel.to_text().contains("local"),
+        "nobody answers for it yet"
+    );
+    // Nobody waits for it, and a move does not ask once more.
+    let moved = running.ask(associate("198.51.100.7", "10.0.0.6")).unwrap();
+    assert_eq!(moved.pending, Some(PendingReason::Probing(ours)));
+    running.wait_until("it works", |now| now.state_of(ours) == AddressState::Active);
+    assert!(kernel.to_text().contains("local 198.51.100.7 dev 2"));
+    assert_eq!(kernel.probed(), [ours; 3]);
+    let again = running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
+    assert_eq!(again.pending, None);
+    running.stop();
+
+    // What is answered for is ours, also without the one who asked.
+    let running = Running::try_start(&kernel, directory.path(), that_asks()).unwrap();
+    assert_eq!(
+        running.handle.snapshot().state_of(ours),
+        AddressState::Active
+    );
+    assert_eq!(kernel.probed().len(), 3);
+}
+
+#[test]
+fn what_another_machine_has_is_left_to_it_and_asked_about_again_when_somebody_asks_for_it() {
+    let (kernel, directory) = (FakeKernel::simulated(), TempDir::new().unwrap());
+    let running = Running::try_start(&kernel, directory.path(), that_asks()).unwrap();
+    let theirs = floating("198.51.100.7");
+    kernel.set_other(theirs, Some(OTHER));
+    let contested = AddressState::Pending(PendingReason::Contested {
+        floating: theirs,
+        by: OTHER,
+    });
+    let (_, mut events) = running.handle.subscribe();
+    running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
+    running.wait_until("it is found", |now| now.state_of(theirs) == contested);
+    running.wait_until("it is a problem", |now| {
+        let mut problems = now.health.problems.iter();
+        problems.any(|problem| problem.contains("198.51.100.7 (02:00:00:00:00:09)"))
+    });
+    assert!(
+        !kernel.to_text().contains("198.51.100.7 :"),
+        "{}",
+        kernel.to_text()
+    );
+    assert!(!kernel.to_text().contains("local"));
+
+    // It is asked about anew, and found out anew.
+    let again = running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
+    assert!(!again.changed);
+    assert_eq!(again.pending, Some(PendingReason::Probing(theirs)));
+    running.wait_until("it is found again", |now| now.state_of(theirs) == contested);
+    kernel.set_other(theirs, None);
+    running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
+    running.wait_until("it works", |now| {
+        now.state_of(theirs) == AddressState::Active
+    });
+    running.wait_until("all is well", |now| now.health.problems.is_empty());
+    assert!(
+        kernel
+            .to_text()
+            .contains("floating_to_fixed 198.51.100.7 : 10.0.0.5")
+    );
+    assert!(kernel.to_text().contains("local 198.51.100.7 dev 2"));
+
+    let mut verbs = Vec::new();
+    while let Ok(published) = events.try_recv() {
+        verbs.push(published.event.kind.verb());
+    }
+    let told = ["allocate", "associate", "conflict", "conflict", "activate"];
+    assert_eq!(verbs, told);
+}
+
+#[test]
+fn who_says_that_many_addresses_of_ours_are_his_does_not_fill_the_log() {
+    let (kernel, directory) = (FakeKernel::simulated(), TempDir::new().unwrap());
+    let mut site = that_asks();
+    site.pools[0].ranges = vec![
+        AddressRange::new(
+            "198.51.100.1".parse().unwrap(),
+            "198.51.100.100".parse().unwrap(),
+        )
+        .unwrap(),
+    ];
+    let running = Running::try_start(&kernel, directory.path(), site).unwrap();
+    let ours: Vec<_> = (1..=50).map(|last| format!("198.51.100.{last}")).collect();
+    for (host, address) in ours.iter().enumerate() {
+        let host = format!("10.0.0.{}", host + 100);
+        running.ask(associate(address, &host)).unwrap();
+    }
+    running.wait_until("they work", |now| now.pending.is_empty());
+    let (_, mut events) = running.handle.subscribe();
+    for last in 0..4 {
+        for address in &ours {
+            kernel.say(Heard {
+                floating: floating(address),
+                interface: IfIndex(2),
+                by: HardwareAddress([2, 0, 0, 0, last, 9]),
+                speech: Speech::Claims,
+            });
+        }
+    }
+    running.wait_until("it is a problem", |now| {
+        let mut problems = now.health.problems.iter();
+        problems.any(|problem| problem.contains("and 47 more"))
+    });
+    // What is shown is told a moment later.
+    std::thread::sleep(Duration::from_millis(300));
+    let mut conflicts = 0;
+    while let Ok(published) = events.try_recv() {
+        // That the addresses work is shown a moment before it is told.
+        if published.event.kind.verb() != "activate" {
+            assert_eq!(published.event.kind.verb(), "conflict");
+            assert_eq!(published.state, Some(AddressState::Active));
+            conflicts += 1;
+        }
+    }
+    assert_eq!(conflicts, 30);
+    running.ask(release("198.51.100.1")).unwrap();
+    running.wait_until("what is not ours is no problem", |now| {
+        let mut problems = now.health.problems.iter();
+        problems.any(|problem| problem.contains("and 46 more"))
+    });
 }

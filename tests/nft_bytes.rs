@@ -9,7 +9,7 @@ use std::path::Path;
 
 use ipfloater::dataplane::{Element, PortElement, Reshape, Ruleset, Transaction, Uses};
 use ipfloater::kernel::nft::{Batch, Dialect};
-use ipfloater::model::{AddressRange, Count, Direction, Site};
+use ipfloater::model::{AddressRange, Count, Direction, Site, Untranslated};
 
 const TODAY: Dialect = Dialect {
     table_owner: true,
@@ -96,6 +96,10 @@ fn first_build() -> Transaction {
         guard: true,
         block_free: true,
         counters: true,
+        untranslated: Untranslated {
+            destinations: vec!["10.8.0.0/16".parse().unwrap(), "fd08::/48".parse().unwrap()],
+            ipsec: true,
+        },
         limits: Default::default(),
     };
     let range = |first: &str, last: &str| {
@@ -224,6 +228,13 @@ fn every_message_of_a_big_batch_keeps_its_lists_below_64_kib() {
             &format!("fd00::{high:x}:{low:x}"),
         );
         transaction.add.extend(pair);
+        let address = format!("2001:db8:1::{high:x}:{low:x}");
+        transaction.add.extend(limited(&address));
+        transaction.add.extend(counted(&address, 1, 60));
+        let net = "2001:db8:f::/48".parse().unwrap();
+        transaction
+            .add
+            .push(Element::Allowed(address.parse().unwrap(), net));
     }
     let batch = Batch::new(1, TODAY, true, &transaction);
     let mut bytes = batch.bytes();

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use ipfloater::dataplane::{Element, Observed, PortElement, Reshape, Ruleset, Transaction, Uses};
 use ipfloater::kernel::{Hidden, Kernel, LinuxKernel};
-use ipfloater::model::{AddressRange, Count, Direction, FixedIp, FloatingIp, Site};
+use ipfloater::model::{AddressRange, Count, Direction, FixedIp, FloatingIp, Site, Untranslated};
 use nix::sched::{CloneFlags, unshare};
 
 /// Runs a test in a thread with a network namespace of its own, which ends with
@@ -68,9 +68,17 @@ fn ruleset_with(guard: bool, block_free: bool, counters: bool) -> Ruleset {
         guard,
         block_free,
         counters,
+        untranslated: untranslated(),
         limits: Default::default(),
     };
     Ruleset::using(&site, |_| 1_024, EVERYTHING)
+}
+
+fn untranslated() -> Untranslated {
+    Untranslated {
+        destinations: vec!["10.8.0.0/16".parse().unwrap(), "fd08::/48".parse().unwrap()],
+        ipsec: true,
+    }
 }
 
 /// What the table has while addresses need it.
@@ -405,6 +413,7 @@ fn chains_are_put_right_and_everything_else_stays() {
                 guard: false,
                 block_free: true,
                 counters: true,
+                untranslated: untranslated(),
                 limits: Default::default(),
             };
             let bare = Ruleset::new(&bare, |_| 1_024);
@@ -644,6 +653,7 @@ fn a_hundred_thousand_associations_are_loaded_and_seen_again() {
                 guard: true,
                 block_free: true,
                 counters: true,
+                untranslated: Default::default(),
                 limits: Default::default(),
             },
             |_| Ruleset::size_for(100_001),

@@ -335,6 +335,7 @@ fn table(associations: u32) -> Transaction {
         guard: true,
         block_free: true,
         counters: true,
+        untranslated: Default::default(),
         limits: Default::default(),
     };
     let add = (0..associations).flat_map(pair).collect();

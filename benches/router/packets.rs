@@ -223,6 +223,7 @@ fn table(associations: u32, with: With, first_host: Ipv4Addr) -> Transaction {
         guard: with != With::Nothing,
         block_free: true,
         counters,
+        untranslated: Default::default(),
         limits: Default::default(),
     };
     let size = |family| Ruleset::size_for(site.capacity(family));

@@ -9,13 +9,13 @@ use std::ops::Bound;
 use std::str::FromStr;
 
 use crate::authority::Sight;
-use crate::control::{Counters, Rejection, Snapshot};
+use crate::control::{Counters, Handle, Rejection, Snapshot};
 use crate::model::{
-    Alteration, FixedIp, FloatingIp, Label, Outbound, PoolName, Port, PortRange, Protocol, Rate,
-    Sources,
+    Alteration, Event, FixedIp, FloatingIp, Label, Outbound, PoolName, Port, PortRange, Protocol,
+    Rate, Sequence, Sources,
 };
 use crate::plan;
-use crate::request::{ForwardPorts, Refusal, UnforwardPorts};
+use crate::request::{ForwardPorts, MOST_AT_ONCE, Refusal, UnforwardPorts};
 use crate::wire::{self, Address, Filter};
 
 /// The most addresses or events that one reply holds: a thousand addresses are
@@ -217,6 +217,15 @@ pub fn limit(field: &'static str, wanted: Option<i64>) -> Result<usize, Refusal>
     }
 }
 
+/// A field that holds how many addresses are wanted at once.
+pub fn count(field: &'static str, wanted: Option<i64>) -> Result<Option<u32>, Refusal> {
+    let count = |wanted| match u32::try_from(wanted) {
+        Ok(count @ 1..=MOST_AT_ONCE) => Ok(count),
+        Ok(_) | Err(_) => Err(invalid(field, format_args!("it is 1 to {MOST_AT_ONCE}"))),
+    };
+    wanted.map(count).transpose()
+}
+
 /// Which part of a list is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -346,6 +355,22 @@ pub fn subject_of_history(snapshot: &Snapshot, address: FloatingIp) -> FloatingI
     of_host.filter(|_| !known(address)).unwrap_or(address)
 }
 
+/// A part of the event log: with `after` what happened since, earliest first, if
+/// the log has all of that; else what happened last, latest first.
+pub async fn history(
+    handle: &Handle,
+    floating: Option<FloatingIp>,
+    after: Option<Sequence>,
+    before: Option<Sequence>,
+    limit: usize,
+) -> Result<Vec<Event>, Rejection> {
+    let Some(after) = after else {
+        return handle.history(floating, before, limit).await;
+    };
+    let recorded = handle.since(floating, after, before, limit).await?;
+    Ok(recorded.into_iter().map(|line| line.event).collect())
+}
+
 /// One address: a floating IP, free ones of a pool included, or the one that a
 /// host has. Which one a host has is told to those who may know.
 pub fn describe(snapshot: &Snapshot, sight: Sight, address: IpAddr) -> Result<Address, Refusal> {
@@ -441,6 +466,7 @@ mod tests {
                 guard: true,
                 block_free: true,
                 counters: true,
+                untranslated: Default::default(),
                 limits: Default::default(),
             }),
             outside: Default::default(),

@@ -21,6 +21,11 @@ pub fn parameters(rejection: &Rejection) -> Map<String, Value> {
         | Rejection::CountersOff
         | Rejection::KernelFailed(_)
         | Rejection::Stopping => json!({}),
+        Rejection::SequenceGone {
+            after: _,
+            first,
+            last,
+        } => json!({"first": first, "last": last}),
     };
     parameters["message"] = rejection.to_string().into();
     match parameters {
@@ -83,7 +88,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::model::NotAHost;
+    use crate::model::{NotAHost, Sequence};
 
     const INTERFACE: &str = include_str!("../../interfaces/org.ipfloater.varlink");
 
@@ -150,6 +155,11 @@ mod tests {
             Rejection::Busy,
             Rejection::StoreFailed("no space".to_owned()),
             Rejection::ConfigurationInvalid("line 1".to_owned()),
+            Rejection::SequenceGone {
+                after: Sequence(1),
+                first: Sequence(3),
+                last: Sequence(4),
+            },
             Rejection::CountersOff,
             Rejection::KernelFailed("reading counters".to_owned()),
             Rejection::Stopping,

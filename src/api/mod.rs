@@ -10,6 +10,7 @@ pub mod decode;
 pub mod error;
 pub mod log;
 pub mod permissions;
+pub mod terms;
 pub mod varlink;
 
 use crate::authority::Authority;

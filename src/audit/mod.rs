@@ -372,6 +372,16 @@ fn words(change: &Change) -> (String, Option<FixedIp>, Option<FixedIp>) {
                 None,
             )
         }
+        Change::SetEnd {
+            floating,
+            of,
+            at: Some(at),
+        } => (format!("the {of} of {floating} ends {at}"), None, None),
+        Change::SetEnd {
+            floating,
+            of,
+            at: None,
+        } => (format!("the {of} of {floating} has no end"), None, None),
         Change::Disassociate { floating, previous } => (
             format!("{floating} disassociated from {previous}"),
             None,

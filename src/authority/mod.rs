@@ -24,7 +24,7 @@ use nix::unistd::getuid;
 use crate::audit::{DENIED, Entry, Who};
 use crate::model::{Actor, Limit, Site, State, Uid};
 use crate::plan::{self, Concern};
-use crate::request::{Associate, ForwardPorts, Request, Scope};
+use crate::request::{Allocate, Associate, ForwardPorts, Request, Scope};
 
 pub use action::{Action, Verb};
 pub use policy::{Answer, Details, Policy, Question, Unanswered, Verdict};
@@ -358,7 +358,17 @@ fn details(verb: Verb, uid: Uid, concern: &Concern) -> Details {
 
 /// Whether the request asks for more than the limit permits.
 fn exceeds(limit: &Limit, request: &Request, concern: &Concern, state: &State, uid: Uid) -> bool {
-    let too_many = concern.taken_for.is_some() && state.owned_by(uid) >= limit.quota;
+    let taken = match request {
+        Request::Allocate(Allocate { count, .. }) => count.unwrap_or(1),
+        Request::Associate(_)
+        | Request::Disassociate(_)
+        | Request::Forward(_)
+        | Request::Unforward(_)
+        | Request::Update(_)
+        | Request::Release(_) => 1,
+    };
+    let too_many =
+        concern.taken_for.is_some() && state.owned_by(uid).saturating_add(taken) > limit.quota;
     let too_far = match request {
         Request::Associate(Associate { fixed, .. }) => !limit.permitted.contains(*fixed),
         Request::Forward(ForwardPorts { forward, .. }) => {

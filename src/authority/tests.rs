@@ -101,6 +101,7 @@ fn site(quota: u32, ranges: &[&str]) -> Site {
         guard: true,
         block_free: true,
         counters: true,
+        untranslated: Default::default(),
         limits: Limits {
             default: limit,
 
@@ -127,6 +128,7 @@ fn allocate(floating: Option<&str>, owner: Option<Uid>) -> Request {
         floating: floating.map(|text| text.parse().unwrap()),
         pool: None,
         owner,
+        ..Allocate::default()
     })
 }
 

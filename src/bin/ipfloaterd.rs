@@ -56,7 +56,7 @@ struct Arguments {
     #[arg(long)]
     teardown: bool,
 
-    /// Have systemd keep a packet socket for the daemon, and exit; for its unit
+    /// Have systemd keep packet sockets for the daemon, and exit; for its unit
     #[arg(long, hide = true)]
     store_packet_socket: bool,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::terms::DryRun;
+use super::terms::{DryRun, Lasting};
 use super::{exit, forward, set};
 use crate::client::DEFAULT_SOCKET;
 
@@ -110,6 +110,21 @@ pub enum Verb {
     Allocate {
         /// This address, instead of a free one
         address: Option<String>,
+        /// Take so many free ones at once, or none, at most 64
+        #[arg(long, value_name = "N", conflicts_with = "address")]
+        count: Option<u32>,
+        /// A name for it
+        #[arg(long, value_name = "NAME")]
+        label: Option<String>,
+        /// What it is for, in words
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+        /// What to find it by; can be given several times
+        #[arg(long = "tag", value_name = "NAME")]
+        tags: Vec<String>,
+        /// Refuse to release it
+        #[arg(long)]
+        protect: bool,
         /// Of this pool
         #[arg(long)]
         pool: Option<String>,
@@ -119,6 +134,9 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// When it ends
+        #[command(flatten)]
+        lasting: Lasting,
     },
     /// Tie a floating IP to a host
     #[command(override_usage = "ipfloater associate [OPTIONS] [FLOATING] FIXED")]
@@ -141,6 +159,9 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// When it ends
+        #[command(flatten)]
+        lasting: Lasting,
     },
     /// Untie a floating IP from its host; it stays allocated
     Disassociate {
@@ -242,7 +263,11 @@ pub enum Verb {
         dry_run: DryRun,
     },
     /// Tell what is so, and then everything that happens
-    Monitor,
+    Monitor {
+        /// Tell what happened since this event, instead of what is so
+        #[arg(long, value_name = "SEQUENCE")]
+        since: Option<u64>,
+    },
     /// Tell what happened, latest first
     History {
         /// Only to this floating IP, or the one that this host has

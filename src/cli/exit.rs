@@ -75,7 +75,9 @@ fn by_name(error: &str) -> Exit {
         | "InteractiveAuthenticationRequired"
         | "CallerUnidentified"
         | "OutsidePermittedRanges" => Exit::Denied,
-        "NoSuchPool" | "NotInPool" | "NotAssociated" | "NotAllocated" => Exit::NotFound,
+        "NoSuchPool" | "NotInPool" | "NotAssociated" | "NotAllocated" | "SequenceGone" => {
+            Exit::NotFound
+        }
         "AlreadyAllocated" | "AlreadyAssociated" | "TargetInUse" | "ForwardClash"
         | "OutboundClash" | "OwnerChanged" | "Protected" => Exit::Conflict,
         "PoolExhausted"

@@ -27,7 +27,7 @@ mod wait;
 pub use arguments::{Arguments, Common, Verb};
 pub use exit::Exit;
 pub use failure::Failure;
-pub use terms::DryRun;
+pub use terms::{DryRun, Lasting};
 
 use crate::client::Client;
 use output::Output;
@@ -113,13 +113,27 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         Verb::Ippool => original::ippool(connect, &mut output),
         Verb::Allocate {
             address,
+            count,
+            label,
+            description,
+            tags,
+            protect,
             pool,
             owner,
             dry_run,
+            lasting,
         } => {
-            let owner = owner.map(owner_uid).transpose()?;
-            let parameters = json!({"floating_ip": address, "pool": pool, "owner": owner});
-            let parameters = Terms::from(dry_run).with(parameters);
+            let parameters = json!({
+                "floating_ip": address,
+                "count": count,
+                "pool": pool,
+                "owner": owner.map(owner_uid).transpose()?,
+                "label": label,
+                "description": description,
+                "tags": (!tags.is_empty()).then_some(tags),
+                "protected": protect.then_some(true),
+            });
+            let parameters = Terms::from(dry_run).lasting(lasting).with(parameters);
             verbs::allocate(connect()?, &mut output, parameters)
         }
         Verb::Associate {
@@ -129,6 +143,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             reassociate,
             keep_established,
             dry_run,
+            lasting,
         } => {
             let fixed = addresses.pop().unwrap_or_default();
             let parameters = json!({
@@ -139,7 +154,8 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
                 "reassociate": reassociate,
                 "keep_established": keep_established,
             });
-            let parameters = Terms::from(dry_run).with(parameters);
+            let terms = Terms::from(dry_run).lasting(lasting);
+            let parameters = terms.with(parameters);
             verbs::associate(connect()?, &mut output, parameters)
         }
         Verb::Disassociate { address, dry_run } => {
@@ -198,7 +214,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             &mut output,
             Terms::from(dry_run).with(json!({})),
         ),
-        Verb::Monitor => monitor::monitor(connect()?, &mut output),
+        Verb::Monitor { since } => monitor::monitor(connect, &mut output, since),
         Verb::History { address, lines } => verbs::history(connect()?, &mut output, address, lines),
         Verb::Completion { shell } => Ok(output.script(&completion(shell))?),
     }

@@ -1,28 +1,86 @@
 //! `monitor`: what is so, and then everything that happens.
 
-use serde_json::Value;
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::json;
 
 use super::Failure;
 use super::forward::words;
 use super::output::{Output, or_dash};
 use super::text::{moment, user};
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, ClientError};
 use crate::wire::{Details, Monitored, Notice};
 
-pub(super) fn monitor(client: Client, output: &mut Output<'_>) -> Result<(), Failure> {
+/// How long after one another a daemon that is gone is looked for.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Tells what is so, or what happened since an event, and then what happens. A
+/// daemon that is started again, and events that were lost, are said and made up
+/// for.
+pub(super) fn monitor(
+    connect: impl Fn() -> Result<Client, ClientError>,
+    output: &mut Output<'_>,
+    since: Option<u64>,
+) -> Result<(), Failure> {
+    let mut last = since;
+    let mut client = connect()?;
+    loop {
+        let asked = last;
+        let Err(ended) = watch(client, output, &mut last) else {
+            return Ok(());
+        };
+        let Some(after) = last else {
+            return Err(ended);
+        };
+        let refused = match &ended {
+            Failure::Client(ClientError::Refused(refused)) => Some(refused.name.as_str()),
+            _ => None,
+        };
+        let is_gone = matches!(ended, Failure::Client(ClientError::Closed(_)));
+        match refused {
+            Some("Overflow") => {
+                output.remark(&format!("{ended}; going on after event {after}"))?;
+            }
+            // What was asked for by the user is gone: he is to know.
+            Some("SequenceGone") if asked != since || since.is_none() => {
+                output.remark(&format!("{ended}; going on with what is so"))?;
+                last = None;
+            }
+            Some("Stopping" | "Busy") => output.remark(&format!("{ended}; waiting for it"))?,
+            _ if is_gone => output.remark(&format!("{ended}; waiting for it"))?,
+            _ => return Err(ended),
+        }
+        output.flush()?;
+        client = loop {
+            match connect() {
+                Ok(client) => break client,
+                Err(ClientError::Unreachable { .. }) => sleep(LOOK),
+                Err(error) => return Err(error.into()),
+            }
+        };
+        if refused != Some("Overflow") && last.is_some() {
+            output.remark(&format!("going on after event {after}"))?;
+        }
+    }
+}
+
+/// Tells what one connection has to tell, and the last event of it.
+fn watch(client: Client, output: &mut Output<'_>, last: &mut Option<u64>) -> Result<(), Failure> {
     let mut state = Vec::new();
     // An event may be hours away.
-    for reply in client.more("Monitor", Value::Null, None)? {
+    for reply in client.more("Monitor", json!({"after": *last}), None)? {
         let Answer { message, json } = reply?;
+        let Monitored {
+            sequence,
+            ready,
+            addresses,
+            event,
+            ..
+        } = message;
         if output.json {
             output.json(&json)?;
         } else {
-            let Monitored {
-                ready,
-                addresses,
-                event,
-                ..
-            } = message;
             if let Some(part) = addresses {
                 state.extend(part);
                 if ready {
@@ -32,6 +90,9 @@ pub(super) fn monitor(client: Client, output: &mut Output<'_>) -> Result<(), Fai
             if let Some(notice) = event {
                 output.line(&line(&notice))?;
             }
+        }
+        if ready {
+            *last = Some(sequence);
         }
         // Whoever reads a pipe sees each event when it happens.
         output.flush()?;

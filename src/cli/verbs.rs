@@ -22,16 +22,20 @@ pub(super) fn allocate(
     output: &mut Output<'_>,
     parameters: Value,
 ) -> Result<(), Failure> {
-    let answer = client.call("Allocate", parameters)?;
-    changed(output, &answer, |Changed { address, .. }| {
-        let Address {
-            floating_ip, pool, ..
-        } = address;
-        format!(
-            "Allocated {floating_ip} from pool {}",
-            or_dash(pool.as_ref())
-        )
-    })
+    let answer: Answer<Changed> = client.call("Allocate", parameters)?;
+    changed(output, &answer, |message| taken(&message.address))?;
+    if !output.json && !answer.message.dry_run {
+        for address in answer.message.addresses.iter().skip(1) {
+            output.line(&taken(address))?;
+        }
+    }
+    Ok(())
+}
+
+fn taken(address: &Address) -> String {
+    let pool = or_dash(address.pool.as_ref());
+    let until = until(address.expires_at);
+    format!("Allocated {} from pool {pool}{until}", address.floating_ip)
 }
 
 pub(super) fn associate(
@@ -49,14 +53,15 @@ pub(super) fn associate(
             ..
         } = message;
         let (floating, fixed) = (address.floating_ip, or_dash(address.fixed_address));
+        let until = until(address.association_expires_at);
         if !changed {
-            return format!("{floating} is associated with {fixed} already");
+            return format!("{floating} is associated with {fixed} already{until}");
         }
         let taken = previous.map_or_else(String::new, |host| format!(", taken from {host}"));
         let freed = displaced.map_or_else(String::new, |other| {
             format!("; {other} was displaced and stays allocated")
         });
-        format!("Associated {floating} with {fixed}{taken}{freed}")
+        format!("Associated {floating} with {fixed}{until}{taken}{freed}")
     })
 }
 
@@ -91,6 +96,10 @@ pub(super) fn release(
             format!("{floating} is free already")
         }
     })
+}
+
+fn until(end: Option<i64>) -> String {
+    end.map_or_else(String::new, |end| format!(" until {}", moment(end)))
 }
 
 /// Prints what became of a change, and what an association waits for.
@@ -168,7 +177,9 @@ pub(super) fn show(
         ("Pool", address.pool.as_ref().map(ToString::to_string)),
         ("Owner", address.owner.map(user)),
         ("Allocated", address.allocated_at.map(moment)),
+        ("Until", address.expires_at.map(moment)),
         ("Associated", address.associated_at.map(moment)),
+        ("Until", address.association_expires_at.map(moment)),
     ];
     for (name, value) in lines.into_iter().chain(set::lines(&address)) {
         if let Some(value) = value {

@@ -101,6 +101,7 @@ async fn ask(
             // The row of the address and what became of it are one here.
             let mut result = object(manager.call(method, parameters).await?);
             let rest = [
+                "addresses",
                 "changed",
                 "previous_fixed_address",
                 "displaced_floating_ip",

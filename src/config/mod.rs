@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use crate::model::{
-    Announcing, Family, InterfaceName, Limit, Limits, PartialLimit, Permitted, Pool, PoolName, Site,
+    Announcing, Family, InterfaceName, Limit, Limits, PartialLimit, Permitted, Pool, PoolName,
+    Site, Untranslated,
 };
 
 pub use check::{Misfit, check_against};
@@ -43,11 +44,13 @@ mod keys {
     pub(super) const ANNOUNCE_REFRESH: &str = "ANNOUNCE_REFRESH";
     pub(super) const GUARD_FORWARD: &str = "GUARD_FORWARD";
     pub(super) const COUNTERS: &str = "COUNTERS";
+    pub(super) const NEVER_TRANSLATE: &str = "NEVER_TRANSLATE";
+    pub(super) const LEAVE_IPSEC: &str = "LEAVE_IPSEC";
     pub(super) const QUOTA: &str = "QUOTA";
     pub(super) const PERMITTED_IP_RANGES: &str = "PERMITTED_IP_RANGES";
 
     /// Keys of the section `[IPFLOATER]`.
-    pub(super) const MAIN: [&str; 12] = [
+    pub(super) const MAIN: [&str; 14] = [
         IP_POOL,
         IP_POOL_FILE,
         PRIVATE_IP_RANGES,
@@ -58,6 +61,8 @@ mod keys {
         ANNOUNCE_REFRESH,
         GUARD_FORWARD,
         COUNTERS,
+        NEVER_TRANSLATE,
+        LEAVE_IPSEC,
         QUOTA,
         PERMITTED_IP_RANGES,
     ];
@@ -316,6 +321,7 @@ impl Settings {
             guard: main.flag(keys::GUARD_FORWARD)?.unwrap_or(true),
             block_free: main.flag(keys::BLOCK_PUBLIC_IPS)?.unwrap_or(true),
             counters: main.flag(keys::COUNTERS)?.unwrap_or(true),
+            untranslated: untranslated(&main)?,
             limits,
             pools,
             private,
@@ -353,6 +359,42 @@ fn private_ranges(main: &Section) -> Result<Vec<IpNet>, ConfigError> {
         prefix(item).ok_or_else(|| main.wrong(keys::PRIVATE_IP_RANGES, item, why))
     };
     items.iter().map(|item| net(item)).collect()
+}
+
+/// So many destinations are never translated at most: the first packet of a
+/// flow that leaves is held against each of them.
+const MOST_DESTINATIONS: usize = 64;
+
+/// A file that is there when the kernel has IPsec (`CONFIG_XFRM`,
+/// net/xfrm/xfrm_sysctl.c). Others refuse a rule that asks for it.
+const HAS_IPSEC: &str = "/proc/sys/net/core/xfrm_acq_expires";
+
+/// What is never translated.
+fn untranslated(main: &Section) -> Result<Untranslated, ConfigError> {
+    let wrong = |item: &str, why: &str| main.wrong(keys::NEVER_TRANSLATE, item, why);
+    let items = main.list(keys::NEVER_TRANSLATE).unwrap_or_default();
+    if let Some(item) = items.get(MOST_DESTINATIONS) {
+        return Err(wrong(item, "it is one too many: write at most 64 prefixes"));
+    }
+    let mut destinations = Vec::new();
+    for item in &items {
+        let net = prefix(item)
+            .ok_or_else(|| wrong(item, "write a prefix such as 10.8.0.0/16 or fd08::/48"))?;
+        if net.prefix_len() == 0 {
+            return Err(wrong(
+                item,
+                "it is everywhere, and then nothing would be translated at all",
+            ));
+        }
+        destinations.push(net);
+    }
+    destinations.sort_unstable();
+    destinations.dedup();
+    let has_ipsec = || Path::new(HAS_IPSEC).exists();
+    Ok(Untranslated {
+        destinations,
+        ipsec: main.flag(keys::LEAVE_IPSEC)?.unwrap_or_else(has_ipsec),
+    })
 }
 
 /// A prefix, or an address as one that has only it.
@@ -409,6 +451,15 @@ impl fmt::Display for Settings {
         )?;
         writeln!(f, "forwarded packets guarded: {}", word(self.site.guard))?;
         writeln!(f, "packets counted: {}", word(self.site.counters))?;
+        let Untranslated {
+            destinations,
+            ipsec,
+        } = &self.site.untranslated;
+        if !destinations.is_empty() {
+            let destinations: Vec<_> = destinations.iter().map(ToString::to_string).collect();
+            writeln!(f, "never translated: to {}", destinations.join(", "))?;
+        }
+        writeln!(f, "what IPsec takes is left alone: {}", word(*ipsec))?;
         write_limits(f, &self.site.limits)?;
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;

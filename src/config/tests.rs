@@ -1,6 +1,7 @@
 //! The configuration, by files as people write them.
 
 use std::fs;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -233,7 +234,19 @@ fn what_is_wrong_is_named_with_its_place_and_what_would_be_right() {
         ),
         (
             "[POOL a]\nXYZ = 1",
-            vec!["there are IP_POOL, IP_POOL_FILE, OUTSIDE_INTERFACE, ROUTED"],
+            vec!["there are IP_POOL, IP_POOL_FILE, OUTSIDE_INTERFACE, ROUTED, PROBE"],
+        ),
+        (
+            "[POOL a]\nPROBE = 11",
+            vec!["[POOL a], PROBE: \"11\": write yes, no, or 1 to 10 seconds"],
+        ),
+        (
+            "[IPFLOATER]\nPROBE = perhaps",
+            vec!["PROBE: \"perhaps\": write yes, no, or 1 to 10 seconds"],
+        ),
+        (
+            "[IPFLOATER]\nANNOUNCE_REFRESH = 5",
+            vec!["ANNOUNCE_REFRESH: \"5\": write 10 to 86400 seconds, or 0 for never"],
         ),
         ("[IPFLOATER]\nIP\u{1b}[31mPOOL = 1", vec!["\\u{1b}"]),
     ] {
@@ -517,5 +530,35 @@ fn limits_are_those_of_users_groups_and_everybody_else() {
         settings
             .to_string()
             .contains("each user: at most 50 addresses, for any private host")
+    );
+}
+
+#[test]
+fn what_the_neighbours_are_asked_and_told_is_said_for_each_pool() {
+    let seconds = Duration::from_secs;
+    for (text, probe, refresh) in [
+        ("", Some(seconds(1)), None),
+        ("PROBE = yes\nANNOUNCE_REFRESH = 0", Some(seconds(1)), None),
+        ("PROBE = No", None, None),
+        ("PROBE = 0", None, None),
+        (
+            "PROBE = 5\nANNOUNCE_REFRESH = 240",
+            Some(seconds(5)),
+            Some(seconds(240)),
+        ),
+    ] {
+        let text = format!("[IPFLOATER]\nPROBE = 3\n[POOL a]\nIP_POOL = 203.0.113.1\n{text}\n");
+        let settings = load(&text).unwrap();
+        assert_eq!(
+            settings.site.pools[0].announcing,
+            Announcing { probe, refresh },
+            "{text}"
+        );
+    }
+    let told = load("[IPFLOATER]\nIP_POOL = 203.0.113.1\nPROBE = no\nANNOUNCE_REFRESH = 60\n");
+    let told = told.unwrap().to_string();
+    assert!(
+        told.contains(", neighbours not asked, announced every 60 s\n"),
+        "{told}"
     );
 }

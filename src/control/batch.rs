@@ -1,12 +1,14 @@
 //! The requests that have queued up, decided together: one commit, one nft
 //! batch, each with its own answer.
 
-use crate::audit::Entry;
+use crate::audit::{Entry, Who};
 use crate::authority::Authorized;
 use crate::dataplane::{Cut, Tenants};
-use crate::model::{Change, Event, EventKind, FixedIp, FloatingIp, Revision, State, Timestamp};
+use crate::model::{
+    Change, Event, EventKind, FixedIp, FloatingIp, Lease, Revision, State, Timestamp,
+};
 use crate::plan::{self, Decision, Right, View};
-use crate::request::{Outcome, Refusal, Request};
+use crate::request::{Outcome, Refusal, Request, Terms};
 
 use super::Reply;
 
@@ -43,21 +45,25 @@ impl Batch {
         &mut self,
         view: View<'_>,
         request: &Authorized<Request>,
+        terms: &Terms,
     ) -> Result<Outcome, Refusal> {
         let view = View {
             state: &self.state,
+            now: self.at,
             ..view
         };
         let right = Right {
             actor: request.actor(),
             scope: request.scope(),
         };
+        let decision = plan::decide(view, right, request.request())?;
         let Decision {
             floating,
+            all,
             changes,
             previous,
             displaced,
-        } = plan::decide(view, right, request.request())?;
+        } = plan::bound(view, decision, request.request(), terms, self.at);
         let changed = !changes.is_empty();
         if !changed {
             self.trail.push(Entry::unchanged(
@@ -68,27 +74,11 @@ impl Batch {
                 floating,
             ));
         }
-        for change in changes {
-            let before = self.state.allocation(change.floating()).cloned();
-            self.state = self.state.clone().with(&change, self.at);
-            let allocation = self.state.allocation(change.floating());
-            let event = Event {
-                sequence: self.state.sequence(),
-                revision: Some(self.revision),
-                at: self.at,
-                actor: request.actor(),
-                kind: EventKind::Changed(change.clone()),
-            };
-            self.trail.push(Entry::change(
-                &event,
-                &change,
-                allocation.or(before.as_ref()),
-                request.who(),
-            ));
-            self.events.push(event);
-        }
+        self.alter(changes, request.who());
+        let of = |floating| Some((floating, self.state.allocation(floating)?.clone()));
         Ok(Outcome {
             floating,
+            all: all.into_iter().filter_map(of).collect(),
             changed,
             allocation: self.state.allocation(floating).cloned(),
             pending: None,
@@ -104,11 +94,48 @@ impl Batch {
         })
     }
 
+    /// Ends an allocation or association, if it is not over already.
+    pub(super) fn expire(&mut self, floating: FloatingIp, of: Lease, who: &Who) {
+        let changes = plan::expire(&self.state, floating, of);
+        if changes.is_empty() {
+            return;
+        }
+        self.state = self.state.clone().after_event();
+        self.events
+            .push(self.event(EventKind::Expired { floating, of }, who));
+        self.alter(changes, who);
+    }
+
+    fn alter(&mut self, changes: Vec<Change>, who: &Who) {
+        for change in changes {
+            let before = self.state.allocation(change.floating()).cloned();
+            self.state = self.state.clone().with(&change, self.at);
+            let allocation = self.state.allocation(change.floating());
+            let event = self.event(EventKind::Changed(change.clone()), who);
+            let allocation = allocation.or(before.as_ref());
+            self.trail
+                .push(Entry::change(&event, &change, allocation, who));
+            self.events.push(event);
+        }
+    }
+
+    /// The last event of the state.
+    fn event(&self, kind: EventKind, who: &Who) -> Event {
+        Event {
+            sequence: self.state.sequence(),
+            revision: Some(self.revision),
+            at: self.at,
+            actor: who.actor,
+            kind,
+        }
+    }
+
     /// The changes, in order.
     pub(super) fn changes(&self) -> impl Iterator<Item = &Change> {
         self.events.iter().filter_map(|event| match &event.kind {
             EventKind::Changed(change) => Some(change),
-            EventKind::Activated { .. }
+            EventKind::Expired { .. }
+            | EventKind::Activated { .. }
             | EventKind::Deferred { .. }
             | EventKind::Conflict { .. }
             | EventKind::Reloaded { .. }
@@ -133,6 +160,7 @@ impl Batch {
             match change {
                 Change::Allocate { .. }
                 | Change::Keep { .. }
+                | Change::SetEnd { .. }
                 | Change::Release { previous: None, .. } => {}
                 Change::Update {
                     floating,

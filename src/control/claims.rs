@@ -69,11 +69,13 @@ impl Inquiry {
         count < EVENTS
     }
 
-    fn forget(&mut self, floating: FloatingIp) {
+    /// Nothing is known of the address any more. Says whether there was a conflict.
+    fn forget(&mut self, floating: FloatingIp) -> bool {
+        let was_contested = self.claims.withhold(floating);
         self.claims.forget(floating);
         self.probing.remove(&floating);
         self.retries.remove(&floating);
-        self.disputes.remove(&floating);
+        self.disputes.remove(&floating).is_some() || was_contested
     }
 
     /// What the administrator should know; `None` when there is no conflict.
@@ -128,8 +130,10 @@ impl Controller {
 
     /// The address leads nowhere any more.
     pub(super) fn let_go(&mut self, floating: FloatingIp) {
-        self.inquiry.forget(floating);
         self.announcer.withdraw(floating);
+        if self.inquiry.forget(floating) {
+            self.report_conflicts();
+        }
     }
 
     /// Lets go of all that the state or the configuration no longer asks about.

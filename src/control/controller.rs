@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rpds::RedBlackTreeMapSync;
 
@@ -13,7 +13,8 @@ use crate::chain;
 use crate::dataplane::{IfIndex, Observed, Ruleset, Uses};
 use crate::kernel::{Announcer, Flows, Kernel, Noticed};
 use crate::model::{
-    Actor, Change, Event, EventKind, Family, FloatingIp, PendingReason, Site, State, Timestamp, Via,
+    Actor, Change, Event, EventKind, Family, FloatingIp, PendingReason, Recorded, Sequence, Site,
+    State, Via,
 };
 use crate::plan::View;
 use crate::request::{Outcome, Request, Terms};
@@ -23,7 +24,7 @@ use super::agenda::{Agenda, Look};
 use super::batch::Batch;
 use super::claims::Inquiry;
 use super::cutter::Cutter;
-use super::{Handle, Health, Inbox, Message, Published, Rejection, Reply, Snapshot};
+use super::{Clock, Handle, Health, Inbox, Message, Published, Rejection, Reply, Snapshot};
 
 /// The most messages that are taken at once.
 const BATCH: usize = 1_024;
@@ -38,6 +39,8 @@ pub struct Parts {
     pub flows: Box<dyn Flows>,
     /// Who tells the neighbours.
     pub announcer: Announcer,
+    /// What time it is.
+    pub clock: Box<dyn Clock>,
     /// The configuration.
     pub site: Site,
     /// What its reader wants the administrator to know.
@@ -75,7 +78,10 @@ pub struct Controller {
     /// What is wrong, by the part of the daemon that found it.
     pub(super) problems: BTreeMap<&'static str, String>,
     pub(super) repairs: u64,
-    store: Box<dyn Store>,
+    pub(super) clock: Box<dyn Clock>,
+    /// The uptime before which nothing is ended: the store failed just now.
+    pub(super) due_after: Duration,
+    pub(super) store: Box<dyn Store>,
     pub(super) warnings: Vec<String>,
     simulated: bool,
     inbox: Inbox,
@@ -93,6 +99,7 @@ impl Controller {
             kernel,
             flows,
             announcer,
+            clock,
             site,
             warnings,
             simulated,
@@ -131,6 +138,8 @@ impl Controller {
             risen: BTreeSet::new(),
             problems: BTreeMap::new(),
             repairs: 0,
+            clock,
+            due_after: Duration::ZERO,
             store,
             warnings,
             simulated,
@@ -138,6 +147,7 @@ impl Controller {
             waiting: HashMap::new(),
             last_ticket: 0,
         };
+        controller.end_what_was_due();
         controller.adopt()?;
         controller.show();
         crate::memory::give_back();
@@ -160,7 +170,11 @@ impl Controller {
     /// Waits for messages and takes all that have come. False means stop.
     fn serve(&mut self) -> bool {
         let now = Instant::now();
-        let pauses = [self.agenda.pause(now), self.inquiry.pause(now)];
+        let pauses = [
+            self.agenda.pause(now),
+            self.inquiry.pause(now),
+            self.until_due(),
+        ];
         let pause = pauses.into_iter().flatten().min().unwrap_or(Duration::MAX);
         let mut next = match self.inbox.messages.recv_timeout(pause) {
             Ok(message) => Some(message),
@@ -183,6 +197,7 @@ impl Controller {
                 None
             };
         }
+        self.end_what_is_due();
         if !requests.is_empty() {
             self.execute(requests);
         }
@@ -206,6 +221,15 @@ impl Controller {
             } => {
                 let events = self.store.history(floating, before, limit);
                 let _ = reply.send(events.map_err(|error| Rejection::StoreFailed(chain(&error))));
+            }
+            Message::Since {
+                floating,
+                after,
+                before,
+                limit,
+                reply,
+            } => {
+                let _ = reply.send(self.since(floating, after, before, limit));
             }
             Message::Reload {
                 site,
@@ -248,6 +272,26 @@ impl Controller {
         }
     }
 
+    /// Reads what happened after an event, if the log has all of that.
+    fn since(
+        &mut self,
+        floating: Option<FloatingIp>,
+        after: Sequence,
+        before: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, Rejection> {
+        let failed = |error: StoreError| Rejection::StoreFailed(chain(&error));
+        let last = self.state.sequence();
+        let first = self.store.earliest().map_err(failed)?;
+        let first = first.unwrap_or(last.next());
+        if after > last || after.next() < first {
+            return Err(Rejection::SequenceGone { after, first, last });
+        }
+        self.store
+            .since(floating, after, before, limit)
+            .map_err(failed)
+    }
+
     /// What happened between our last look and the first notification?
     fn catch_up(&mut self, now: Instant) {
         let untouched =
@@ -267,14 +311,14 @@ impl Controller {
     /// Whatever can refuse a request stands before the commit. After it nothing
     /// refuses: a failure there is a status, and is retried.
     fn execute(&mut self, requests: Vec<(Authorized<Request>, Terms, Reply)>) {
-        let mut batch = Batch::new(&self.state, now());
+        let mut batch = Batch::new(&self.state, self.clock.now());
         let mut dry = Vec::new();
         for (request, terms, reply) in requests {
             if terms.dry_run {
                 dry.push((request, terms, reply));
                 continue;
             }
-            match batch.decide(self.view(), &request) {
+            match batch.decide(self.view(), &request, &terms) {
                 Ok(outcome) => batch.granted.push((reply, outcome)),
                 Err(refusal) => {
                     let (request, who) = (request.request(), request.who());
@@ -285,8 +329,8 @@ impl Controller {
         }
         self.carry(batch);
         // They are told what would follow on all that is done.
-        for (request, _, reply) in dry {
-            let forecast = self.forecast(&request);
+        for (request, terms, reply) in dry {
+            let forecast = self.forecast(&request, &terms);
             let _ = reply.send(forecast.map_err(Rejection::from));
         }
     }
@@ -298,11 +342,12 @@ impl Controller {
             site: &self.site,
             surroundings: &self.observed.surroundings,
             ruleset: &self.ruleset,
+            now: self.clock.now(),
         }
     }
 
     /// Commits a batch and makes the kernel agree.
-    fn carry(&mut self, mut batch: Batch) {
+    pub(super) fn carry(&mut self, mut batch: Batch) {
         if batch.events.is_empty() {
             if self.asked_again(&batch) {
                 self.show();
@@ -407,7 +452,7 @@ impl Controller {
             events.push(Event {
                 sequence: state.sequence(),
                 revision: None,
-                at: now(),
+                at: self.clock.now(),
                 actor,
                 kind,
             });
@@ -436,6 +481,7 @@ impl Controller {
             let states = match event.kind {
                 EventKind::Changed(Change::Release { .. }) => [before, &snapshot.state],
                 EventKind::Changed(_)
+                | EventKind::Expired { .. }
                 | EventKind::Activated { .. }
                 | EventKind::Deferred { .. }
                 | EventKind::Conflict { .. }
@@ -538,12 +584,4 @@ pub(super) fn capacity(site: &Site, state: &State, family: Family) -> u64 {
         .filter(|(floating, _)| floating.family() == family && site.pool_of(*floating).is_none())
         .count();
     site.capacity(family).saturating_add(orphans as u64)
-}
-
-/// The wall clock, for people.
-pub(super) fn now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }

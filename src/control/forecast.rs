@@ -8,18 +8,21 @@ use crate::audit::{self, Entry};
 use crate::authority::Authorized;
 use crate::dataplane::{Cut, Delta, IfIndex, Observed, Tenants};
 use crate::model::{EventKind, FixedIp, FloatingIp, Forward, PendingReason, State};
-use crate::request::{Effect, EffectKind, Outcome, Refusal, Request};
+use crate::request::{Effect, EffectKind, Outcome, Refusal, Request, Terms};
 
 use super::Controller;
 use super::batch::Batch;
-use super::controller::now;
 use super::cutter::latest;
 
 impl Controller {
     /// What would become of a request.
-    pub(super) fn forecast(&mut self, request: &Authorized<Request>) -> Result<Outcome, Refusal> {
-        let mut batch = Batch::new(&self.state, now());
-        let decided = batch.decide(self.view(), request);
+    pub(super) fn forecast(
+        &mut self,
+        request: &Authorized<Request>,
+        terms: &Terms,
+    ) -> Result<Outcome, Refusal> {
+        let mut batch = Batch::new(&self.state, self.clock.now());
+        let decided = batch.decide(self.view(), request, terms);
         let (asked, who) = (request.request(), request.who());
         let outcome = decided.inspect_err(|refusal| {
             Entry::refusal(&self.state, &self.site, asked, who, refusal).write();
@@ -81,7 +84,8 @@ fn stored(batch: &Batch) -> Vec<Effect> {
             let (verb, words) = (event.kind.verb(), audit::in_words(change));
             Some(effect(EffectKind::Store, format!("{verb}: {words}")))
         }
-        EventKind::Activated { .. }
+        EventKind::Expired { .. }
+        | EventKind::Activated { .. }
         | EventKind::Deferred { .. }
         | EventKind::Conflict { .. }
         | EventKind::Reloaded { .. }
@@ -134,7 +138,18 @@ pub(super) fn answered_for(delta: &Delta, observed: &Observed) -> Vec<Effect> {
 }
 
 fn waits(floating: FloatingIp, pending: Option<&PendingReason>) -> Option<Effect> {
-    let text = format!("{floating} stays pending: {}", pending?);
+    let text = match pending? {
+        PendingReason::Probing(_) => format!(
+            "{floating} is answered for and announced once nobody else on the link says that it is his"
+        ),
+        reason @ (PendingReason::Starting
+        | PendingReason::NoDefaultRoute
+        | PendingReason::InterfaceMissing(_)
+        | PendingReason::InterfaceDown(_)
+        | PendingReason::NoCarrier(_)
+        | PendingReason::Contested { .. }
+        | PendingReason::Kernel(_)) => format!("{floating} stays pending: {reason}"),
+    };
     Some(effect(EffectKind::Address, text))
 }
 

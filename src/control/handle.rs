@@ -7,7 +7,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::authority::Authorized;
 use crate::kernel::{Noticed, Report};
-use crate::model::{Actor, Event, FloatingIp, Sequence, Site, Uid};
+use crate::model::{Actor, Event, FloatingIp, Recorded, Sequence, Site, Uid};
 use crate::request::{Effect, Outcome, Refusal, Request, Terms};
 
 use super::{AddressState, Snapshot};
@@ -41,6 +41,19 @@ pub enum Message {
         limit: usize,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Vec<Event>, Rejection>>,
+    },
+    /// A question about what happened since, and where the answer goes.
+    Since {
+        /// About this address, or all.
+        floating: Option<FloatingIp>,
+        /// After this event.
+        after: Sequence,
+        /// Before this event, or up to the latest.
+        before: Option<Sequence>,
+        /// At most so many.
+        limit: usize,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Vec<Recorded>, Rejection>>,
     },
     /// The configuration was read again.
     Reload {
@@ -99,6 +112,18 @@ pub enum Rejection {
     /// The configuration that was to be read again is wrong; nothing was altered.
     #[error("{0}")]
     ConfigurationInvalid(String),
+    /// The log does not go back to an event, or has not come to it.
+    #[error(
+        "the events after {after} are not in the log, which has {first} to {last}; read the state of now instead"
+    )]
+    SequenceGone {
+        /// The event.
+        after: Sequence,
+        /// The earliest that the log has, or the next that it will have.
+        first: Sequence,
+        /// The latest.
+        last: Sequence,
+    },
     /// The configuration says that packets are not counted.
     #[error("packets are not counted; COUNTERS = true in the configuration has them counted")]
     CountersOff,
@@ -119,6 +144,7 @@ impl Rejection {
             Rejection::Busy => "Busy",
             Rejection::StoreFailed(_) => "StoreFailed",
             Rejection::ConfigurationInvalid(_) => "ConfigurationInvalid",
+            Rejection::SequenceGone { .. } => "SequenceGone",
             Rejection::CountersOff => "CountersOff",
             Rejection::KernelFailed(_) => "KernelFailed",
             Rejection::Stopping => "Stopping",
@@ -230,6 +256,26 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.send(Message::History {
             floating,
+            before,
+            limit,
+            reply,
+        })?;
+        answer.await.map_err(|_| Rejection::Stopping)?
+    }
+
+    /// Reads what happened after an event, earliest first, if the log has all of
+    /// that.
+    pub async fn since(
+        &self,
+        floating: Option<FloatingIp>,
+        after: Sequence,
+        before: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, Rejection> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Since {
+            floating,
+            after,
             before,
             limit,
             reply,

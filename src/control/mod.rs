@@ -8,8 +8,10 @@
 mod agenda;
 mod batch;
 mod claims;
+mod clock;
 mod controller;
 mod cutter;
+mod due;
 mod forecast;
 mod handle;
 mod meter;
@@ -17,6 +19,7 @@ mod reconcile;
 mod reload;
 mod snapshot;
 
+pub use clock::{Clock, SystemClock};
 pub use controller::{Controller, Parts, StartError};
 pub use handle::{Handle, Inbox, Message, Published, QUEUE, Rejection, Reloaded, Reply};
 pub use meter::Counters;

@@ -399,8 +399,13 @@ impl Controller {
 
     /// Goes on with what is answered for as a new configuration says.
     pub(super) fn follow_announcing(&self) {
-        for floating in self.observed.presence.keys() {
-            self.announcer.follow(*floating, self.announcing(*floating));
+        let links = self.observed.links.values();
+        let links: HashMap<IfIndex, &Link> = links.map(|link| (link.index, link)).collect();
+        for (floating, index) in &self.observed.presence {
+            if let Some(link) = links.get(index) {
+                let how = self.announcing(*floating);
+                self.announcer.follow(*floating, link, how);
+            }
         }
     }
 
@@ -444,7 +449,7 @@ impl Controller {
         Associations::new(
             &self.state,
             self.desired().pool(&self.observed),
-            self.site.private.clone(),
+            self.site.inside(),
         )
     }
 

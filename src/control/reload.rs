@@ -30,7 +30,7 @@ impl Controller {
         }
         let pools = site.pools.iter();
         let ranges = pools.flat_map(|pool| pool.ranges.iter().copied()).collect();
-        self.cutter.know(site.private.clone(), ranges);
+        self.cutter.know(site.inside(), ranges);
         self.ruleset = self.ruleset_of(&site);
         self.site = Arc::new(site);
         self.follow();
@@ -96,6 +96,7 @@ fn news(old: &Site, new: &Site) -> Vec<String> {
         guard,
         block_free,
         counters,
+        untranslated,
         limits,
     } = new;
     let by_name = |pools: &[Pool]| -> BTreeMap<PoolName, Pool> {
@@ -132,6 +133,14 @@ fn news(old: &Site, new: &Site) -> Vec<String> {
     differs(*private != old.private, "the private ranges are others");
     differs(*guard != old.guard, "GUARD_FORWARD is another");
     differs(*block_free != old.block_free, "BLOCK_PUBLIC_IPS is another");
+    differs(
+        untranslated.destinations != old.untranslated.destinations,
+        "what is never translated is another",
+    );
+    differs(
+        untranslated.ipsec != old.untranslated.ipsec,
+        "LEAVE_IPSEC is another",
+    );
     differs(*counters != old.counters, "COUNTERS is another");
     differs(
         *limits != old.limits,

@@ -440,6 +440,7 @@ mod tests {
             guard: true,
             block_free: true,
             counters: false,
+            untranslated: Default::default(),
             limits: Default::default(),
         }
     }
@@ -703,6 +704,7 @@ mod tests {
     fn an_address_is_counted_from_allocation_to_release_whoever_has_it() {
         let site = Site {
             counters: true,
+            untranslated: Default::default(),
             ..site()
         };
         let ruleset = Ruleset::new(&site, |_| 1024);
@@ -750,6 +752,7 @@ mod tests {
     fn a_table_that_is_built_anew_goes_on_counting_from_where_the_old_one_was() {
         let site = Site {
             counters: true,
+            untranslated: Default::default(),
             ..site()
         };
         let ruleset = Ruleset::new(&site, |_| 1024);

@@ -21,7 +21,11 @@
 //! them, so that `nft list table inet ipfloater` reads well and what is dumped
 //! can be compared with what should be.
 
-use crate::model::{Family, Forwarded, Site, State};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::model::{Family, Forwarded, Site, State, Untranslated};
 
 mod traffic;
 
@@ -216,6 +220,11 @@ pub enum Expr {
     Ct {
         /// Which.
         key: CtKey,
+        /// Where to.
+        to: Register,
+    },
+    /// Load whether IPsec will take the packet: 1 if so.
+    RouteIpsec {
         /// Where to.
         to: Register,
     },
@@ -460,9 +469,9 @@ impl Ruleset {
                 each: None,
             });
         }
-        let mut chains = nat_chains(site.block_free, uses.sources);
+        let mut chains = nat_chains(site, uses.sources);
         chains.push(guard_local(site.block_free));
-        chains.extend(site.guard.then(bypassed));
+        chains.extend(site.guard.then(|| bypassed(&site.untranslated)));
         chains.extend(traffic::chains(site, uses));
         sets.sort_by(|a, b| a.name.cmp(&b.name));
         chains.sort_by(|a, b| a.name.cmp(&b.name));
@@ -540,7 +549,8 @@ const SRCNAT: i32 = 90;
 /// Ten before the one that nft(8) calls filter (0).
 const FILTER: i32 = -10;
 
-fn nat_chains(block_free: bool, sources: bool) -> Vec<Chain> {
+fn nat_chains(site: &Site, sources: bool) -> Vec<Chain> {
+    let block_free = site.block_free;
     let both = |rule: fn(Family) -> Rule| Family::BOTH.map(rule);
 
     let mut to_fixed = both(|family| {
@@ -576,18 +586,28 @@ fn nat_chains(block_free: bool, sources: bool) -> Vec<Chain> {
     .to_vec();
     let mut hairpin = to_floating.clone();
     hairpin.push(vec![Expr::Masquerade]);
+    // What keeps its source must not have borrowed one of the pool.
+    let mut untranslated = Vec::new();
     if block_free {
-        to_floating.extend(both(|family| {
+        untranslated.extend(both(|family| {
             let mut rule = came_in();
             rule.extend(in_set(source(family), names::POOL, family, drop_it()));
             rule
         }));
+        to_floating.push(vec![go("untranslated")]);
     }
+    let destinations = site.untranslated.destinations.iter();
+    let exempt = destinations.map(|net| to_prefix(*net, go("untranslated")));
+    to_floating.splice(0..0, exempt);
 
-    let mut postrouting = vec![
+    let mut postrouting = Vec::new();
+    if site.untranslated.ipsec {
+        postrouting.push(by_ipsec(go("untranslated")));
+    }
+    postrouting.extend([
         on_interface(MetaKey::Oifname, vec![go("to_floating")]),
         on_interface(MetaKey::Iifname, vec![Expr::Verdict(Verdict::Accept)]),
-    ];
+    ]);
     postrouting.extend(both(|family| {
         let mut rule = ct_bits(CtKey::Status, STATUS_DNAT);
         rule.extend([
@@ -638,6 +658,7 @@ fn nat_chains(block_free: bool, sources: bool) -> Vec<Chain> {
             postrouting,
         ),
         chain("to_floating", to_floating),
+        chain("untranslated", untranslated),
         chain("hairpin", hairpin),
     ];
     chains.extend(by_source_if_used);
@@ -721,7 +742,7 @@ fn guard_local(block_free: bool) -> Chain {
 /// leaves the one that neighbour discovery goes out by where others have the one
 /// that they came by (`ndisc_alloc_skb`). It is not tracked, and may have a
 /// floating IP as its source. What is forwarded has one hop less.
-fn bypassed() -> Chain {
+fn bypassed(untranslated: &Untranslated) -> Chain {
     let accept = || Expr::Verdict(Verdict::Accept);
     let mut own = no_iifname(CmpOp::Eq);
     own.push(accept());
@@ -738,6 +759,11 @@ fn bypassed() -> Chain {
     for family in Family::BOTH {
         bypassed.push(in_set(destination(family), names::POOL, family, drop_it()));
         bypassed.push(in_set(source(family), names::POOL, family, drop_it()));
+    }
+    bypassed.extend(untranslated.ipsec.then(|| by_ipsec(accept())));
+    let destinations = untranslated.destinations.iter();
+    bypassed.extend(destinations.map(|net| to_prefix(*net, accept())));
+    for family in Family::BOTH {
         for translated in [names::FIXED_TO_FLOATING, names::FORWARDED_TO] {
             let translated = in_set(source(family), translated, family, drop_it());
             bypassed.push(on_interface(MetaKey::Oifname, translated));
@@ -759,6 +785,43 @@ const STATUS_DNAT: u32 = 1 << 5;
 /// `NF_CT_STATE_INVALID_BIT` and `NF_CT_STATE_UNTRACKED_BIT` of the same file.
 const STATE_INVALID: u32 = 1;
 const STATE_UNTRACKED: u32 = 1 << 6;
+
+/// `ip daddr PREFIX`
+fn to_prefix(net: IpNet, then: Expr) -> Rule {
+    let octets = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    let mut rule = destination(Family::of(net.addr()));
+    if net.prefix_len() < net.max_prefix_len() {
+        rule.push(Expr::Mask {
+            register: R1,
+            mask: octets(net.netmask()),
+        });
+    }
+    rule.extend([
+        Expr::Cmp {
+            op: CmpOp::Eq,
+            register: R1,
+            data: octets(net.network()),
+        },
+        then,
+    ]);
+    rule
+}
+
+/// `rt ipsec exists`: it is about to be taken by IPsec.
+fn by_ipsec(then: Expr) -> Rule {
+    vec![
+        Expr::RouteIpsec { to: R1 },
+        Expr::Cmp {
+            op: CmpOp::Eq,
+            register: R1,
+            data: vec![1],
+        },
+        then,
+    ]
+}
 
 /// `ct KEY BITS`: any of the bits is set.
 fn ct_bits(key: CtKey, bits: u32) -> Rule {

@@ -191,9 +191,9 @@ impl Announcer {
     }
 
     /// Goes on with an address that is ours as another configuration says.
-    pub fn follow(&self, floating: FloatingIp, how: Announcing) {
+    pub fn follow(&self, floating: FloatingIp, link: &Link, how: Announcing) {
         let now = Instant::now();
-        self.shared.lock().follow(floating, how, now);
+        self.shared.lock().follow(floating, link, how, now);
         self.shared.ring();
     }
 
@@ -259,28 +259,25 @@ impl Schedule {
     }
 
     fn announce(&mut self, floating: FloatingIp, link: &Link, how: Announcing, now: Instant) {
-        self.meet(link);
-        let disputed = self.entries.get(&floating).and_then(|entry| entry.disputed);
-        let entry = Entry {
-            index: link.index,
-            task: Task::Announce { left: ROUNDS },
-            next: now,
-            listens: how.probe.is_some(),
-            refresh: self.entries.get(&floating).and_then(|entry| entry.refresh),
-            disputed,
-        };
-        self.entries.insert(floating, entry);
+        self.follow(floating, link, how, now);
+        let entry = self.entries.get_mut(&floating);
+        let entry = entry.expect("it was made by now, if it was not there");
+        entry.index = link.index;
+        entry.task = Task::Announce { left: ROUNDS };
+        entry.next = now;
         self.due.push(Reverse((now, floating)));
-        self.follow(floating, how, now);
     }
 
-    fn follow(&mut self, floating: FloatingIp, how: Announcing, now: Instant) {
-        let Some(entry) = self.entries.get_mut(&floating) else {
-            return;
-        };
-        if let Task::Probe { .. } = entry.task {
-            return;
-        }
+    fn follow(&mut self, floating: FloatingIp, link: &Link, how: Announcing, now: Instant) {
+        self.meet(link);
+        let entry = self.entries.entry(floating).or_insert(Entry {
+            index: link.index,
+            task: Task::Announce { left: 0 },
+            next: now,
+            listens: false,
+            refresh: None,
+            disputed: None,
+        });
         entry.listens = how.probe.is_some();
         let before = std::mem::replace(&mut entry.refresh, how.refresh);
         if before == how.refresh {
@@ -361,6 +358,8 @@ impl Schedule {
             if let Some(pause) = pause {
                 entry.next = now + pause;
                 self.due.push(Reverse((entry.next, floating)));
+            } else if !entry.listens && entry.refresh.is_none() {
+                self.remove(floating);
             }
             return Some(act);
         }
@@ -745,7 +744,7 @@ mod tests {
         assert_eq!(by_second, expected, "but for the one that is disputed");
 
         for last in 0..100 {
-            schedule.follow(floating(last), told(None), start);
+            schedule.follow(floating(last), &link(), told(None), start);
         }
         assert_eq!(schedule.next(), None);
     }

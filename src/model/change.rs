@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    Attributes, FixedIp, FloatingIp, Forward, HardwareAddress, PendingReason, PoolName, Revision,
-    Sequence, Timestamp, Uid,
+    Attributes, FixedIp, FloatingIp, Forward, HardwareAddress, Lease, PendingReason, PoolName,
+    Revision, Sequence, Timestamp, Uid,
 };
 
 /// One alteration of the state. [`super::State::with`] applies it.
@@ -34,6 +34,15 @@ pub enum Change {
         floating: FloatingIp,
         /// Whose: the hosts that had it, and the one that has it since.
         hosts: Vec<FixedIp>,
+    },
+    /// An allocation or association gets an end, another one, or none.
+    SetEnd {
+        /// The address.
+        floating: FloatingIp,
+        /// The end of what.
+        of: Lease,
+        /// When, or never.
+        at: Option<Timestamp>,
     },
     /// An address is untied from its host and stays allocated.
     Disassociate {
@@ -84,6 +93,7 @@ impl Change {
             Change::Allocate { floating, .. }
             | Change::Associate { floating, .. }
             | Change::Keep { floating, .. }
+            | Change::SetEnd { floating, .. }
             | Change::Disassociate { floating, .. }
             | Change::Forward { floating, .. }
             | Change::Unforward { floating, .. }
@@ -136,6 +146,13 @@ pub struct Actor {
 pub enum EventKind {
     /// A request altered the state.
     Changed(Change),
+    /// An allocation or association is over; what that alters follows.
+    Expired {
+        /// Its address.
+        floating: FloatingIp,
+        /// What is over.
+        of: Lease,
+    },
     /// An association that waited is in force.
     Activated {
         /// Its address.
@@ -175,11 +192,13 @@ impl EventKind {
             EventKind::Changed(Change::Allocate { .. }) => "allocate",
             EventKind::Changed(Change::Associate { .. }) => "associate",
             EventKind::Changed(Change::Keep { .. }) => "keep",
+            EventKind::Changed(Change::SetEnd { .. }) => "set-end",
             EventKind::Changed(Change::Disassociate { .. }) => "disassociate",
             EventKind::Changed(Change::Forward { .. }) => "forward",
             EventKind::Changed(Change::Unforward { .. }) => "unforward",
             EventKind::Changed(Change::Update { .. }) => "update",
             EventKind::Changed(Change::Release { .. }) => "release",
+            EventKind::Expired { .. } => "expire",
             EventKind::Activated { .. } => "activate",
             EventKind::Deferred { .. } => "defer",
             EventKind::Conflict { .. } => "conflict",
@@ -193,7 +212,8 @@ impl EventKind {
     pub fn floating(&self) -> Option<FloatingIp> {
         match self {
             EventKind::Changed(change) => Some(change.floating()),
-            EventKind::Activated { floating }
+            EventKind::Expired { floating, .. }
+            | EventKind::Activated { floating }
             | EventKind::Deferred { floating, .. }
             | EventKind::Conflict { floating, .. } => Some(*floating),
             EventKind::Reloaded { .. } | EventKind::Repaired { .. } => None,
@@ -214,4 +234,14 @@ pub struct Event {
     pub actor: Actor,
     /// What.
     pub kind: EventKind,
+}
+
+/// A line of the event log with what is kept beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The event.
+    pub event: Event,
+    /// Whose the address was; `None` for what concerns no single one, and for
+    /// what a version recorded that did not keep it.
+    pub owner: Option<Uid>,
 }

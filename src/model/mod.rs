@@ -7,6 +7,7 @@ mod address;
 mod attributes;
 mod change;
 mod forward;
+mod lease;
 mod limits;
 mod neighbour;
 mod pool;
@@ -16,12 +17,13 @@ mod traffic;
 
 pub use address::{AddressError, Family, FixedIp, FloatingIp, ParseAddressError};
 pub use attributes::{Alteration, AttributeError, Attributes, Description, Label, MOST_TAGS};
-pub use change::{Actor, Change, Event, EventKind, Via};
+pub use change::{Actor, Change, Event, EventKind, Recorded, Via};
 pub use forward::{Forward, ForwardError, Forwards, Outbound, Port, PortRange, Protocol};
+pub use lease::{Lease, LeaseError};
 pub use limits::{DEFAULT_QUOTA, Gid, Limit, Limits, PartialLimit, Permitted};
 pub use neighbour::{Announcing, HardwareAddress, NoHardwareAddress};
 pub use pool::{AddressRange, InterfaceName, NameError, Pool, PoolName, RangeError};
-pub use site::{NotAHost, RouterAddress, Site, Surroundings};
+pub use site::{NotAHost, RouterAddress, Site, Surroundings, Untranslated};
 pub use state::{
     Allocation, Association, Forwarded, PendingReason, Revision, Sequence, State, Timestamp, Uid,
 };

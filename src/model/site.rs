@@ -23,11 +23,30 @@ pub struct Site {
     pub block_free: bool,
     /// Whether the packets of every floating IP are counted.
     pub counters: bool,
+    /// What leaves as it is although it leaves by an outside interface.
+    pub untranslated: Untranslated,
     /// How much a user may have.
     pub limits: Limits,
 }
 
+/// What hosts send that is never translated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Untranslated {
+    /// To these destinations: other sites, networks behind a VPN.
+    pub destinations: Vec<IpNet>,
+    /// Under an IPsec policy.
+    pub ipsec: bool,
+}
+
 impl Site {
+    /// What is not outside: the private ranges, and the destinations to which
+    /// nothing is translated.
+    #[must_use]
+    pub fn inside(&self) -> Vec<IpNet> {
+        let destinations = &self.untranslated.destinations;
+        self.private.iter().chain(destinations).copied().collect()
+    }
+
     /// The pool of that name.
     #[must_use]
     pub fn pool(&self, name: &PoolName) -> Option<&Pool> {

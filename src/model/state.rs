@@ -3,12 +3,12 @@
 use std::fmt;
 use std::ops::Bound;
 
-use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
+use rpds::{HashTrieMapSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Attributes, Change, Direction, Family, FixedIp, FloatingIp, Forward, Forwards, HardwareAddress,
-    InterfaceName, Outbound, PoolName, Rate, Sources,
+    InterfaceName, Lease, Outbound, PoolName, Rate, Sources,
 };
 
 /// A user id, as in getuid(2).
@@ -54,7 +54,7 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// Seconds since 1970-01-01 00:00 UTC. For people: nothing is timed by it.
+/// Seconds since 1970-01-01 00:00 UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Timestamp(pub i64);
 
@@ -85,6 +85,10 @@ pub struct Allocation {
     pub kept: Vec<FixedIp>,
     /// What is noted of it.
     pub attributes: Attributes,
+    /// When it is released by itself.
+    pub expires: Option<Timestamp>,
+    /// When it is untied by itself.
+    pub association_expires: Option<Timestamp>,
 }
 
 impl Allocation {
@@ -99,6 +103,17 @@ impl Allocation {
             forwards: Forwards::default(),
             kept: Vec::new(),
             attributes: Attributes::default(),
+            expires: None,
+            association_expires: None,
+        }
+    }
+
+    /// When the allocation or the association is over by itself.
+    #[must_use]
+    pub fn end(&self, of: Lease) -> Option<Timestamp> {
+        match of {
+            Lease::Allocation => self.expires,
+            Lease::Association => self.association_expires,
         }
     }
 
@@ -212,6 +227,7 @@ pub struct State {
     by_target: HashTrieMapSync<FixedIp, u32>,
     /// Of IPv4 and IPv6.
     forwarded: [Forwarded; 2],
+    ends: RedBlackTreeSetSync<(Timestamp, FloatingIp, Lease)>,
     /// How many addresses have a rate, in and out.
     limited: [u32; 2],
     /// How many addresses are not for everybody.
@@ -249,7 +265,7 @@ impl State {
             for forward in allocation.forwards.iter() {
                 state.note_forwarded(floating, forward);
             }
-            state.allocations.insert_mut(floating, allocation);
+            state.put(floating, Some(allocation));
         }
         for (place, (_, floating)) in latest {
             state.last_allocated.insert_mut(place, floating);
@@ -407,6 +423,11 @@ impl State {
             .map(|(floating, _)| floating)
     }
 
+    /// The ends of allocations and associations, in their order.
+    pub fn ends(&self) -> impl Iterator<Item = (Timestamp, FloatingIp, Lease)> + '_ {
+        self.ends.iter().copied()
+    }
+
     /// How many addresses are allocated.
     #[must_use]
     pub fn allocated(&self) -> usize {
@@ -458,7 +479,7 @@ impl State {
                 self.last_allocated
                     .insert_mut((pool.clone(), floating.family()), *floating);
                 let allocation = Allocation::new(pool.clone(), *owner, at);
-                self.allocations.insert_mut(*floating, allocation);
+                self.put(*floating, Some(allocation));
                 self.allocated4 += usize::from(floating.family() == Family::V4);
                 self.note_owned(*owner);
             }
@@ -485,6 +506,18 @@ impl State {
                 self.alter(*floating, |allocation| Allocation {
                     kept: hosts.clone(),
                     ..allocation
+                });
+            }
+            Change::SetEnd { floating, of, at } => {
+                self.alter(*floating, |allocation| match of {
+                    Lease::Allocation => Allocation {
+                        expires: *at,
+                        ..allocation
+                    },
+                    Lease::Association => Allocation {
+                        association_expires: *at,
+                        ..allocation
+                    },
                 });
             }
             Change::Forward {
@@ -525,7 +558,7 @@ impl State {
                     self.note_disowned(owner);
                     self.allocated4 -= usize::from(floating.family() == Family::V4);
                 }
-                self.allocations.remove_mut(floating);
+                self.put(*floating, None);
             }
         }
         self.after_event()
@@ -545,12 +578,13 @@ impl State {
         self
     }
 
-    /// An association begins without flows of before; whoever wants them kept
-    /// says so afterwards.
+    /// An association begins without an end and without flows of before; whoever
+    /// wants them kept says so afterwards.
     fn tie(&mut self, floating: FloatingIp, association: Option<Association>) {
         self.alter(floating, |allocation| Allocation {
             association,
             kept: Vec::new(),
+            association_expires: None,
             ..allocation
         });
     }
@@ -561,7 +595,26 @@ impl State {
             .get(&floating)
             .expect("only an allocated address is altered");
         let allocation = how(allocation.clone());
-        self.allocations.insert_mut(floating, allocation);
+        self.put(floating, Some(allocation));
+    }
+
+    /// Puts an allocation in the place of the one that was there.
+    fn put(&mut self, floating: FloatingIp, allocation: Option<Allocation>) {
+        let leases = [Lease::Allocation, Lease::Association];
+        let ends = |allocation: Option<&Allocation>| {
+            let end = |of| allocation.and_then(|allocation| allocation.end(of));
+            leases.map(|of| end(of).map(|at| (at, floating, of)))
+        };
+        for end in ends(self.allocation(floating)).into_iter().flatten() {
+            self.ends.remove_mut(&end);
+        }
+        for end in ends(allocation.as_ref()).into_iter().flatten() {
+            self.ends.insert_mut(end);
+        }
+        match allocation {
+            Some(allocation) => self.allocations.insert_mut(floating, allocation),
+            None => drop(self.allocations.remove_mut(&floating)),
+        }
     }
 
     fn note_forwarded(&mut self, floating: FloatingIp, forward: &Forward) {

@@ -2,8 +2,8 @@
 
 use std::ops::Bound;
 
-use crate::model::{AddressRange, Change, Family, FloatingIp, Pool, PoolName, Uid};
-use crate::request::{Allocate, Refusal};
+use crate::model::{AddressRange, Attributes, Change, Family, FloatingIp, Pool, PoolName, Uid};
+use crate::request::{Allocate, MOST_AT_ONCE, Refusal};
 
 use super::right::{Right, within_quota};
 use super::{Decision, View};
@@ -15,28 +15,60 @@ pub(super) fn allocate(
 ) -> Result<Decision, Refusal> {
     let Allocate {
         floating,
+        count,
         pool,
         owner,
+        alteration,
     } = request;
     let owner = owner.unwrap_or(right.actor.uid);
-    let floating = match floating {
-        Some(floating) => match view.state.allocation(*floating) {
-            Some(allocation) if allocation.owner == owner => {
-                return Ok(Decision::nothing(*floating));
-            }
-            Some(_) => {
-                return Err(Refusal::AlreadyAllocated {
-                    floating: *floating,
-                });
-            }
-            None => *floating,
-        },
-        None => free(view, pool.as_ref(), None)?,
+    let invalid = |field: &str, why: String| Refusal::InvalidArgument {
+        field: field.to_owned(),
+        why,
     };
-    let change = take(view, right, owner, floating, pool.as_ref())?;
+    let noted = alteration
+        .of(&Attributes::default())
+        .map_err(|why| invalid("tags", why.to_string()))?;
+    if let Some(floating) = *floating {
+        if count.is_some_and(|count| count > 1) {
+            let why = format!("{floating} is one address; name none to get several");
+            return Err(invalid("count", why));
+        }
+        match view.state.allocation(floating) {
+            Some(allocation) if allocation.owner == owner => {
+                return Ok(Decision::nothing(floating));
+            }
+            Some(_) => return Err(Refusal::AlreadyAllocated { floating }),
+            None => {}
+        }
+    }
+    let (mut state, now) = (view.state.clone(), view.now);
+    let (mut taken, mut changes) = (Vec::new(), Vec::new());
+    for _ in 0..count.unwrap_or(1) {
+        let view = View {
+            state: &state,
+            ..view
+        };
+        let floating = floating.map_or_else(|| free(view, pool.as_ref(), None), Ok)?;
+        let mut new = vec![take(view, right, owner, floating, pool.as_ref())?];
+        new.extend((noted != Attributes::default()).then(|| Change::Update {
+            floating,
+            before: Box::default(),
+            after: Box::new(noted.clone()),
+        }));
+        for change in &new {
+            state = state.with(change, now);
+        }
+        taken.push(floating);
+        changes.extend(new);
+    }
+    let first = *taken.first().ok_or_else(|| {
+        let why = format!("it is 1 to {MOST_AT_ONCE}");
+        invalid("count", why)
+    })?;
     Ok(Decision {
-        changes: vec![change],
-        ..Decision::nothing(floating)
+        all: if count.is_some() { taken } else { Vec::new() },
+        changes,
+        ..Decision::nothing(first)
     })
 }
 

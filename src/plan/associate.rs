@@ -86,6 +86,7 @@ pub(super) fn associate(
     }
     Ok(Decision {
         floating,
+        all: Vec::new(),
         changes,
         previous,
         displaced: current,

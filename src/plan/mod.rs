@@ -6,6 +6,7 @@
 mod allocate;
 mod associate;
 mod forward;
+mod lease;
 mod release;
 mod right;
 mod update;
@@ -13,9 +14,10 @@ mod update;
 use std::net::IpAddr;
 
 use crate::dataplane::Ruleset;
-use crate::model::{Change, FixedIp, FloatingIp, Site, State, Surroundings};
+use crate::model::{Change, FixedIp, FloatingIp, Site, State, Surroundings, Timestamp};
 use crate::request::{Refusal, Request};
 
+pub use lease::{bound, expire};
 pub use right::{Concern, Right, concern};
 
 /// What a decision is made on.
@@ -29,6 +31,8 @@ pub struct View<'a> {
     pub surroundings: &'a Surroundings,
     /// The table, whose maps are made for so many associations.
     pub ruleset: &'a Ruleset,
+    /// What time it is.
+    pub now: Timestamp,
 }
 
 /// What is to be altered so that it is as asked.
@@ -36,6 +40,8 @@ pub struct View<'a> {
 pub struct Decision {
     /// The address that it is about.
     pub floating: FloatingIp,
+    /// All of them, when several could be.
+    pub all: Vec<FloatingIp>,
     /// What to alter, in order; empty when it already is as asked.
     pub changes: Vec<Change>,
     /// The host that had the address before.
@@ -48,6 +54,7 @@ impl Decision {
     fn nothing(floating: FloatingIp) -> Self {
         Self {
             floating,
+            all: Vec::new(),
             changes: Vec::new(),
             previous: None,
             displaced: None,

@@ -72,8 +72,10 @@ pub fn concern(state: &State, site: &Site, uid: Uid, request: &Request) -> Conce
     match request {
         Request::Allocate(Allocate {
             floating,
+            count: _,
             pool,
             owner,
+            alteration: _,
         }) => Concern {
             is_named: floating.is_some(),
             taken_for: Some(owner.unwrap_or(uid)),

@@ -25,6 +25,7 @@ struct World {
     site: Site,
     surroundings: Surroundings,
     ruleset: Ruleset,
+    now: Timestamp,
 }
 
 impl World {
@@ -54,6 +55,7 @@ impl World {
             guard: true,
             block_free: true,
             counters: true,
+            untranslated: Default::default(),
             limits: Limits::default(),
         };
         let own = |net: &str, interface: &str| crate::model::RouterAddress {
@@ -71,6 +73,7 @@ impl World {
             site,
             surroundings,
             ruleset,
+            now: Timestamp(1),
         }
     }
 
@@ -89,6 +92,7 @@ impl World {
             site,
             surroundings,
             ruleset,
+            now,
         } = self;
         decide(
             View {
@@ -96,6 +100,7 @@ impl World {
                 site,
                 surroundings,
                 ruleset,
+                now: *now,
             },
             Right { actor, scope },
             request,
@@ -108,7 +113,7 @@ impl World {
             Err(refusal) => refusal.name().to_owned(),
             Ok(decision) => {
                 for change in &decision.changes {
-                    self.state = self.state.clone().with(change, Timestamp(1));
+                    self.state = self.state.clone().with(change, self.now);
                 }
                 let mut text = format!("{}", decision.floating);
                 if decision.changes.is_empty() {
@@ -131,6 +136,7 @@ fn allocate(floating: &str, pool: &str) -> Request {
         floating: (!floating.is_empty()).then(|| floating.parse().unwrap()),
         pool: (!pool.is_empty()).then(|| pool.parse().unwrap()),
         owner: None,
+        ..Allocate::default()
     })
 }
 
@@ -689,4 +695,55 @@ fn what_is_noted_goes_with_the_address_and_of_nothing_else() {
     };
     world.act(&update("198.51.100.7", name));
     assert_eq!(world.act(&update("198.51.100.7", many)), "InvalidArgument");
+}
+
+fn several(count: u32) -> Allocate {
+    Allocate {
+        count: Some(count),
+        ..Allocate::default()
+    }
+}
+
+#[test]
+fn several_addresses_are_taken_in_turn_or_none() {
+    let mut world = World::new();
+    world.act(&allocate("198.51.100.8", ""));
+    let noted = Alteration {
+        label: Some(Some("web".parse().unwrap())),
+        ..protected(true)
+    };
+    let request = Request::Allocate(Allocate {
+        alteration: noted.into(),
+        ..several(4)
+    });
+    let decision = world.decide(ROOT, &request).unwrap();
+    let taken: Vec<_> = decision.all.iter().map(ToString::to_string).collect();
+    // 203.0.113.1 is the router's own, so there are five left.
+    let expected = ["198.51.100.9", "198.51.100.7", "2001:db8::7", "2001:db8::8"];
+    assert_eq!(taken, expected);
+    assert_eq!(decision.floating, decision.all[0]);
+    assert_eq!(world.act(&request), "198.51.100.9");
+    for floating in &decision.all {
+        let noted = &world.state.allocation(*floating).unwrap().attributes;
+        assert_eq!(noted.label.as_ref().unwrap().to_string(), "web");
+        assert!(noted.protected);
+    }
+    let before = world.state.allocated();
+    assert_eq!(world.act(&Request::Allocate(several(2))), "PoolExhausted");
+    assert_eq!(world.state.allocated(), before);
+    let named = Request::Allocate(Allocate {
+        floating: Some("203.0.113.2".parse().unwrap()),
+        ..several(2)
+    });
+    assert_eq!(world.act(&named), "InvalidArgument");
+    assert_eq!(world.act(&Request::Allocate(several(1))), "203.0.113.2");
+}
+
+#[test]
+fn a_quota_counts_all_that_are_taken_at_once() {
+    let world = World::new();
+    for (quota, outcome) in [(3, "granted"), (2, "QuotaExceeded")] {
+        let request = Request::Allocate(several(3));
+        assert_eq!(within(&world, &own(quota, &[]), &request), outcome);
+    }
 }

@@ -6,7 +6,13 @@
 pub struct Terms {
     /// Whether to tell what would happen, and to do nothing.
     pub dry_run: bool,
+    /// In how many seconds what is allocated or associated is over by itself: 0
+    /// is never, `None` as it is.
+    pub expires_in: Option<u32>,
 }
+
+/// The longest that may be asked for: ten years of 365 days.
+pub const LONGEST: u32 = 10 * 365 * 86_400;
 
 /// One thing that a change would do.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use crate::model::{Event, FloatingIp, Revision, Sequence, State};
+use crate::model::{Event, FloatingIp, Recorded, Revision, Sequence, State};
 
 mod migrate;
 mod schema;
@@ -34,6 +34,19 @@ pub trait Store: Send {
         before: Option<Sequence>,
         limit: usize,
     ) -> Result<Vec<Event>, StoreError>;
+
+    /// Reads what happened since: at most `limit` events after `after`, before
+    /// `before` if that is given, about one address or all, earliest first.
+    fn since(
+        &mut self,
+        floating: Option<FloatingIp>,
+        after: Sequence,
+        before: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, StoreError>;
+
+    /// The earliest event that is kept; `None` when there is none.
+    fn earliest(&mut self) -> Result<Option<Sequence>, StoreError>;
 }
 
 /// The store failed.

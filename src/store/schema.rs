@@ -54,4 +54,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     // 4: what is noted of a floating IP, as JSON; NULL when nothing is. An event
     // has in its column text what was noted before it and after it.
     "ALTER TABLE floating_ip ADD COLUMN attributes TEXT;",
+    // 5: ends of allocations and associations.
+    "ALTER TABLE floating_ip ADD COLUMN expires_at INTEGER;
+     ALTER TABLE floating_ip ADD COLUMN association_expires_at INTEGER;",
 ];

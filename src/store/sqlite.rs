@@ -19,14 +19,14 @@ use rusqlite::{
 
 use crate::lock::Lock;
 use crate::model::{
-    Attributes, Change, Event, EventKind, FloatingIp, Forwards, Revision, Sequence, State,
-    Timestamp,
+    Attributes, Change, Event, EventKind, FloatingIp, Forwards, Lease, Recorded, Revision,
+    Sequence, State, Timestamp,
 };
 
 use super::{EVENTS_KEPT, Store, StoreError, migrate};
 
 mod row;
-use row::{allocation, event, forward, hosts_text, named, reading};
+use row::{NEVER, allocation, event, forward, hosts_text, named, reading};
 
 /// The database and the lock, in the state directory.
 const DATABASE: &str = "ipfloater.db";
@@ -136,9 +136,10 @@ impl SqliteStore {
         let version = Self::version(connection)?;
         // The columns that came later.
         let columns = match version {
-            ..=2 => "NULL, NULL",
-            3 => "kept, NULL",
-            _ => "kept, attributes",
+            ..=2 => "NULL, NULL, NULL, NULL",
+            3 => "kept, NULL, NULL, NULL",
+            4 => "kept, attributes, NULL, NULL",
+            _ => "kept, attributes, expires_at, association_expires_at",
         };
         let mut statement = connection
             .prepare(&format!(
@@ -307,6 +308,57 @@ impl Store for SqliteStore {
         }
         Ok(events)
     }
+
+    fn since(
+        &mut self,
+        floating: Option<FloatingIp>,
+        after: Sequence,
+        before: Option<Sequence>,
+        limit: usize,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        let fail = |source| StoreError::Access {
+            doing: "read",
+            source,
+        };
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT sequence, revision, at, uid, via, verb, floating, fixed, previous, pool, owner, text
+                 FROM event
+                 WHERE (:floating IS NULL OR floating = :floating)
+                   AND sequence > :after AND (:before IS NULL OR sequence < :before)
+                 ORDER BY sequence LIMIT :limit",
+            )
+            .map_err(fail)?;
+        let floating = floating.map(|floating| floating.to_string());
+        let before = before.map(|before| before.0);
+        let mut rows = statement
+            .query(named_params! {
+                ":floating": floating, ":after": after.0, ":before": before, ":limit": limit,
+            })
+            .map_err(fail)?;
+        let mut events = Vec::new();
+        while let Some(row) = rows.next().map_err(fail)? {
+            let read = event(row).and_then(|event| {
+                let owner = row.get(10)?;
+                Ok(Recorded { event, owner })
+            });
+            events.push(read.map_err(|error| reading(named("event", row), error))?);
+        }
+        Ok(events)
+    }
+
+    fn earliest(&mut self) -> Result<Option<Sequence>, StoreError> {
+        let earliest = self
+            .connection
+            .prepare_cached("SELECT min(sequence) FROM event")
+            .and_then(|mut statement| statement.query_row([], |row| row.get(0)));
+        let earliest: Option<u64> = earliest.map_err(|source| StoreError::Access {
+            doing: "read",
+            source,
+        })?;
+        Ok(earliest.map(Sequence))
+    }
 }
 
 fn record(
@@ -316,10 +368,11 @@ fn record(
 ) -> rusqlite::Result<()> {
     let mut last = (expected, Sequence(0));
     for event in events {
+        // First, because it keeps whose the address was, and a release takes that.
+        log(transaction, event)?;
         if let EventKind::Changed(change) = &event.kind {
             apply(transaction, change, event.at)?;
         }
-        log(transaction, event)?;
         last = (event.revision.unwrap_or(last.0), event.sequence);
     }
     if let (Revision(revision), Sequence(sequence @ 1..)) = last {
@@ -344,15 +397,26 @@ fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusql
             .execute(params![address, pool.as_str(), owner, at.0])?,
         Change::Associate { floating: _, fixed, previous: _ } => transaction
             .prepare_cached(
-                "UPDATE floating_ip SET fixed = ?2, associated_at = ?3, kept = NULL WHERE address = ?1",
+                "UPDATE floating_ip SET fixed = ?2, associated_at = ?3, kept = NULL,
+                        association_expires_at = NULL
+                 WHERE address = ?1",
             )?
             .execute(params![address, fixed.to_string(), at.0])?,
         Change::Keep { floating: _, hosts } => transaction
             .prepare_cached("UPDATE floating_ip SET kept = ?2 WHERE address = ?1")?
             .execute([address, hosts_text(hosts)])?,
+        Change::SetEnd { floating: _, of, at } => transaction
+            .prepare_cached(match of {
+                Lease::Allocation => "UPDATE floating_ip SET expires_at = ?2 WHERE address = ?1",
+                Lease::Association => {
+                    "UPDATE floating_ip SET association_expires_at = ?2 WHERE address = ?1"
+                }
+            })?
+            .execute(params![address, at.map(|at| at.0)])?,
         Change::Disassociate { floating: _, previous: _ } => transaction
             .prepare_cached(
-                "UPDATE floating_ip SET fixed = NULL, associated_at = NULL, kept = NULL
+                "UPDATE floating_ip SET fixed = NULL, associated_at = NULL, kept = NULL,
+                        association_expires_at = NULL
                  WHERE address = ?1",
             )?
             .execute([address])?,
@@ -452,6 +516,15 @@ fn log(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
         }) => {
             previous = from.map(|from| from.to_string());
         }
+        EventKind::Changed(Change::SetEnd {
+            floating: _,
+            of,
+            at,
+        }) => {
+            let at = at.map_or_else(|| NEVER.to_owned(), |at| at.0.to_string());
+            text = Some(format!("{of} {at}"));
+        }
+        EventKind::Expired { floating: _, of } => text = Some(of.to_string()),
         EventKind::Activated { floating: _ } => {}
         EventKind::Deferred {
             floating: _,
@@ -462,7 +535,10 @@ fn log(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
     }
     transaction
         .prepare_cached(
-            "INSERT INTO event VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            "INSERT INTO event VALUES (
+                 ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
+                 coalesce(?11, (SELECT owner FROM floating_ip WHERE address = ?7)), ?12
+             )",
         )?
         .execute(params![
             sequence.0,

@@ -16,7 +16,7 @@ use crate::control::{self, AddressState, Snapshot};
 use crate::kernel::Traffic;
 use crate::model::{
     Allocation, Attributes, Description, Event, EventKind, FixedIp, FloatingIp, Forward, Label,
-    Outbound, Pool, PoolName, Port, Protocol, Rate, Sources,
+    Lease, Outbound, Pool, PoolName, Port, Protocol, Rate, Sources,
 };
 use crate::reload::Reread;
 use crate::request::{Effect, Outcome};
@@ -50,6 +50,12 @@ pub struct Address {
     /// Since when it is associated, in seconds since 1970 UTC.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub associated_at: Option<i64>,
+    /// When it is released by itself, in seconds since 1970 UTC; absent for never.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expires_at: Option<i64>,
+    /// When it is untied by itself, in seconds since 1970 UTC; absent for never.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub association_expires_at: Option<i64>,
     /// The ports that lead to hosts of their own; absent when there are none.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub forwards: Vec<ForwardInfo>,
@@ -119,6 +125,8 @@ impl Address {
             owner: None,
             allocated_at: None,
             associated_at: None,
+            expires_at: None,
+            association_expires_at: None,
             forwards: Vec::new(),
             kept_hosts: Vec::new(),
             label: None,
@@ -150,6 +158,7 @@ impl Address {
         } = allocation.map_or_else(Attributes::default, |allocation| {
             allocation.attributes.clone()
         });
+        let end = |of| allocation.and_then(|allocation| Some(allocation.end(of)?.0));
         let pool_name = allocation
             .map(|allocation| &allocation.pool)
             .or(pool.map(|pool| &pool.name));
@@ -165,6 +174,8 @@ impl Address {
             owner: allocation.map(|allocation| allocation.owner),
             allocated_at: allocation.map(|allocation| allocation.allocated.0),
             associated_at: association.map(|association| association.since.0),
+            expires_at: end(Lease::Allocation),
+            association_expires_at: end(Lease::Association),
             forwards: allocation
                 .into_iter()
                 .flat_map(|allocation| allocation.forwards.iter())
@@ -216,6 +227,9 @@ impl From<&Forward> for ForwardInfo {
 pub struct Changed {
     /// The address as it is now.
     pub address: Address,
+    /// All addresses that were taken, that one first, when a count was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub addresses: Vec<Address>,
     /// Whether anything was altered; false when it already was as asked.
     pub changed: bool,
     /// The host that had the address before.
@@ -262,6 +276,7 @@ impl Changed {
     pub fn new(snapshot: &Snapshot, outcome: Outcome) -> Self {
         let Outcome {
             floating,
+            all,
             changed,
             allocation,
             pending,
@@ -277,9 +292,19 @@ impl Changed {
             (Some(_), Some(reason)) => AddressState::Pending(reason),
             (Some(_), None) => AddressState::Active,
         };
-        let pool = snapshot.site.pool_of(floating);
+        let build = |floating, allocation: Option<&Allocation>, state| {
+            let pool = snapshot.site.pool_of(floating);
+            Address::build(floating, allocation, state, pool)
+        };
+        let all = all.iter();
         Changed {
-            address: Address::build(floating, allocation.as_ref(), &state, pool),
+            address: build(floating, allocation.as_ref(), &state),
+            // What is taken several at a time leads nowhere yet.
+            addresses: all
+                .map(|(floating, allocation)| {
+                    build(*floating, Some(allocation), &AddressState::Allocated)
+                })
+                .collect(),
             changed,
             previous_fixed_address: previous,
             displaced_floating_ip: displaced,
@@ -565,7 +590,8 @@ pub struct EventInfo {
     /// By which way: `dbus`, `varlink` or `daemon`.
     pub via: String,
     /// What: `allocate`, `associate`, `disassociate`, `forward`, `unforward`,
-    /// `update`, `release`, `keep`, `activate`, `defer`, `conflict`, `reload` or `repair`.
+    /// `update`, `release`, `keep`, `set-end`, `expire`, `activate`, `defer`,
+    /// `conflict`, `reload` or `repair`.
     pub verb: String,
     /// The address it is about.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -603,6 +629,11 @@ impl From<&Event> for EventInfo {
                 fixed, previous, ..
             }) => (Some(*fixed), *previous, None),
             EventKind::Changed(Change::Keep { .. }) => (None, None, None),
+            EventKind::Changed(Change::SetEnd { of, at, .. }) => {
+                let at = at.map_or_else(|| "has no end".to_owned(), |at| format!("ends {at}"));
+                (None, None, Some(format!("the {of} {at}")))
+            }
+            EventKind::Expired { of, .. } => (None, None, Some(format!("the {of} is over"))),
             EventKind::Changed(Change::Disassociate { previous, .. }) => {
                 (None, Some(*previous), None)
             }
@@ -633,10 +664,12 @@ impl From<&Event> for EventInfo {
                 Change::Allocate { .. }
                 | Change::Associate { .. }
                 | Change::Keep { .. }
+                | Change::SetEnd { .. }
                 | Change::Disassociate { .. }
                 | Change::Update { .. }
                 | Change::Release { .. },
             )
+            | EventKind::Expired { .. }
             | EventKind::Activated { .. }
             | EventKind::Deferred { .. }
             | EventKind::Conflict { .. }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ForwardInfo;
 use super::{Address, Counters, EventInfo, PoolInfo};
-use crate::control::{Published, Snapshot};
-use crate::model::FloatingIp;
+use crate::control::{AddressState, Published, Snapshot};
+use crate::model::{Change, Event, EventKind, FloatingIp};
 
 /// A page of addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +131,37 @@ impl Monitored {
     /// An event, with who and why when `everything` may be told.
     #[must_use]
     pub fn event(published: &Published, everything: bool) -> Self {
+        let state = published.state.as_ref().map(AddressState::as_str);
+        Self::tell(&published.event, state, everything)
+    }
+
+    /// An event of the log. The state of its address since is told where the
+    /// event says so itself: later ones may have altered it.
+    #[must_use]
+    pub fn recorded(event: &Event, everything: bool) -> Self {
+        let state = match &event.kind {
+            EventKind::Changed(Change::Allocate { .. }) => Some("allocated"),
+            EventKind::Changed(Change::Release { .. }) => Some("free"),
+            EventKind::Activated { .. } => Some("active"),
+            EventKind::Deferred { .. } => Some("pending"),
+            EventKind::Changed(
+                Change::Associate { .. }
+                | Change::Keep { .. }
+                | Change::SetEnd { .. }
+                | Change::Disassociate { .. }
+                | Change::Forward { .. }
+                | Change::Unforward { .. }
+                | Change::Update { .. },
+            )
+            | EventKind::Expired { .. }
+            | EventKind::Conflict { .. }
+            | EventKind::Reloaded { .. }
+            | EventKind::Repaired { .. } => None,
+        };
+        Self::tell(event, state, everything)
+    }
+
+    fn tell(event: &Event, state: Option<&str>, everything: bool) -> Self {
         let EventInfo {
             sequence,
             revision,
@@ -143,7 +174,7 @@ impl Monitored {
             previous_fixed_address,
             reason,
             forward,
-        } = EventInfo::from(&published.event);
+        } = EventInfo::from(event);
         let details = Details {
             uid,
             via,
@@ -161,10 +192,7 @@ impl Monitored {
                 verb,
                 at,
                 floating_ip,
-                state: published
-                    .state
-                    .as_ref()
-                    .map(|state| state.as_str().to_owned()),
+                state: state.map(ToOwned::to_owned),
                 details: everything.then_some(details),
             }),
         }

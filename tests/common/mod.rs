@@ -4,13 +4,14 @@
 mod policy;
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ipfloater::authority::{Authority, Authorized, Caller, Origin, Subject};
-use ipfloater::control::{Controller, Handle, Message, Parts, Rejection};
+use ipfloater::control::{Clock, Controller, Handle, Message, Parts, Rejection, SystemClock};
 use ipfloater::kernel::{Announcer, FakeKernel};
-use ipfloater::model::{AddressRange, Alteration, Limits, Pool, PoolName, Site};
+use ipfloater::model::{AddressRange, Alteration, Limits, Pool, PoolName, Site, Timestamp};
 use ipfloater::request::{
     Allocate, Associate, Disassociate, ForwardPorts, Outcome, Release, Request, Terms,
     UnforwardPorts, Update,
@@ -40,7 +41,41 @@ pub(crate) fn site() -> Site {
         guard: true,
         block_free: true,
         counters: true,
+        untranslated: Default::default(),
         limits: Limits::default(),
+    }
+}
+
+/// A clock that stands still until it is set. Copies are the same clock.
+#[derive(Clone, Debug)]
+pub(crate) struct TestClock(Arc<Mutex<(i64, Duration)>>);
+
+impl TestClock {
+    /// A clock at this moment.
+    pub(crate) fn at(now: i64) -> Self {
+        Self(Arc::new(Mutex::new((now, Duration::from_secs(1_000)))))
+    }
+
+    /// Time passes.
+    pub(crate) fn pass(&self, seconds: u32) {
+        let mut clocks = self.0.lock().unwrap();
+        clocks.0 += i64::from(seconds);
+        clocks.1 += Duration::from_secs(seconds.into());
+    }
+
+    /// Somebody sets the wall clock, by so many seconds.
+    pub(crate) fn set_by(&self, seconds: i64) {
+        self.0.lock().unwrap().0 += seconds;
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.lock().unwrap().0)
+    }
+
+    fn uptime(&self) -> Duration {
+        self.0.lock().unwrap().1
     }
 }
 
@@ -57,10 +92,25 @@ impl Running {
         Self::try_start(kernel, state_directory, site()).expect("the controller starts")
     }
 
+    /// The same with a clock of the test's.
+    pub(crate) fn start_at(kernel: &FakeKernel, state_directory: &Path, clock: &TestClock) -> Self {
+        let clock = Box::new(clock.clone());
+        Self::try_start_at(kernel, state_directory, site(), clock).expect("the controller starts")
+    }
+
     pub(crate) fn try_start(
         kernel: &FakeKernel,
         state_directory: &Path,
         site: Site,
+    ) -> Result<Self, String> {
+        Self::try_start_at(kernel, state_directory, site, Box::new(SystemClock))
+    }
+
+    fn try_start_at(
+        kernel: &FakeKernel,
+        state_directory: &Path,
+        site: Site,
+        clock: Box<dyn Clock>,
     ) -> Result<Self, String> {
         let store = SqliteStore::open(state_directory).map_err(|error| error.to_string())?;
         let (controller, handle) = Controller::start(Parts {
@@ -68,6 +118,7 @@ impl Running {
             kernel: Box::new(kernel.clone()),
             flows: kernel.flows(),
             announcer: Announcer::start(kernel.neighbours()).expect("a thread starts"),
+            clock,
             site,
             warnings: Vec::new(),
             simulated: true,
@@ -157,6 +208,7 @@ pub(crate) fn allocate(floating: &str) -> Request {
         floating: Some(floating.parse().unwrap()),
         pool: None,
         owner: None,
+        ..Allocate::default()
     })
 }
 

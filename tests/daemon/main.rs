@@ -7,6 +7,7 @@
 
 #[path = "../dbus/bus.rs"]
 mod bus;
+mod monitor;
 #[path = "../common/nobody.rs"]
 mod nobody;
 mod notify;
@@ -25,7 +26,8 @@ use tempfile::TempDir;
 /// A pool of each family, in the simulated router's documentation networks.
 const CONFIGURATION: &str = "[IPFLOATER]\n\
      IP_POOL = 198.51.100.10-198.51.100.13, 2001:db8::10-2001:db8::11\n\
-     PRIVATE_IP_RANGES = 10.0.0.0/16, fd00::/64\n";
+     PRIVATE_IP_RANGES = 10.0.0.0/16, fd00::/64\n\
+     PROBE = no\n";
 
 /// A running `ipfloaterd --simulate`, with a system bus of its own.
 struct Daemon {

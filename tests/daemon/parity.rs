@@ -225,6 +225,35 @@ fn steps() -> Vec<Step> {
             &["Release", "sa{sv}", "10.0.0.6", "1", "dry_run", "b", "true"],
         ),
         step(
+            "Associate",
+            json!({"floating_ip": "198.51.100.12", "fixed_address": "10.0.0.9", "expires_in": 3600}),
+            &[
+                "Associate",
+                "ssa{sv}",
+                "198.51.100.12",
+                "10.0.0.9",
+                "1",
+                "expires_in",
+                "u",
+                "3600",
+            ],
+        ),
+        step(
+            "Allocate",
+            json!({"floating_ip": "198.51.100.10", "expires_in": 315360001}),
+            &[
+                "Allocate",
+                "a{sv}",
+                "2",
+                "floating_ip",
+                "s",
+                "198.51.100.10",
+                "expires_in",
+                "u",
+                "315360001",
+            ],
+        ),
+        step(
             "Disassociate",
             json!({"address": "10.0.0.6"}),
             &["Disassociate", "sa{sv}", "10.0.0.6", "0"],
@@ -364,6 +393,29 @@ fn steps() -> Vec<Step> {
             json!({"address": "198.51.100.10"}),
             &["Release", "sa{sv}", "198.51.100.10", "0"],
         ),
+        step(
+            "Allocate",
+            json!({"count": 65}),
+            &["Allocate", "a{sv}", "1", "count", "u", "65"],
+        ),
+        step(
+            "Allocate",
+            json!({"count": 0}),
+            &["Allocate", "a{sv}", "1", "count", "u", "0"],
+        ),
+        step(
+            "Allocate",
+            json!({"count": 5}),
+            &["Allocate", "a{sv}", "1", "count", "u", "5"],
+        ),
+        step(
+            "Allocate",
+            json!({"count": 2, "label": "pair", "tags": ["x"]}),
+            &[
+                "Allocate", "a{sv}", "3", "count", "u", "2", "label", "s", "pair", "tags", "as",
+                "1", "x",
+            ],
+        ),
         step("GetStatus", json!({}), &["GetStatus", "a{sv}", "0"]),
     ]
 }
@@ -406,6 +458,9 @@ fn flat(value: Value) -> Value {
     for (key, value) in fields {
         match value {
             Value::Object(inner) if key == "address" => all.extend(inner),
+            Value::Array(items) => {
+                all.insert(key, items.into_iter().map(flat).collect());
+            }
             value => drop(all.insert(key, value)),
         }
     }

@@ -238,6 +238,17 @@ async fn the_history_is_read_page_by_page_and_by_address() {
     assert_eq!(rows.len(), 1);
     assert_eq!(texts(&rows[0])["sequence"], "1");
 
+    // Who was cut off goes on after the last event that he knows.
+    let after = options([("after", 1_u64.into()), ("limit", 1_u32.into())]);
+    let rows: Vec<Row> = client.call("History", &(after,)).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(texts(&rows[0])["sequence"], "2");
+    let rows: Vec<Row> = client
+        .call("History", &(options([("after", 3_u64.into())]),))
+        .await
+        .unwrap();
+    assert_eq!(rows.len(), 0);
+
     let tie = ("192.0.2.12", "10.0.0.5", options([]));
     let _: Row = client.call("Associate", &tie).await.unwrap();
     let by_host = options([("address", "10.0.0.5".into())]);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipfloater::api::dbus::{BUS_NAME, INTERFACE, OBJECT_PATH};
 use ipfloater::control::Rejection;
-use ipfloater::model::{FixedIp, FloatingIp, NotAHost};
+use ipfloater::model::{FixedIp, FloatingIp, NotAHost, Sequence};
 use ipfloater::request::Refusal;
 use zbus::Variant;
 
@@ -280,6 +280,11 @@ fn rejections() -> Vec<Rejection> {
         Rejection::Busy,
         Rejection::StoreFailed("the disk is full".to_owned()),
         Rejection::ConfigurationInvalid("line 3: there is no key POOL".to_owned()),
+        Rejection::SequenceGone {
+            after: Sequence(1),
+            first: Sequence(3),
+            last: Sequence(4),
+        },
         Rejection::CountersOff,
         Rejection::KernelFailed("reading the kernel's counters".to_owned()),
         Rejection::Stopping,
@@ -290,6 +295,7 @@ fn rejections() -> Vec<Rejection> {
             | Rejection::Busy
             | Rejection::StoreFailed(_)
             | Rejection::ConfigurationInvalid(_)
+            | Rejection::SequenceGone { .. }
             | Rejection::CountersOff
             | Rejection::KernelFailed(_)
             | Rejection::Stopping => {}

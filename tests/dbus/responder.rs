@@ -9,7 +9,7 @@ use ipfloater::control::{AddressState, Handle, Health, Inbox, Message, Published
 use ipfloater::control::{Rejection, Reloaded, Snapshot};
 use ipfloater::kernel::Features;
 use ipfloater::model::{Actor, AddressRange, Change, Event, EventKind, FixedIp, FloatingIp};
-use ipfloater::model::{Pool, PoolName, Sequence, Site, State, Timestamp, Via};
+use ipfloater::model::{Pool, PoolName, Recorded, Sequence, Site, State, Timestamp, Via};
 use ipfloater::request::{Outcome, Refusal, Request};
 
 /// The clock stands still.
@@ -71,6 +71,7 @@ fn site() -> Site {
         guard: true,
         block_free: true,
         counters: true,
+        untranslated: Default::default(),
         limits: Default::default(),
     }
 }
@@ -96,6 +97,20 @@ impl Responder {
                     reply,
                 } => {
                     let _ = reply.send(Ok(self.history(floating, before, limit)));
+                }
+                Message::Since {
+                    floating,
+                    after,
+                    before,
+                    limit,
+                    reply,
+                } => {
+                    let mut events = self.history(floating, before, usize::MAX);
+                    events.retain(|event| event.sequence > after);
+                    events.reverse();
+                    events.truncate(limit);
+                    let recorded = |event| Recorded { event, owner: None };
+                    let _ = reply.send(Ok(events.into_iter().map(recorded).collect()));
                 }
                 Message::Reload { reply, .. } => {
                     let sequence = self.inbox.snapshots.borrow().state.sequence();
@@ -129,6 +144,7 @@ impl Responder {
         }
         let state = self.inbox.snapshots.borrow().state.clone();
         Ok(Outcome {
+            all: Vec::new(),
             floating,
             changed,
             allocation: state.allocation(floating).cloned(),

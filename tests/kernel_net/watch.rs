@@ -67,6 +67,7 @@ fn build() -> Transaction {
         guard: true,
         block_free: true,
         counters: true,
+        untranslated: Default::default(),
         limits: Default::default(),
     };
     Transaction {

@@ -24,6 +24,7 @@ pub(crate) const NOBODY: u32 = 65_534;
 const CONFIGURATION: &str = "[IPFLOATER]\n\
      IP_POOL = 198.51.100.10-198.51.100.13\n\
      PRIVATE_IP_RANGES = 10.0.0.0/16\n\
+     PROBE = no\n\
      REST_PORT = 7003\n";
 
 /// How the daemon is started.

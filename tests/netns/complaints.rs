@@ -250,6 +250,25 @@ fn metallb_172_and_123_an_address_is_announced_as_request_and_as_reply_and_again
 }
 
 #[test]
+fn metallb_2910_and_1761_an_address_is_announced_for_ever_when_that_is_wanted() {
+    let lab = Lab::new();
+    let daemon = lab.start_with(Start {
+        configuration: "ANNOUNCE_REFRESH = 10",
+        ..Start::PLAIN
+    });
+    for family in Family::BOTH {
+        daemon.associate(floating(family, 10), &lab.host_a);
+    }
+    // All that is said when an address is new.
+    std::thread::sleep(Duration::from_secs(4));
+    let sniffer = lab.outside.sniff();
+    for family in Family::BOTH {
+        let address = floating(family, 10);
+        eventually("it is announced", || is_announced(&sniffer, address));
+    }
+}
+
+#[test]
 fn ovn_kubernetes_6553_who_released_an_address_no_longer_answers_for_it() {
     let (lab, mut daemon) = begin();
     for family in Family::BOTH {
@@ -363,6 +382,32 @@ fn kube_ovn_5029_3241_and_4987_rules_are_there_after_a_reboot() {
 }
 
 #[test]
+fn cloudstack_14184_what_goes_to_another_site_keeps_its_source() {
+    let lab = Lab::new();
+    let daemon = lab.start_with(Start {
+        configuration: "NEVER_TRANSLATE = 203.0.113.0/24, 2001:db8:f::/48",
+        ..Start::PLAIN
+    });
+    for family in Family::BOTH {
+        let floating = floating(family, 10);
+        let (host, far) = (lab.host_a.address(family), lab.far.address(family));
+        let outside = lab.outside.address(family);
+        daemon.associate(floating, &lab.host_a);
+        for transport in Transport::BOTH {
+            assert_eq!(lab.host_a.ask(transport, far), saw(&lab.far, host));
+            assert_eq!(
+                lab.host_a.ask(transport, outside),
+                saw(&lab.outside, floating)
+            );
+            // From there the host is reached by its own address, and by the other.
+            assert_eq!(lab.far.ask(transport, host), saw(&lab.host_a, far));
+            assert_eq!(lab.far.ask(transport, floating), saw(&lab.host_a, far));
+        }
+        assert_eq!(lab.host_a.ping(far), Ok(far));
+    }
+}
+
+#[test]
 fn cloudstack_5824_a_released_address_leaves_nothing_on_the_router() {
     let (lab, daemon) = begin();
     let traces = || {
@@ -445,11 +490,14 @@ fn moby_14288_and_19017_two_hundred_ports_are_one_range() {
     let (lab, daemon) = begin();
     for family in Family::BOTH {
         let floating = floating(family, 10);
-        let elements = |daemon: &str| daemon.matches(&floating.to_string()).count();
-        let list = || lab.router.program("nft list table inet ipfloater");
+        let elements = |table: &str| table.matches(&floating.to_string()).count();
+        let map = format!("forward_range{}", if floating.is_ipv4() { 4 } else { 6 });
+        let list = || {
+            lab.router
+                .program(&format!("nft list map inet ipfloater {map}"))
+        };
         let before = elements(&list());
         daemon.forward(floating, "20000-20199", Udp, &lab.host_a, 20_000, "");
-        // One in the map of ranges.
         assert_eq!(elements(&list()) - before, 1);
         daemon.unforward(floating, "20000-20199", Udp);
         assert_eq!(elements(&list()), before);

@@ -144,6 +144,29 @@ fn addresses_are_announced_again_when_the_link_comes_back_and_after_a_restart() 
 }
 
 #[test]
+fn what_was_associated_without_carrier_is_announced_when_there_is_some() {
+    let lab = Lab::new();
+    let daemon = lab.start();
+    lab.outside.ip("link set eth0 down");
+    eventually("the router sees it", || {
+        let link = lab.router.program("ip link show wan0");
+        link.contains("NO-CARRIER")
+    });
+    std::thread::sleep(BRIEFLY);
+    for family in Family::BOTH {
+        daemon.associate(floating(family, 10), &lab.host_a);
+    }
+    // Longer than all rounds.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let sniffer = lab.outside.sniff();
+    lab.outside
+        .ip("link set eth0 up\naddress replace 2001:db8::1/64 dev eth0 nodad");
+    for family in Family::BOTH {
+        assert_announced(&sniffer, floating(family, 10), 2);
+    }
+}
+
+#[test]
 fn an_address_is_announced_no_more_once_it_is_free() {
     let lab = Lab::new();
     let daemon = lab.start();

@@ -336,23 +336,3 @@ fn what_was_being_asked_about_when_the_daemon_died_is_asked_about_by_the_next_on
         assert_eq!(daemon.state(address), "pending");
     }
 }
-
-#[test]
-fn addresses_are_announced_again_and_again_when_that_is_wanted() {
-    let lab = Lab::new();
-    let daemon = lab.start_with(Start {
-        configuration: "ANNOUNCE_REFRESH = 10\nPROBE = no",
-        ..Start::PLAIN
-    });
-    let router = hardware_address(&link(&lab.router, "wan0"));
-    for family in Family::BOTH {
-        daemon.associate(floating(family, 10), &lab.host_a);
-    }
-    // Three rounds.
-    std::thread::sleep(Duration::from_secs(4));
-    let sniffer = lab.outside.sniff();
-    for family in Family::BOTH {
-        let address = floating(family, 10);
-        eventually("it is announced", || claims(&sniffer, address, router) > 0);
-    }
-}

@@ -16,7 +16,8 @@ pub(crate) const NOBODY: u32 = 65_534;
 
 const CONFIGURATION: &str = "[IPFLOATER]\n\
      IP_POOL = 198.51.100.10-198.51.100.17, 2001:db8::10-2001:db8::11\n\
-     PRIVATE_IP_RANGES = 10.0.0.0/16, fd00::/64\n";
+     PRIVATE_IP_RANGES = 10.0.0.0/16, fd00::/64\n\
+     PROBE = no\n";
 
 pub(crate) struct Daemon {
     child: Child,

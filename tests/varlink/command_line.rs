@@ -271,7 +271,29 @@ fn a_user_who_may_not_is_told_and_may_still_look() {
     }
     assert!(run(&daemon, "list").0.contains("10.0.0.5"));
 
-    // What happens is for everybody, who did it is not.
+    // What happens is for everybody, who did it is not; nor is it later, for who
+    // was not there.
+    let mut watching = Command::new(&program)
+        .args(["monitor", "--json", "--since", "0"])
+        .env("IPFLOATER_SOCKET", daemon.socket())
+        .uid(65_534)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let told: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(
+        told,
+        json!({
+            "sequence": 1, "revision": 1, "ready": true,
+            "event": {
+                "verb": "allocate", "at": 1_700_000_000, "floating_ip": "203.0.113.0",
+                "state": "allocated",
+            },
+        })
+    );
+    watching.kill().unwrap();
+    watching.wait().unwrap();
     let mut watching = Command::new(&program)
         .args(["monitor", "--json"])
         .env("IPFLOATER_SOCKET", daemon.socket())

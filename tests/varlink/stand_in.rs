@@ -15,8 +15,8 @@ use ipfloater::control::{
 };
 use ipfloater::kernel::{FakeKernel, Features};
 use ipfloater::model::{
-    Actor, AddressRange, Change, Event, EventKind, FixedIp, FloatingIp, Pool, PoolName, Revision,
-    Sequence, Site, State, Timestamp, Via,
+    Actor, AddressRange, Change, Event, EventKind, FixedIp, FloatingIp, Pool, PoolName, Recorded,
+    Revision, Sequence, Site, State, Timestamp, Via,
 };
 use ipfloater::reload::Reloader;
 use ipfloater::request::{Outcome, Refusal, Request};
@@ -199,6 +199,7 @@ fn snapshot(state: State) -> Snapshot {
             guard: true,
             block_free: true,
             counters: true,
+            untranslated: Default::default(),
             limits: Default::default(),
         }),
         outside: ["eth0".parse().unwrap()].into(),
@@ -233,6 +234,34 @@ fn control(inbox: Inbox) {
                         && before.is_none_or(|before| event.sequence < before)
                 };
                 let events = log.iter().rev().filter(wanted).take(limit).cloned();
+                let _ = reply.send(Ok(events.collect()));
+            }
+            Message::Since {
+                floating,
+                after,
+                before,
+                limit,
+                reply,
+            } => {
+                let last = inbox.snapshots.borrow().state.sequence();
+                let first = log.first().map_or(last.next(), |event| event.sequence);
+                if after > last || after.next() < first {
+                    let _ = reply.send(Err(Rejection::SequenceGone { after, first, last }));
+                    continue;
+                }
+                let wanted = |event: &&Event| {
+                    floating.is_none_or(|floating| event.kind.floating() == Some(floating))
+                        && event.sequence > after
+                        && before.is_none_or(|before| event.sequence < before)
+                };
+                let events = log.iter().filter(wanted).take(limit).cloned();
+                let state = inbox.snapshots.borrow().state.clone();
+                let owned = |event: Event| {
+                    let allocation = event.kind.floating().and_then(|f| state.allocation(f));
+                    let owner = allocation.map(|allocation| allocation.owner);
+                    Recorded { event, owner }
+                };
+                let events = events.map(owned);
                 let _ = reply.send(Ok(events.collect()));
             }
             // Dropped without an answer: there is no configuration.
@@ -276,6 +305,7 @@ fn carry_out(
         })
         .collect();
     let outcome = Outcome {
+        all: Vec::new(),
         floating,
         changed: !changes.is_empty(),
         allocation: state.allocation(floating).cloned(),

@@ -100,3 +100,92 @@ fn a_monitor_of_nothing_is_ready_at_once() {
         json!({"sequence": 0, "revision": 0, "ready": true, "addresses": []})
     );
 }
+
+#[test]
+fn a_monitor_goes_on_after_an_event_without_telling_any_twice_or_missing_one() {
+    let daemon = Daemon::start();
+    let mut caller = daemon.connect();
+    let mut change = |method: &str, parameters: Value| {
+        let method = format!("org.ipfloater.{method}");
+        caller.call(&json!({"method": method, "parameters": parameters}))
+    };
+    // More than the log gives at once.
+    for _ in 0..600 {
+        change("Allocate", json!({"floating_ip": "203.0.113.0"}));
+        change("Release", json!({"address": "203.0.113.0"}));
+    }
+    for after in [0, 1, 700, 1_199, 1_200] {
+        let mut watcher = daemon.connect();
+        let parameters = json!({"after": after});
+        watcher.tell(&json!({
+            "method": "org.ipfloater.Monitor", "more": true, "parameters": parameters,
+        }));
+        for expected in after + 1..=1_200 {
+            let reply = watcher.hear().unwrap();
+            assert_eq!(reply["continues"], true);
+            assert_eq!(reply["parameters"]["sequence"], expected, "after {after}");
+            assert_eq!(reply["parameters"]["ready"], true);
+            assert!(reply["parameters"]["event"]["verb"].is_string());
+            assert!(reply["parameters"].get("addresses").is_none());
+        }
+        if after == 1_200 {
+            change("Allocate", json!({"floating_ip": "203.0.113.0"}));
+            let told = watcher.hear().unwrap();
+            assert_eq!(told["parameters"]["sequence"], 1_201);
+            assert_eq!(told["parameters"]["event"]["state"], "allocated");
+        }
+    }
+}
+
+#[test]
+fn a_monitor_that_wants_to_go_on_where_the_log_does_not_begin_is_told_where_it_does() {
+    let daemon = Daemon::start();
+    let mut caller = daemon.connect();
+    for after in [1, 99] {
+        for (method, more) in [("Monitor", true), ("History", false)] {
+            let reply = caller.call(&json!({
+                "method": format!("org.ipfloater.{method}"), "more": more,
+                "parameters": {"after": after},
+            }));
+            assert_eq!(reply["error"], "org.ipfloater.SequenceGone", "{reply}");
+            assert_eq!(reply["parameters"]["first"], 1);
+            assert_eq!(reply["parameters"]["last"], 0);
+        }
+    }
+    for after in [json!(-1), json!("1"), json!(1.5)] {
+        let reply = caller.call(&json!({
+            "method": "org.ipfloater.Monitor", "more": true, "parameters": {"after": after},
+        }));
+        assert_eq!(
+            reply["error"], "org.varlink.service.InvalidParameter",
+            "{reply}"
+        );
+    }
+}
+
+#[test]
+fn history_since_an_event_begins_with_the_earliest() {
+    let daemon = Daemon::start();
+    let mut caller = daemon.connect();
+    for host in 1..=5 {
+        caller.call(&json!({
+            "method": "org.ipfloater.Associate",
+            "parameters": {"fixed_address": format!("10.9.9.{host}")},
+        }));
+    }
+    let mut sequences = |parameters: Value| -> Vec<u64> {
+        let reply = caller.call(&json!({
+            "method": "org.ipfloater.History", "parameters": parameters,
+        }));
+        let events = reply["parameters"]["events"].as_array().unwrap().clone();
+        events
+            .iter()
+            .map(|event| event["sequence"].as_u64().unwrap())
+            .collect()
+    };
+    assert_eq!(sequences(json!({"limit": 3})), [10, 9, 8]);
+    assert_eq!(sequences(json!({"after": 0, "limit": 3})), [1, 2, 3]);
+    assert_eq!(sequences(json!({"after": 7})), [8, 9, 10]);
+    assert_eq!(sequences(json!({"after": 7, "before": 9})), [8]);
+    assert_eq!(sequences(json!({"after": 10})), [] as [u64; 0]);
+}

@@ -14,6 +14,7 @@ use zbus::{Connection, OwnedVariant, interface};
 use crate::api::Service;
 use crate::api::decode::{self, AttributeFields};
 use crate::api::permissions::permissions;
+use crate::api::terms::{self, Takes};
 use crate::authority::{Authority, Caller, Origin, Sight, Subject, Verb};
 use crate::control::{Counters, Handle, Snapshot};
 use crate::model::{FloatingIp, PoolName, Sequence, Uid};
@@ -23,7 +24,7 @@ use crate::wire::{API_VERSION, Changed, EventInfo, PoolInfo, Reloaded, Status};
 
 use super::admission::{Admission, Admitted};
 use super::error::ErrorReply;
-use super::options::{OptionError, Options};
+use super::options::Options;
 use super::row::{Row, permission_rows};
 
 /// zbus knows what can fail by the name `Result`.
@@ -97,14 +98,18 @@ impl Manager {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
         let floating = options.text("floating_ip")?;
+        let count = options.number32("count")?;
         let pool = options.text("pool")?;
         let owner = options.number32("owner")?;
-        let terms = terms(&mut options)?;
+        let noted = noted(&mut options)?;
+        let terms = terms(&mut options, Takes::END)?;
         options.finish()?;
         let request = Request::Allocate(Allocate {
             floating: floating_ip(floating.as_deref())?,
+            count: decode::count("count", count.map(i64::from))?,
             pool: pool_name(pool.as_deref())?,
             owner,
+            alteration: decode::alteration(noted)?.into(),
         });
         self.change(&caller, request, terms).await
     }
@@ -124,7 +129,7 @@ impl Manager {
         let owner = options.number32("owner")?;
         let reassociate = options.flag("reassociate")?.unwrap_or_default();
         let keep_established = options.flag("keep_established")?.unwrap_or_default();
-        let terms = terms(&mut options)?;
+        let terms = terms(&mut options, Takes::END)?;
         options.finish()?;
         let request = Request::Associate(Associate {
             floating: self::floating_ip(Some(floating_ip).filter(|text| !text.is_empty()))?,
@@ -147,7 +152,7 @@ impl Manager {
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
-        let terms = terms(&mut options)?;
+        let terms = terms(&mut options, Takes::NONE)?;
         options.finish()?;
         let address = decode::address("address", address)?;
         let request = Request::Disassociate(Disassociate { address });
@@ -174,7 +179,7 @@ impl Manager {
         let fixed_port = options.number32("fixed_port")?;
         let outbound = options.text("outbound")?;
         let reassociate = options.flag("reassociate")?.unwrap_or_default();
-        let terms = terms(&mut options)?;
+        let terms = terms(&mut options, Takes::NONE)?;
         options.finish()?;
         let request = decode::forward(&decode::ForwardFields {
             floating_ip,
@@ -200,7 +205,7 @@ impl Manager {
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
-        let terms = terms(&mut options)?;
+        let terms = terms(&mut options, Takes::NONE)?;
         options.finish()?;
         let request = decode::unforward(floating_ip, protocol, ports)?;
         self.change(&caller, Request::Unforward(request), terms)
@@ -218,7 +223,7 @@ impl Manager {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
         let fields = attributes(&mut options)?;
-        let terms = terms(&mut options)?;
+        let terms = terms(&mut options, Takes::NONE)?;
         options.finish()?;
         let request = Request::Update(Update {
             address: decode::address("address", address)?,
@@ -237,7 +242,7 @@ impl Manager {
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
-        let terms = terms(&mut options)?;
+        let terms = terms(&mut options, Takes::NONE)?;
         options.finish()?;
         let address = decode::address("address", address)?;
         let request = Request::Release(Release { address });
@@ -350,6 +355,7 @@ impl Manager {
         let address = options.text("address")?;
         let limit = options.number32("limit")?;
         let before = options.number64("before")?;
+        let after = options.number64("after")?;
         options.finish()?;
         let address = address
             .map(|text| decode::floating("address", &text))
@@ -358,8 +364,8 @@ impl Manager {
         self.authority.may(&caller, Verb::History).await?;
         let snapshot = self.handle.snapshot();
         let about = address.map(|address| decode::subject_of_history(&snapshot, address));
-        let before = before.map(Sequence);
-        let events = self.handle.history(about, before, limit).await?;
+        let (before, after) = (before.map(Sequence), after.map(Sequence));
+        let events = decode::history(&self.handle, about, after, before, limit).await?;
         Ok(rows(events.iter().map(EventInfo::from)))
     }
 
@@ -372,7 +378,7 @@ impl Manager {
     ) -> Result<Row> {
         let (caller, _admitted) = self.admit(bus, &call).await?;
         let mut options = Options::new(options);
-        let terms = terms(&mut options)?;
+        let terms = terms(&mut options, Takes::NONE)?;
         options.finish()?;
         self.authority.may(&caller, Verb::Reload).await?;
         let reread = self.reloader.reload(&caller.subject.who(), terms).await?;
@@ -434,10 +440,13 @@ pub(super) fn state(snapshot: &Snapshot) -> String {
 }
 
 /// On what terms a change is asked for.
-fn terms(options: &mut Options) -> std::result::Result<Terms, OptionError> {
-    Ok(Terms {
-        dry_run: options.flag("dry_run")?.unwrap_or_default(),
-    })
+fn terms(options: &mut Options, takes: Takes) -> Result<Terms> {
+    let dry_run = options.flag("dry_run")?.unwrap_or_default();
+    let expires_in = match takes.expires_in {
+        true => options.number32("expires_in")?,
+        false => None,
+    };
+    Ok(terms::terms(dry_run, expires_in.map(i64::from))?)
 }
 
 fn floating_ip(text: Option<&str>) -> std::result::Result<Option<FloatingIp>, Refusal> {
@@ -453,18 +462,26 @@ fn rows(messages: impl IntoIterator<Item = impl Into<Row>>) -> Vec<Row> {
     messages.into_iter().map(Into::into).collect()
 }
 
-/// The options that are noted of an address.
-fn attributes(options: &mut Options) -> std::result::Result<AttributeFields, OptionError> {
+/// The options that are noted of an address which is new.
+fn noted(options: &mut Options) -> Result<AttributeFields> {
     Ok(AttributeFields {
         label: options.text("label")?,
         description: options.text("description")?,
         tags: options.texts("tags")?,
+        protected: options.flag("protected")?,
+        ..AttributeFields::default()
+    })
+}
+
+/// The same of one that may have others.
+fn attributes(options: &mut Options) -> Result<AttributeFields> {
+    Ok(AttributeFields {
         add_tags: options.texts("add_tags")?,
         remove_tags: options.texts("remove_tags")?,
-        protected: options.flag("protected")?,
         rate_in: options.number64("rate_in")?,
         rate_out: options.number64("rate_out")?,
         allowed_sources: options.texts("allowed_sources")?,
+        ..noted(options)?
     })
 }
 

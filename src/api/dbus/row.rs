@@ -70,6 +70,8 @@ impl From<wire::Address> for Row {
             owner,
             allocated_at,
             associated_at,
+            expires_at,
+            association_expires_at,
             forwards,
             kept_hosts,
             label,
@@ -90,6 +92,8 @@ impl From<wire::Address> for Row {
             .maybe("owner", owner)
             .maybe("allocated_at", allocated_at)
             .maybe("associated_at", associated_at)
+            .maybe("expires_at", expires_at)
+            .maybe("association_expires_at", association_expires_at)
             .maybe("forwards", (!forwards.is_empty()).then(|| rows(forwards)))
             .maybe(
                 "kept_hosts",
@@ -144,6 +148,7 @@ impl From<wire::Changed> for Row {
     fn from(result: wire::Changed) -> Self {
         let wire::Changed {
             address,
+            addresses,
             changed,
             previous_fixed_address,
             displaced_floating_ip,
@@ -152,7 +157,13 @@ impl From<wire::Changed> for Row {
             dry_run,
             effects,
         } = result;
+        let inner = |address| Row::from(address).0.into_iter().collect::<BTreeMap<_, _>>();
         Row::from(address)
+            .maybe(
+                "addresses",
+                (!addresses.is_empty())
+                    .then(|| addresses.into_iter().map(inner).collect::<Vec<_>>()),
+            )
             .put("changed", changed)
             .maybe("previous_fixed_address", previous_fixed_address.map(text))
             .maybe("displaced_floating_ip", displaced_floating_ip.map(text))

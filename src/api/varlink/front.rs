@@ -13,6 +13,7 @@ use super::systemd_service::{self, SYSTEMD};
 use crate::api::Service;
 use crate::api::decode::{self, AttributeFields, ForwardFields, Page};
 use crate::api::permissions::permissions;
+use crate::api::terms::{self, Takes};
 use crate::authority::{Authority, Caller, Subject, Verb};
 use crate::control::{Counters, Handle, Snapshot};
 use crate::model::{FloatingIp, PoolName, Sequence};
@@ -123,13 +124,22 @@ impl Front {
         parameters: Parameters,
     ) -> Option<Result<Answer, Fault>> {
         Some(match method {
-            "Allocate" => self.change(&caller, parameters, allocate).await,
-            "Associate" => self.change(&caller, parameters, associate).await,
-            "Disassociate" => self.change(&caller, parameters, disassociate).await,
-            "Forward" => self.change(&caller, parameters, forward).await,
-            "Unforward" => self.change(&caller, parameters, unforward).await,
-            "Update" => self.change(&caller, parameters, update).await,
-            "Release" => self.change(&caller, parameters, release).await,
+            "Allocate" => self.change(&caller, parameters, Takes::END, allocate).await,
+            "Associate" => {
+                self.change(&caller, parameters, Takes::END, associate)
+                    .await
+            }
+            "Disassociate" => {
+                self.change(&caller, parameters, Takes::NONE, disassociate)
+                    .await
+            }
+            "Forward" => self.change(&caller, parameters, Takes::NONE, forward).await,
+            "Unforward" => {
+                self.change(&caller, parameters, Takes::NONE, unforward)
+                    .await
+            }
+            "Update" => self.change(&caller, parameters, Takes::NONE, update).await,
+            "Release" => self.change(&caller, parameters, Takes::NONE, release).await,
             "List" => self.list(&caller, parameters, mode).await,
             "Describe" => self.describe(&caller, parameters).await,
             "GetCounters" => self.counters(&caller, parameters).await,
@@ -147,9 +157,10 @@ impl Front {
         &self,
         caller: &Caller,
         mut parameters: Parameters,
+        takes: Takes,
         decode: fn(Parameters) -> Result<Request, Fault>,
     ) -> Result<Answer, Fault> {
-        let terms = terms(&mut parameters)?;
+        let terms = terms(&mut parameters, takes)?;
         let request = decode(parameters)?;
         let Snapshot { state, site, .. } = &*self.handle.snapshot();
         let request = self
@@ -253,7 +264,7 @@ impl Front {
     }
 
     async fn reload(&self, caller: &Caller, mut parameters: Parameters) -> Result<Answer, Fault> {
-        let terms = terms(&mut parameters)?;
+        let terms = terms(&mut parameters, Takes::NONE)?;
         parameters.end()?;
         self.authority.may(caller, Verb::Reload).await?;
         let reread = self.reloader.reload(&caller.subject.who(), terms).await?;
@@ -264,6 +275,7 @@ impl Front {
         let address = parameters.optional_text("address")?;
         let limit = parameters.optional_int("limit")?;
         let before: Option<u64> = parameters.optional_int("before")?;
+        let after: Option<u64> = parameters.optional_int("after")?;
         parameters.end()?;
         let floating = floating("address", address)?;
         let limit = decode::limit("limit", limit)?;
@@ -271,8 +283,8 @@ impl Front {
 
         let snapshot = self.handle.snapshot();
         let floating = floating.map(|address| decode::subject_of_history(&snapshot, address));
-        let before = before.map(Sequence);
-        let events = self.handle.history(floating, before, limit).await?;
+        let (before, after) = (before.map(Sequence), after.map(Sequence));
+        let events = decode::history(&self.handle, floating, after, before, limit).await?;
         once(&Events {
             events: events.iter().map(EventInfo::from).collect(),
         })
@@ -281,14 +293,19 @@ impl Front {
     async fn monitor(
         &self,
         caller: &Caller,
-        parameters: Parameters,
+        mut parameters: Parameters,
         mode: Mode,
     ) -> Result<Answer, Fault> {
+        let after: Option<u64> = parameters.optional_int("after")?;
         parameters.end()?;
         if mode != Mode::More {
             return Err(Fault::ExpectedMore);
         }
         let sight = self.authority.sight(caller).await?;
+        if let Some(after) = after {
+            let monitor = Monitor::resume(self.handle.clone(), Sequence(after), sight).await?;
+            return Ok(Answer::Stream(Stream::Monitor(monitor)));
+        }
         let (snapshot, events) = self.handle.subscribe();
         Ok(Answer::Stream(Stream::Monitor(Monitor::new(
             snapshot, events, sight,
@@ -297,21 +314,28 @@ impl Front {
 }
 
 /// On what terms a change is asked for.
-fn terms(parameters: &mut Parameters) -> Result<Terms, Fault> {
-    Ok(Terms {
-        dry_run: parameters.flag("dry_run")?,
-    })
+fn terms(parameters: &mut Parameters, takes: Takes) -> Result<Terms, Fault> {
+    let dry_run = parameters.flag("dry_run")?;
+    let expires_in = match takes.expires_in {
+        true => parameters.optional_int("expires_in")?,
+        false => None,
+    };
+    Ok(terms::terms(dry_run, expires_in)?)
 }
 
 fn allocate(mut parameters: Parameters) -> Result<Request, Fault> {
     let address = parameters.optional_text("floating_ip")?;
     let pool = parameters.optional_text("pool")?;
     let owner = parameters.optional_int("owner")?;
+    let count = parameters.optional_int("count")?;
+    let noted = noted(&mut parameters)?;
     parameters.end()?;
     Ok(Request::Allocate(Allocate {
         floating: floating("floating_ip", address)?,
+        count: decode::count("count", count)?,
         pool: pool_name(pool)?,
         owner,
+        alteration: decode::alteration(noted)?.into(),
     }))
 }
 
@@ -382,18 +406,26 @@ fn update(mut parameters: Parameters) -> Result<Request, Fault> {
     }))
 }
 
-/// The parameters that are noted of an address.
-fn attributes(parameters: &mut Parameters) -> Result<AttributeFields, Fault> {
+/// The parameters that are noted of an address which is new.
+fn noted(parameters: &mut Parameters) -> Result<AttributeFields, Fault> {
     Ok(AttributeFields {
         label: parameters.optional_text("label")?,
         description: parameters.optional_text("description")?,
         tags: parameters.optional_texts("tags")?,
+        protected: parameters.optional_flag("protected")?,
+        ..AttributeFields::default()
+    })
+}
+
+/// The same of one that may have others.
+fn attributes(parameters: &mut Parameters) -> Result<AttributeFields, Fault> {
+    Ok(AttributeFields {
         add_tags: parameters.optional_texts("add_tags")?,
         remove_tags: parameters.optional_texts("remove_tags")?,
-        protected: parameters.optional_flag("protected")?,
         rate_in: parameters.optional_int("rate_in")?,
         rate_out: parameters.optional_int("rate_out")?,
         allowed_sources: parameters.optional_texts("allowed_sources")?,
+        ..noted(parameters)?
     })
 }
 

@@ -1,5 +1,6 @@
 //! Answers of more than one reply.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -10,8 +11,8 @@ use super::fault::Fault;
 use super::front::value;
 use crate::api::decode::{self, PAGE, Page};
 use crate::authority::Sight;
-use crate::control::{Published, Rejection, Snapshot};
-use crate::model::{FloatingIp, Sequence};
+use crate::control::{Handle, Published, Rejection, Snapshot};
+use crate::model::{FloatingIp, Recorded, Sequence, Uid};
 use crate::wire::{Filter, Listed, Monitored};
 
 /// An answer of more than one reply.
@@ -71,20 +72,34 @@ impl Pages {
     }
 }
 
-/// What is true, and what happens.
+/// What is true, or what happened since, and then what happens.
 #[derive(Debug)]
 pub(super) struct Monitor {
-    /// What is left to tell of the state, and from where on; dropped with the
-    /// last page, so that an old state is not kept for as long as somebody
-    /// listens.
-    state: Option<(Arc<Snapshot>, Option<FloatingIp>)>,
+    first: First,
     events: Receiver<Arc<Published>>,
     /// The last event that was told, by itself or as part of the state.
     told: Sequence,
     sight: Sight,
 }
 
+/// What is told before what happens.
+#[derive(Debug)]
+enum First {
+    /// The state, from this address on; dropped with the last page, so that an
+    /// old state is not kept for as long as somebody listens.
+    State(Arc<Snapshot>, Option<FloatingIp>),
+    /// Events of the log, up to this one.
+    Log {
+        handle: Handle,
+        until: Sequence,
+        read: VecDeque<Recorded>,
+    },
+    /// Nothing more.
+    Told,
+}
+
 impl Monitor {
+    /// Everything that is not free, and what happens.
     pub(super) fn new(
         snapshot: Arc<Snapshot>,
         events: Receiver<Arc<Published>>,
@@ -92,15 +107,36 @@ impl Monitor {
     ) -> Self {
         Self {
             told: snapshot.state.sequence(),
-            state: Some((snapshot, None)),
+            first: First::State(snapshot, None),
             events,
             sight,
         }
     }
 
+    /// What happened after an event, and what happens.
+    pub(super) async fn resume(
+        handle: Handle,
+        after: Sequence,
+        sight: Sight,
+    ) -> Result<Self, Rejection> {
+        let (snapshot, events) = handle.subscribe();
+        let until = snapshot.state.sequence();
+        let read = handle.since(None, after, None, PAGE).await?.into();
+        Ok(Self {
+            told: after,
+            first: First::Log {
+                handle,
+                until,
+                read,
+            },
+            events,
+            sight,
+        })
+    }
+
     async fn next(&mut self) -> Result<Part, Fault> {
-        let message = match self.state.take() {
-            Some((snapshot, after)) => self.page(snapshot, after),
+        let message = match self.page().await? {
+            Some(message) => message,
             None => self.event().await?,
         };
         Ok(Part {
@@ -109,21 +145,43 @@ impl Monitor {
         })
     }
 
-    fn page(&mut self, snapshot: Arc<Snapshot>, after: Option<FloatingIp>) -> Monitored {
-        let page = Page { limit: PAGE, after };
-        let (addresses, next) = decode::list(&snapshot, self.sight, &Filter::default(), page);
-        let message = Monitored::state(&snapshot, addresses, next.is_none());
-        self.state = next.map(|next| (snapshot, Some(next)));
-        message
-    }
-
-    /// Whether the reader may know who did it and why: an event that concerns
-    /// somebody's address concerns its owner.
-    fn may_know(&self, published: &Published) -> bool {
-        match self.sight {
-            Sight::All => true,
-            own @ Sight::Own(_) => published.owner.is_some() && own.reaches(published.owner),
-        }
+    /// A part of what is told first, while there is any.
+    async fn page(&mut self) -> Result<Option<Monitored>, Fault> {
+        let message = match &mut self.first {
+            First::State(snapshot, after) => {
+                let page = Page {
+                    limit: PAGE,
+                    after: *after,
+                };
+                let (addresses, next) =
+                    decode::list(snapshot, self.sight, &Filter::default(), page);
+                let message = Monitored::state(snapshot, addresses, next.is_none());
+                match next {
+                    Some(_) => *after = next,
+                    None => self.first = First::Told,
+                }
+                message
+            }
+            First::Log {
+                handle,
+                until,
+                read,
+            } => {
+                if read.is_empty() && self.told < *until {
+                    let lost = Fault::Overflow(self.told);
+                    let more = handle.since(None, self.told, None, PAGE).await;
+                    *read = more.map_err(|error| or_lost(error, lost))?.into();
+                }
+                let Some(Recorded { event, owner }) = read.pop_front() else {
+                    self.first = First::Told;
+                    return Ok(None);
+                };
+                self.told = event.sequence;
+                Monitored::recorded(&event, may_know(self.sight, owner))
+            }
+            First::Told => return Ok(None),
+        };
+        Ok(Some(message))
     }
 
     async fn event(&mut self) -> Result<Monitored, Fault> {
@@ -135,8 +193,32 @@ impl Monitor {
             let sequence = published.event.sequence;
             if sequence > self.told {
                 self.told = sequence;
-                return Ok(Monitored::event(&published, self.may_know(&published)));
+                let everything = may_know(self.sight, published.owner);
+                return Ok(Monitored::event(&published, everything));
             }
         }
+    }
+}
+
+/// Whether the reader may know who did it and why: an event that concerns
+/// somebody's address concerns its owner.
+fn may_know(sight: Sight, owner: Option<Uid>) -> bool {
+    match sight {
+        Sight::All => true,
+        own @ Sight::Own(_) => owner.is_some() && own.reaches(owner),
+    }
+}
+
+/// A log that was cut off while it was read is a loss like any other.
+fn or_lost(error: Rejection, lost: Fault) -> Fault {
+    match error {
+        Rejection::SequenceGone { .. } => lost,
+        Rejection::Refused(_)
+        | Rejection::Busy
+        | Rejection::StoreFailed(_)
+        | Rejection::ConfigurationInvalid(_)
+        | Rejection::CountersOff
+        | Rejection::KernelFailed(_)
+        | Rejection::Stopping => error.into(),
     }
 }

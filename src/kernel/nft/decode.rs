@@ -289,6 +289,7 @@ mod tests {
                 guard,
                 block_free,
                 counters: true,
+                untranslated: Default::default(),
                 limits: Default::default(),
             };
             Ruleset::new(&site, |_| 1_024)

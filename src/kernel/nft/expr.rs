@@ -14,7 +14,7 @@ use super::batch::type_and_length;
 use super::decode::Fields;
 use super::message::{
     BitwiseAttr, CmpAttr, CounterAttr, CtAttr, DataAttr, ExprAttr, ImmediateAttr, LimitAttr,
-    ListAttr, LookupAttr, MetaAttr, NatAttr, PayloadAttr, VerdictAttr, Writer,
+    ListAttr, LookupAttr, MetaAttr, NatAttr, PayloadAttr, RtAttr, VerdictAttr, Writer,
 };
 
 /// A value of ours and the kernel's number for it.
@@ -36,6 +36,9 @@ const CT: &Table<CtKey> = &[(CtKey::State, 0), (CtKey::Direction, 1), (CtKey::St
 
 /// `NFT_CT_DST_IP` and `NFT_CT_DST_IP6` of the same, which are of a direction.
 const CT_DESTINATIONS: &Table<Family> = &[(Family::V4, 20), (Family::V6, 22)];
+
+/// `NFT_RT_XFRM` of `enum nft_rt_keys`.
+const RT_IPSEC: u32 = 4;
 
 /// `enum nft_cmp_ops`.
 const CMP: &Table<CmpOp> = &[
@@ -185,6 +188,10 @@ fn write(writer: &mut Writer, expr: &Expr) {
             if let Some(direction) = direction {
                 w.attribute(CtAttr::Direction, &[direction]);
             }
+        }),
+        Expr::RouteIpsec { to } => named(writer, "rt", |w| {
+            register(w, RtAttr::To, *to);
+            w.number(RtAttr::Key, RT_IPSEC);
         }),
         Expr::Mask { register: r, mask } => named(writer, "bitwise", |w| {
             register(w, BitwiseAttr::From, *r);
@@ -375,6 +382,7 @@ fn read(expr: &[u8]) -> Expr {
         "meta" => read_meta(&data),
         "payload" => read_payload(&data),
         "ct" => read_ct(&data),
+        "rt" => read_rt(&data),
         "bitwise" => read_mask(&data),
         "cmp" => read_cmp(&data),
         "lookup" => read_lookup(&data),
@@ -422,6 +430,12 @@ fn read_ct(data: &Fields<'_>) -> Option<Expr> {
     };
     let to = read_register(data, CtAttr::To)?;
     Some(Expr::Ct { key, to })
+}
+
+fn read_rt(data: &Fields<'_>) -> Option<Expr> {
+    data.only(&[RtAttr::To, RtAttr::Key]).then_some(())?;
+    let to = read_register(data, RtAttr::To)?;
+    (data.number(RtAttr::Key)? == RT_IPSEC).then_some(Expr::RouteIpsec { to })
 }
 
 fn read_mask(data: &Fields<'_>) -> Option<Expr> {

@@ -102,6 +102,7 @@ attributes! {
     MetaAttr { To = 1, Key = 2 }
     PayloadAttr { To = 1, Base = 2, Offset = 3, Length = 4 }
     CtAttr { To = 1, Key = 2, Direction = 3 }
+    RtAttr { To = 1, Key = 2 }
     BitwiseAttr { From = 1, To = 2, Length = 3, Mask = 4, Xor = 5, Operation = 6 }
     CmpAttr { From = 1, Operation = 2, Data = 3 }
     LookupAttr { Set = 1, From = 2, To = 3, Flags = 5 }

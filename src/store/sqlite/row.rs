@@ -15,6 +15,9 @@ use crate::model::{
     Via,
 };
 
+/// What an end that is none is called in the event log.
+pub(super) const NEVER: &str = "never";
+
 /// An allocated address. A hundred thousand share the few names of their pools.
 pub(super) fn allocation(
     row: &Row<'_>,
@@ -49,6 +52,8 @@ pub(super) fn allocation(
             None => Attributes::default(),
             Some(_) => from_json(row, 7)?,
         },
+        expires: row.get::<_, Option<i64>>(8)?.map(Timestamp),
+        association_expires: row.get::<_, Option<i64>>(9)?.map(Timestamp),
     };
     Ok((floating, allocation))
 }
@@ -117,6 +122,22 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
             floating: parse(row, 6)?,
             previous: optional(row, 8)?,
         }),
+        "set-end" => {
+            let text = row.get_ref(11)?.as_str()?;
+            let (of, at) = text.split_once(' ').ok_or(strange(11, "no end"))?;
+            EventKind::Changed(Change::SetEnd {
+                floating: parse(row, 6)?,
+                of: of.parse().map_err(|_| strange(11, "no end"))?,
+                at: match at {
+                    NEVER => None,
+                    at => Some(Timestamp(at.parse().map_err(|_| strange(11, "no time"))?)),
+                },
+            })
+        }
+        "expire" => EventKind::Expired {
+            floating: parse(row, 6)?,
+            of: parse(row, 11)?,
+        },
         "activate" => EventKind::Activated {
             floating: parse(row, 6)?,
         },

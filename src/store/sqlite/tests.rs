@@ -251,6 +251,16 @@ fn every_change_comes_back_as_it_was_recorded() {
             floating: floating(2),
             hosts: vec![fixed(5), fixed(6)],
         },
+        Change::SetEnd {
+            floating: floating(2),
+            of: Lease::Allocation,
+            at: Some(Timestamp(1_800_000_000)),
+        },
+        Change::SetEnd {
+            floating: floating(2),
+            of: Lease::Allocation,
+            at: None,
+        },
         Change::Release {
             floating: floating(2),
             previous: Some(fixed(5)),
@@ -281,6 +291,16 @@ fn every_change_comes_back_as_it_was_recorded() {
                 ..noted()
             },
         ),
+        Change::SetEnd {
+            floating: "2001:db8::7".parse().unwrap(),
+            of: Lease::Association,
+            at: Some(Timestamp(1_800_000_000)),
+        },
+        Change::SetEnd {
+            floating: "2001:db8::7".parse().unwrap(),
+            of: Lease::Allocation,
+            at: Some(Timestamp(1_900_000_000)),
+        },
     ];
     let (events, state) = committed(&State::default(), &changes);
     let mut store = SqliteStore::open(directory.path()).unwrap();
@@ -291,6 +311,10 @@ fn every_change_comes_back_as_it_was_recorded() {
     assert!(same(&store.load().unwrap(), &state));
     let looked = SqliteStore::look(directory.path()).unwrap().unwrap();
     assert!(same(&looked, &state));
+    let loaded = store.load().unwrap();
+    assert!(same(&loaded, &state));
+    assert!(loaded.ends().eq(state.ends()));
+    assert_eq!(loaded.ends().count(), 2);
 }
 
 #[test]
@@ -580,4 +604,68 @@ proptest! {
         }
         prop_assert!(same(&store.load().unwrap(), &state));
     }
+}
+
+#[test]
+fn what_happened_since_an_event_comes_in_order_with_whose_the_address_was() {
+    let directory = TempDir::new().unwrap();
+    let mut store = SqliteStore::open(directory.path()).unwrap();
+    assert_eq!(store.earliest().unwrap(), None);
+    let changes = [
+        allocate(1),
+        Change::Associate {
+            floating: floating(1),
+            fixed: fixed(5),
+            previous: None,
+        },
+        Change::Release {
+            floating: floating(1),
+            previous: Some(fixed(5)),
+        },
+        Change::Allocate {
+            floating: floating(1),
+            pool: PoolName::default_pool(),
+            owner: 1001,
+        },
+    ];
+    let (mut events, state) = committed(&State::default(), &changes);
+    store.commit(Revision(0), &events).unwrap();
+    let by = "02:00:00:00:00:09".parse().unwrap();
+    let kinds = [
+        EventKind::Conflict {
+            floating: floating(1),
+            by,
+        },
+        EventKind::Repaired { what: "it".into() },
+    ];
+    for kind in kinds {
+        let sequence = events.last().unwrap().sequence.next();
+        let event = Event {
+            sequence,
+            revision: None,
+            at: Timestamp(8),
+            actor: ROOT,
+            kind,
+        };
+        store
+            .commit(state.revision(), std::slice::from_ref(&event))
+            .unwrap();
+        events.push(event);
+    }
+    let owners = [1000, 1000, 1000, 1001, 1001].map(Some);
+    let owners = owners.into_iter().chain([None]);
+    let all: Vec<_> = events
+        .into_iter()
+        .zip(owners)
+        .map(|(event, owner)| Recorded { event, owner })
+        .collect();
+    let mut since =
+        |after, before, limit| store.since(None, Sequence(after), before, limit).unwrap();
+    assert_eq!(since(0, None, 10), all);
+    assert_eq!(since(2, None, 2), all[2..4]);
+    assert_eq!(since(2, Some(Sequence(4)), 10), all[2..3]);
+    assert_eq!(since(6, None, 10), []);
+    let other = store.since(Some(floating(2)), Sequence(0), None, 10);
+    assert_eq!(other.unwrap(), []);
+    assert_eq!(store.earliest().unwrap(), Some(Sequence(1)));
 }
