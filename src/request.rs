@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use crate::model::{
     Allocation, Alteration, FixedIp, FloatingIp, Forward, ForwardError, Limit, NotAHost, Outbound,
-    PendingReason, PoolName, Port, PortRange, Protocol, Revision, Sequence, Uid,
+    PendingReason, PoolName, Port, PortRange, Protocol, Resting, Revision, Sequence, Timestamp,
+    Uid,
 };
 
 mod terms;
@@ -177,6 +178,8 @@ pub struct Outcome {
     pub all: Vec<(FloatingIp, Allocation)>,
     /// The address as it is now; `None` when it is free.
     pub allocation: Option<Allocation>,
+    /// For whom it is kept, when it was released just now.
+    pub resting: Option<Resting>,
     /// Why its association is not in force yet, when it is not.
     pub pending: Option<PendingReason>,
     /// The host that had the address before.
@@ -300,6 +303,17 @@ pub enum Refusal {
         /// The address.
         floating: FloatingIp,
     },
+    /// The address was released a short while ago, by somebody else.
+    #[error(
+        "{floating} was released a short while ago and is kept for its last owner until {until}; \
+         name no address to get another one"
+    )]
+    AddressResting {
+        /// The address.
+        floating: FloatingIp,
+        /// Until when.
+        until: Timestamp,
+    },
     /// The address is not to be released.
     #[error("{floating} is protected from being released; unprotect it first")]
     Protected {
@@ -407,6 +421,7 @@ impl Refusal {
             Refusal::TargetInUse { .. } => "TargetInUse",
             Refusal::NotAssociated { .. } => "NotAssociated",
             Refusal::NotAllocated { .. } => "NotAllocated",
+            Refusal::AddressResting { .. } => "AddressResting",
             Refusal::Protected { .. } => "Protected",
             Refusal::OwnerChanged { .. } => "OwnerChanged",
             Refusal::QuotaExceeded { .. } => "QuotaExceeded",

@@ -189,6 +189,7 @@ mod tests {
             block_free: true,
             counters: true,
             untranslated: Default::default(),
+            rest: std::time::Duration::ZERO,
             limits: Limits::default(),
         };
         Snapshot {

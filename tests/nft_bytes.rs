@@ -100,6 +100,7 @@ fn first_build() -> Transaction {
             destinations: vec!["10.8.0.0/16".parse().unwrap(), "fd08::/48".parse().unwrap()],
             ipsec: true,
         },
+        rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };
     let range = |first: &str, last: &str| {

@@ -69,6 +69,7 @@ fn ruleset_with(guard: bool, block_free: bool, counters: bool) -> Ruleset {
         block_free,
         counters,
         untranslated: untranslated(),
+        rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };
     Ruleset::using(&site, |_| 1_024, EVERYTHING)
@@ -414,6 +415,7 @@ fn chains_are_put_right_and_everything_else_stays() {
                 block_free: true,
                 counters: true,
                 untranslated: untranslated(),
+                rest: std::time::Duration::ZERO,
                 limits: Default::default(),
             };
             let bare = Ruleset::new(&bare, |_| 1_024);
@@ -654,6 +656,7 @@ fn a_hundred_thousand_associations_are_loaded_and_seen_again() {
                 block_free: true,
                 counters: true,
                 untranslated: Default::default(),
+                rest: std::time::Duration::ZERO,
                 limits: Default::default(),
             },
             |_| Ruleset::size_for(100_001),

@@ -336,6 +336,7 @@ fn table(associations: u32) -> Transaction {
         block_free: true,
         counters: true,
         untranslated: Default::default(),
+        rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };
     let add = (0..associations).flat_map(pair).collect();

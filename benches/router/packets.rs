@@ -224,6 +224,7 @@ fn table(associations: u32, with: With, first_host: Ipv4Addr) -> Transaction {
         block_free: true,
         counters,
         untranslated: Default::default(),
+        rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };
     let size = |family| Ruleset::size_for(site.capacity(family));

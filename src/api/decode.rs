@@ -12,7 +12,7 @@ use crate::authority::Sight;
 use crate::control::{Counters, Handle, Rejection, Snapshot};
 use crate::model::{
     Alteration, Event, FixedIp, FloatingIp, Label, Outbound, PoolName, Port, PortRange, Protocol,
-    Rate, Sequence, Sources,
+    Rate, Sequence, Sources, Timestamp,
 };
 use crate::plan;
 use crate::request::{ForwardPorts, MOST_AT_ONCE, Refusal, UnforwardPorts};
@@ -334,7 +334,7 @@ pub async fn counted(
         }
         Some(_) => {
             let named = address.into_iter();
-            let named = named.map(|address| describe(snapshot, sight, address));
+            let named = named.map(|address| look_up(snapshot, sight, address, None));
             let named = named.collect::<Result<Vec<_>, _>>()?;
             // Of others it is not told whether they are counted.
             let own = named.into_iter().filter(|named| sight.reaches(named.owner));
@@ -373,9 +373,25 @@ pub async fn history(
 
 /// One address: a floating IP, free ones of a pool included, or the one that a
 /// host has. Which one a host has is told to those who may know.
-pub fn describe(snapshot: &Snapshot, sight: Sight, address: IpAddr) -> Result<Address, Refusal> {
+pub fn describe(
+    snapshot: &Snapshot,
+    sight: Sight,
+    address: IpAddr,
+    now: Timestamp,
+) -> Result<Address, Refusal> {
+    look_up(snapshot, sight, address, Some(now))
+}
+
+/// The same; whether it rests only when it is said what time it is.
+fn look_up(
+    snapshot: &Snapshot,
+    sight: Sight,
+    address: IpAddr,
+    now: Option<Timestamp>,
+) -> Result<Address, Refusal> {
     let floating = plan::resolve(&snapshot.state, &snapshot.site, address)?;
-    let described = seen(sight, Address::new(snapshot, floating));
+    let resting = now.and_then(|now| snapshot.resting(floating, now));
+    let described = seen(sight, Address::new(snapshot, floating).resting(resting));
     let asked_for_host = floating.ip() != address;
     if asked_for_host && described.fixed_address.is_none() {
         return Err(Refusal::NotAssociated { address });
@@ -386,7 +402,7 @@ pub fn describe(snapshot: &Snapshot, sight: Sight, address: IpAddr) -> Result<Ad
 /// What a reader sees of an address.
 #[must_use]
 pub fn seen(sight: Sight, address: Address) -> Address {
-    if sight.reaches(address.owner) {
+    if sight.reaches(address.owner.or(address.last_owner)) {
         address
     } else {
         address.redacted()
@@ -425,7 +441,7 @@ mod tests {
     use crate::control::Health;
     use crate::kernel::Features;
     use crate::model::{
-        AddressRange, Allocation, Association, Pool, Revision, Sequence, Site, State, Timestamp,
+        AddressRange, Allocation, Association, Pool, Revision, Sequence, Site, State,
     };
 
     /// A pool of 203.0.113.0 to .7; .1 and .2 are tied to 10.0.0.1 and .2, .3 is
@@ -467,6 +483,7 @@ mod tests {
                 block_free: true,
                 counters: true,
                 untranslated: Default::default(),
+                rest: std::time::Duration::ZERO,
                 limits: Default::default(),
             }),
             outside: Default::default(),
@@ -483,7 +500,7 @@ mod tests {
     fn an_address_is_described_by_either_of_its_ends() {
         let snapshot = snapshot();
         let described = |text: &str| {
-            describe(&snapshot, Sight::All, text.parse().unwrap())
+            describe(&snapshot, Sight::All, text.parse().unwrap(), Timestamp(3))
                 .map(|address| (address.floating_ip.to_string(), address.state))
                 .map_err(|refusal| refusal.name())
         };
@@ -523,9 +540,34 @@ mod tests {
             assert_eq!(address, address.clone().redacted());
             assert!(address.owner.is_none() && address.fixed_address.is_none());
         }
-        let described = |text: &str| describe(&snapshot, stranger, text.parse().unwrap());
+        let described =
+            |text: &str| describe(&snapshot, stranger, text.parse().unwrap(), Timestamp(3));
         assert_eq!(described("203.0.113.1").unwrap().state, "active");
         assert_eq!(described("10.0.0.1").unwrap_err().name(), "NotAssociated");
+    }
+
+    #[test]
+    fn who_had_a_resting_address_is_told_to_him_and_to_those_who_may_inspect() {
+        let mut snapshot = snapshot();
+        let floating: FloatingIp = "203.0.113.4".parse().unwrap();
+        let resting = crate::model::Resting {
+            owner: 1000,
+            until: Timestamp(10),
+        };
+        snapshot.state = snapshot.state.with_resting([(floating, resting)]);
+        let mut site = (*snapshot.site).clone();
+        site.rest = std::time::Duration::from_secs(60);
+        snapshot.site = Arc::new(site);
+        for (sight, now, until, owner) in [
+            (Sight::All, 9, Some(10), Some(1000)),
+            (Sight::Own(1000), 9, Some(10), Some(1000)),
+            (Sight::Own(1001), 9, Some(10), None),
+            (Sight::All, 10, None, None),
+        ] {
+            let row = describe(&snapshot, sight, floating.ip(), Timestamp(now)).unwrap();
+            assert_eq!(row.state, "free");
+            assert_eq!((row.resting_until, row.last_owner), (until, owner));
+        }
     }
 
     #[test]

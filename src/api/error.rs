@@ -50,6 +50,9 @@ fn about(refusal: &Refusal) -> Value {
         | Refusal::OwnerChanged { floating } => {
             json!({"floating_ip": floating})
         }
+        Refusal::AddressResting { floating, until } => {
+            json!({"floating_ip": floating, "resting_until": until})
+        }
         Refusal::PoolExhausted { family, pool } => json!({"family": family, "pool": pool}),
         Refusal::OutsidePrivateRanges { fixed }
         | Refusal::OutsidePermittedRanges { fixed }
@@ -88,7 +91,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::model::{NotAHost, Sequence};
+    use crate::model::{NotAHost, Sequence, Timestamp};
 
     const INTERFACE: &str = include_str!("../../interfaces/org.ipfloater.varlink");
 
@@ -128,6 +131,10 @@ mod tests {
             Refusal::OwnerChanged { floating },
             Refusal::NotAllocated { floating },
             Refusal::Protected { floating },
+            Refusal::AddressResting {
+                floating,
+                until: Timestamp(1),
+            },
             Refusal::QuotaExceeded {
                 owner: 1000,
                 quota: 3,

@@ -419,7 +419,16 @@ fn words(change: &Change) -> (String, Option<FixedIp>, Option<FixedIp>) {
             None,
             None,
         ),
-        Change::Release { floating, previous } => (format!("{floating} released"), None, *previous),
+        Change::Release {
+            floating,
+            previous,
+            resting_until,
+        } => {
+            let rests = resting_until.map_or_else(String::new, |until| {
+                format!(", kept for its owner until {until}")
+            });
+            (format!("{floating} released{rests}"), None, *previous)
+        }
     }
 }
 

@@ -356,7 +356,8 @@ fn details(verb: Verb, uid: Uid, concern: &Concern) -> Details {
     }
 }
 
-/// Whether the request asks for more than the limit permits.
+/// Whether the request asks for more than the limit permits, or for an address
+/// that rests for somebody else.
 fn exceeds(limit: &Limit, request: &Request, concern: &Concern, state: &State, uid: Uid) -> bool {
     let taken = match request {
         Request::Allocate(Allocate { count, .. }) => count.unwrap_or(1),
@@ -380,7 +381,9 @@ fn exceeds(limit: &Limit, request: &Request, concern: &Concern, state: &State, u
         | Request::Update(_)
         | Request::Release(_) => false,
     };
-    too_many || too_far
+    let named = concern.floating.filter(|_| concern.is_named);
+    let rests = named.and_then(|floating| state.resting().get(floating));
+    too_many || too_far || rests.is_some_and(|resting| resting.owner != uid)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::model::{
     AddressRange, Allocation, Association, FloatingIp, Limits, Permitted, Pool, PoolName, Protocol,
-    Revision, Sequence, Timestamp,
+    Resting, Revision, Sequence, Timestamp,
 };
 use crate::request::{Allocate, Disassociate, ForwardPorts, Release, UnforwardPorts};
 
@@ -102,9 +102,9 @@ fn site(quota: u32, ranges: &[&str]) -> Site {
         block_free: true,
         counters: true,
         untranslated: Default::default(),
+        rest: std::time::Duration::ZERO,
         limits: Limits {
             default: limit,
-
             ..Limits::default()
         },
     }
@@ -382,6 +382,45 @@ async fn whoever_may_manage_has_no_limits_and_nobody_is_asked_to_lift_them() {
             limited,
             "{quota} {ranges:?}"
         );
+        assert!(!policy.asked.lock().unwrap().iter().any(|asked| asked.2));
+    }
+}
+
+#[tokio::test]
+async fn what_rests_for_somebody_else_takes_the_right_to_manage_and_nobody_is_asked_for_it() {
+    use Action::{AllocateOwn, AssociateOwn, Manage};
+    let resting = |owner| Resting {
+        owner,
+        until: Timestamp(100),
+    };
+    let state = state().with_resting([
+        ("203.0.113.4".parse().unwrap(), resting(BOB)),
+        ("203.0.113.5".parse().unwrap(), resting(ALICE)),
+    ]);
+    let may = [AllocateOwn, AssociateOwn];
+    let may_manage = [AllocateOwn, AssociateOwn, Manage];
+    for (granted, floating, limited) in [
+        (&may[..], "203.0.113.4", true),
+        (&may_manage, "203.0.113.4", false),
+        (&may_manage, "203.0.113.5", true),
+        (&may_manage, "203.0.113.6", true),
+    ] {
+        let policy = Granting {
+            otherwise: (Some(Verdict::Challenge), Some(Verdict::Yes)),
+            ..Granting::to(granted)
+        };
+        let authority = Authority::new(policy.clone());
+        for request in [
+            allocate(Some(floating), None),
+            associate(Some(floating), "10.0.0.9"),
+            forward(floating, "80/tcp -> 10.0.0.9:80"),
+        ] {
+            let caller = caller(ALICE, true);
+            let site = site(50, &[]);
+            let authorized = authority.authorize(&caller, request, &state, &site);
+            let scope = authorized.await.unwrap().scope;
+            assert_eq!(matches!(scope, Scope::Own(_)), limited, "{floating}");
+        }
         assert!(!policy.asked.lock().unwrap().iter().any(|asked| asked.2));
     }
 }

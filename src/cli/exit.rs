@@ -79,7 +79,7 @@ fn by_name(error: &str) -> Exit {
             Exit::NotFound
         }
         "AlreadyAllocated" | "AlreadyAssociated" | "TargetInUse" | "ForwardClash"
-        | "OutboundClash" | "OwnerChanged" | "Protected" => Exit::Conflict,
+        | "OutboundClash" | "OwnerChanged" | "Protected" | "AddressResting" => Exit::Conflict,
         "PoolExhausted"
         | "LimitReached"
         | "ForwardLimitReached"

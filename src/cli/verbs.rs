@@ -91,7 +91,16 @@ pub(super) fn release(
     changed(output, &answer, |message| {
         let floating = message.address.floating_ip;
         if message.changed {
-            format!("Released {floating}")
+            let rests = message
+                .address
+                .resting_until
+                .map_or_else(String::new, |until| {
+                    format!(
+                        "; it is kept until {}, get it back by its name",
+                        moment(until)
+                    )
+                });
+            format!("Released {floating}{rests}")
         } else {
             format!("{floating} is free already")
         }
@@ -180,6 +189,8 @@ pub(super) fn show(
         ("Until", address.expires_at.map(moment)),
         ("Associated", address.associated_at.map(moment)),
         ("Until", address.association_expires_at.map(moment)),
+        ("Resting until", address.resting_until.map(moment)),
+        ("Last owner", address.last_owner.map(user)),
     ];
     for (name, value) in lines.into_iter().chain(set::lines(&address)) {
         if let Some(value) = value {

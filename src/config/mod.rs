@@ -14,6 +14,7 @@ mod pools;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -46,11 +47,12 @@ mod keys {
     pub(super) const COUNTERS: &str = "COUNTERS";
     pub(super) const NEVER_TRANSLATE: &str = "NEVER_TRANSLATE";
     pub(super) const LEAVE_IPSEC: &str = "LEAVE_IPSEC";
+    pub(super) const RELEASED_ADDRESS_REST: &str = "RELEASED_ADDRESS_REST";
     pub(super) const QUOTA: &str = "QUOTA";
     pub(super) const PERMITTED_IP_RANGES: &str = "PERMITTED_IP_RANGES";
 
     /// Keys of the section `[IPFLOATER]`.
-    pub(super) const MAIN: [&str; 14] = [
+    pub(super) const MAIN: [&str; 15] = [
         IP_POOL,
         IP_POOL_FILE,
         PRIVATE_IP_RANGES,
@@ -63,6 +65,7 @@ mod keys {
         COUNTERS,
         NEVER_TRANSLATE,
         LEAVE_IPSEC,
+        RELEASED_ADDRESS_REST,
         QUOTA,
         PERMITTED_IP_RANGES,
     ];
@@ -111,6 +114,13 @@ mod keys {
 
 /// Where fixed addresses lie when nobody says otherwise: RFC 1918, RFC 4193.
 const DEFAULT_PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+
+/// How long a released address is kept for its last owner when nobody says
+/// otherwise: long enough to notice a mistake.
+const DEFAULT_REST: Duration = Duration::from_secs(3_600);
+
+/// How long it may be at most.
+const LONGEST_REST: Duration = Duration::from_secs(365 * 86_400);
 
 /// What the configuration says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -323,6 +333,7 @@ impl Settings {
             counters: main.flag(keys::COUNTERS)?.unwrap_or(true),
             untranslated: untranslated(&main)?,
             limits,
+            rest: rest(&main)?,
             pools,
             private,
         };
@@ -359,6 +370,36 @@ fn private_ranges(main: &Section) -> Result<Vec<IpNet>, ConfigError> {
         prefix(item).ok_or_else(|| main.wrong(keys::PRIVATE_IP_RANGES, item, why))
     };
     items.iter().map(|item| net(item)).collect()
+}
+
+/// How long a released address is kept for its last owner.
+fn rest(main: &Section) -> Result<Duration, ConfigError> {
+    let Some(text) = main.text(keys::RELEASED_ADDRESS_REST) else {
+        return Ok(DEFAULT_REST);
+    };
+    span(text)
+        .filter(|rest| *rest <= LONGEST_REST)
+        .ok_or_else(|| {
+            let why = "write seconds, or a number with s, m, h or d behind it such as 30m or 7d, \
+                       at most 365d; 0 switches it off";
+            main.wrong(keys::RELEASED_ADDRESS_REST, text, why)
+        })
+}
+
+/// A time such as 90, 30m or 7d.
+fn span(text: &str) -> Option<Duration> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    // A sign, which the number would take, is none of ours.
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = digits.parse().ok().filter(|_| is_number)?;
+    number.checked_mul(unit).map(Duration::from_secs)
 }
 
 /// So many destinations are never translated at most: the first packet of a
@@ -460,6 +501,14 @@ impl fmt::Display for Settings {
             writeln!(f, "never translated: to {}", destinations.join(", "))?;
         }
         writeln!(f, "what IPsec takes is left alone: {}", word(*ipsec))?;
+        writeln!(
+            f,
+            "released addresses kept for their last owner: {}",
+            match self.site.rest.as_secs() {
+                0 => "no".to_owned(),
+                seconds => format!("{seconds} s"),
+            }
+        )?;
         write_limits(f, &self.site.limits)?;
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;

@@ -562,3 +562,36 @@ fn what_the_neighbours_are_asked_and_told_is_said_for_each_pool() {
         "{told}"
     );
 }
+
+#[test]
+fn released_addresses_rest_for_an_hour_or_as_long_as_is_said() {
+    let rest = |line: &str| {
+        let text = format!("[IPFLOATER]\nIP_POOL = 192.0.2.1\n{line}\n");
+        load(&text).map(|settings| settings.site.rest.as_secs())
+    };
+    for (line, seconds) in [
+        ("", 3_600),
+        ("RELEASED_ADDRESS_REST = 0", 0),
+        ("RELEASED_ADDRESS_REST = 90", 90),
+        ("RELEASED_ADDRESS_REST = 90s", 90),
+        ("RELEASED_ADDRESS_REST = 30m", 1_800),
+        ("RELEASED_ADDRESS_REST = 24h", 86_400),
+        ("RELEASED_ADDRESS_REST = 365d", 31_536_000),
+    ] {
+        assert_eq!(rest(line), Ok(seconds), "{line}");
+    }
+    for value in [
+        "-1",
+        "+5",
+        "1w",
+        "h",
+        "1 h",
+        "1.5h",
+        "366d",
+        "99999999999999999999d",
+    ] {
+        let error = rest(&format!("RELEASED_ADDRESS_REST = {value}")).unwrap_err();
+        let expected = "line 3, section [IPFLOATER], RELEASED_ADDRESS_REST";
+        assert!(error.contains(expected) && error.contains("30m"), "{error}");
+    }
+}

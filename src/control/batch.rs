@@ -5,7 +5,7 @@ use crate::audit::{Entry, Who};
 use crate::authority::Authorized;
 use crate::dataplane::{Cut, Tenants};
 use crate::model::{
-    Change, Event, EventKind, FixedIp, FloatingIp, Lease, Revision, State, Timestamp,
+    Change, Event, EventKind, FixedIp, FloatingIp, Lease, Revision, Site, State, Timestamp,
 };
 use crate::plan::{self, Decision, Right, View};
 use crate::request::{Outcome, Refusal, Request, Terms};
@@ -75,12 +75,14 @@ impl Batch {
             ));
         }
         self.alter(changes, request.who());
+        let resting = self.state.resting().get(floating).filter(|_| changed);
         let of = |floating| Some((floating, self.state.allocation(floating)?.clone()));
         Ok(Outcome {
             floating,
             all: all.into_iter().filter_map(of).collect(),
             changed,
             allocation: self.state.allocation(floating).cloned(),
+            resting,
             pending: None,
             previous,
             displaced,
@@ -95,8 +97,8 @@ impl Batch {
     }
 
     /// Ends an allocation or association, if it is not over already.
-    pub(super) fn expire(&mut self, floating: FloatingIp, of: Lease, who: &Who) {
-        let changes = plan::expire(&self.state, floating, of);
+    pub(super) fn expire(&mut self, site: &Site, floating: FloatingIp, of: Lease, who: &Who) {
+        let changes = plan::expire(&self.state, site, floating, of, self.at);
         if changes.is_empty() {
             return;
         }
@@ -203,6 +205,7 @@ impl Batch {
                 | Change::Release {
                     floating,
                     previous: Some(_),
+                    ..
                 } => {
                     cuts.push(self.cut(*floating));
                     wait = true;

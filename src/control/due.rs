@@ -65,7 +65,7 @@ impl Controller {
         let ends = self.state.ends().take_while(|(at, ..)| *at <= now);
         let mut batch = Batch::new(&self.state, now);
         for (_, floating, of) in ends.take(ENDS) {
-            batch.expire(floating, of, &itself("expiry"));
+            batch.expire(&self.site, floating, of, &itself("expiry"));
         }
         (!batch.events.is_empty()).then_some(batch)
     }

@@ -98,6 +98,7 @@ fn news(old: &Site, new: &Site) -> Vec<String> {
         counters,
         untranslated,
         limits,
+        rest,
     } = new;
     let by_name = |pools: &[Pool]| -> BTreeMap<PoolName, Pool> {
         let named = pools.iter().map(|pool| (pool.name.clone(), pool.clone()));
@@ -131,6 +132,7 @@ fn news(old: &Site, new: &Site) -> Vec<String> {
         }
     };
     differs(*private != old.private, "the private ranges are others");
+    differs(*rest != old.rest, "RELEASED_ADDRESS_REST is another");
     differs(*guard != old.guard, "GUARD_FORWARD is another");
     differs(*block_free != old.block_free, "BLOCK_PUBLIC_IPS is another");
     differs(

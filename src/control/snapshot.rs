@@ -6,7 +6,9 @@ use std::sync::Arc;
 use rpds::RedBlackTreeMapSync;
 
 use crate::kernel::Features;
-use crate::model::{Allocation, FloatingIp, InterfaceName, PendingReason, Site, State};
+use crate::model::{
+    Allocation, FloatingIp, InterfaceName, PendingReason, Resting, Site, State, Timestamp,
+};
 
 /// The state of one floating IP, as people see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +85,13 @@ impl Snapshot {
             (true, Some(reason)) => AddressState::Pending(reason.clone()),
             (true, None) => AddressState::Active,
         }
+    }
+
+    /// For whom a free address is kept, and until when.
+    #[must_use]
+    pub fn resting(&self, floating: FloatingIp, now: Timestamp) -> Option<Resting> {
+        let resting = self.state.resting().get(floating)?;
+        resting.is_on(now, self.site.rest).then_some(resting)
     }
 
     /// Whether the configuration no longer has the address in a pool.

@@ -441,6 +441,7 @@ mod tests {
             block_free: true,
             counters: false,
             untranslated: Default::default(),
+            rest: std::time::Duration::ZERO,
             limits: Default::default(),
         }
     }
@@ -705,6 +706,7 @@ mod tests {
         let site = Site {
             counters: true,
             untranslated: Default::default(),
+            rest: std::time::Duration::ZERO,
             ..site()
         };
         let ruleset = Ruleset::new(&site, |_| 1024);
@@ -753,6 +755,7 @@ mod tests {
         let site = Site {
             counters: true,
             untranslated: Default::default(),
+            rest: std::time::Duration::ZERO,
             ..site()
         };
         let ruleset = Ruleset::new(&site, |_| 1024);

@@ -82,6 +82,8 @@ pub enum Change {
         floating: FloatingIp,
         /// The host that had it until now.
         previous: Option<FixedIp>,
+        /// Until when it is kept for its last owner, if it is.
+        resting_until: Option<Timestamp>,
     },
 }
 

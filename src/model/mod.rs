@@ -11,6 +11,7 @@ mod lease;
 mod limits;
 mod neighbour;
 mod pool;
+mod resting;
 mod site;
 mod state;
 mod traffic;
@@ -23,6 +24,7 @@ pub use lease::{Lease, LeaseError};
 pub use limits::{DEFAULT_QUOTA, Gid, Limit, Limits, PartialLimit, Permitted};
 pub use neighbour::{Announcing, HardwareAddress, NoHardwareAddress};
 pub use pool::{AddressRange, InterfaceName, NameError, Pool, PoolName, RangeError};
+pub use resting::{Resting, RestingAddresses};
 pub use site::{NotAHost, RouterAddress, Site, Surroundings, Untranslated};
 pub use state::{
     Allocation, Association, Forwarded, PendingReason, Revision, Sequence, State, Timestamp, Uid,

@@ -2,6 +2,7 @@
 //! addresses that the router itself was seen to have.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -27,6 +28,8 @@ pub struct Site {
     pub untranslated: Untranslated,
     /// How much a user may have.
     pub limits: Limits,
+    /// How long a released address is kept for its last owner.
+    pub rest: Duration,
 }
 
 /// What hosts send that is never translated.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Attributes, Change, Direction, Family, FixedIp, FloatingIp, Forward, Forwards, HardwareAddress,
-    InterfaceName, Lease, Outbound, PoolName, Rate, Sources,
+    InterfaceName, Lease, Outbound, PoolName, Rate, Resting, RestingAddresses, Sources,
 };
 
 /// A user id, as in getuid(2).
@@ -234,6 +234,7 @@ pub struct State {
     filtered: u32,
     /// From how many prefixes they may be reached; of IPv4 and IPv6.
     sources: [u32; 2],
+    resting: RestingAddresses,
 }
 
 impl State {
@@ -271,6 +272,24 @@ impl State {
             state.last_allocated.insert_mut(place, floating);
         }
         state
+    }
+
+    /// The same, with these addresses that rest.
+    #[must_use]
+    pub fn with_resting(
+        mut self,
+        resting: impl IntoIterator<Item = (FloatingIp, Resting)>,
+    ) -> Self {
+        for (floating, resting) in resting {
+            self.resting.insert(floating, resting);
+        }
+        self
+    }
+
+    /// The released addresses that are kept for their last owners.
+    #[must_use]
+    pub fn resting(&self) -> &RestingAddresses {
+        &self.resting
     }
 
     /// How many commits led here.
@@ -470,6 +489,7 @@ impl State {
     /// association of a free address) is a mistake of ours and panics.
     #[must_use]
     pub fn with(mut self, change: &Change, at: Timestamp) -> Self {
+        self.resting.forget(at);
         match change {
             Change::Allocate {
                 floating,
@@ -482,6 +502,7 @@ impl State {
                 self.put(*floating, Some(allocation));
                 self.allocated4 += usize::from(floating.family() == Family::V4);
                 self.note_owned(*owner);
+                self.resting.remove(*floating);
             }
             Change::Associate {
                 floating,
@@ -550,12 +571,19 @@ impl State {
                     ..allocation
                 });
             }
-            Change::Release { floating, previous } => {
+            Change::Release {
+                floating,
+                previous,
+                resting_until,
+            } => {
                 self.forget_traffic(*floating);
                 self.note_untied(*previous);
                 if let Some(Allocation { owner, .. }) = self.allocations.get(floating) {
                     let owner = *owner;
                     self.note_disowned(owner);
+                    if let Some(until) = *resting_until {
+                        self.resting.insert(*floating, Resting { owner, until });
+                    }
                     self.allocated4 -= usize::from(floating.family() == Family::V4);
                 }
                 self.put(*floating, None);

@@ -2,7 +2,9 @@
 
 use std::ops::Bound;
 
-use crate::model::{AddressRange, Attributes, Change, Family, FloatingIp, Pool, PoolName, Uid};
+use crate::model::{
+    AddressRange, Attributes, Change, Family, FloatingIp, Pool, PoolName, Resting, Uid,
+};
 use crate::request::{Allocate, MOST_AT_ONCE, Refusal};
 
 use super::right::{Right, within_quota};
@@ -48,7 +50,7 @@ pub(super) fn allocate(
             state: &state,
             ..view
         };
-        let floating = floating.map_or_else(|| free(view, pool.as_ref(), None), Ok)?;
+        let floating = floating.map_or_else(|| free(view, owner, pool.as_ref(), None), Ok)?;
         let mut new = vec![take(view, right, owner, floating, pool.as_ref())?];
         new.extend((noted != Attributes::default()).then(|| Change::Update {
             floating,
@@ -96,6 +98,12 @@ pub(super) fn take(
     if view.surroundings.is_primary(floating.ip()) {
         return Err(Refusal::RouterAddress { floating });
     }
+    if let Some(Resting { until, .. }) = view
+        .resting(floating)
+        .filter(|resting| resting.owner != owner && !right.reaches_resting())
+    {
+        return Err(Refusal::AddressResting { floating, until });
+    }
     within_quota(right, view.state, owner)?;
     has_room(view, floating.family())?;
     Ok(Change::Allocate {
@@ -118,9 +126,11 @@ fn has_room(view: View<'_>, family: Family) -> Result<(), Refusal> {
     }
 }
 
-/// A free address of a pool, or of the first pool that has one.
+/// A free address of a pool, or of the first pool that has one. What rests is
+/// passed by, but for what rests for this owner, when nothing else is left.
 pub(super) fn free(
     view: View<'_>,
+    owner: Uid,
     pool: Option<&PoolName>,
     family: Option<Family>,
 ) -> Result<FloatingIp, Refusal> {
@@ -136,10 +146,31 @@ pub(super) fn free(
             }
         }
     }
+    if let Some(floating) = own_resting(view, owner, &pools, &families) {
+        return Ok(floating);
+    }
     Err(Refusal::PoolExhausted {
         family: family.map_or_else(|| "floating".to_owned(), |family| family.to_string()),
         pool: pool.cloned(),
     })
+}
+
+/// An address that rests for this user, who is the only one that it can be given
+/// to when nothing else is left: the one whose rest is over first.
+fn own_resting(
+    view: View<'_>,
+    owner: Uid,
+    pools: &[&Pool],
+    families: &[Family],
+) -> Option<FloatingIp> {
+    let mut resting = view.state.resting().in_order_of_end();
+    let found = resting.find(|(floating, resting)| {
+        resting.owner == owner
+            && families.contains(&floating.family())
+            && pools.iter().any(|pool| pool.contains(*floating))
+            && !view.surroundings.is_primary(floating.ip())
+    });
+    found.map(|(floating, _)| floating)
 }
 
 fn named<'a>(view: View<'a>, name: &PoolName) -> Result<&'a Pool, Refusal> {
@@ -184,7 +215,10 @@ fn free_between(view: View<'_>, range: AddressRange) -> Option<FloatingIp> {
     while let Some(address) = candidate {
         let is_taken = taken.next_if_eq(&address).is_some();
         if !is_taken && !view.surroundings.is_primary(address) {
-            return FloatingIp::new(address).ok();
+            let floating = FloatingIp::new(address).ok()?;
+            if view.resting(floating).is_none() {
+                return Some(floating);
+            }
         }
         candidate = range.after(address);
     }

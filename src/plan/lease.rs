@@ -1,9 +1,10 @@
 //! Ends of allocations and associations: setting them, and what happens then.
 
-use crate::model::{Allocation, Change, FloatingIp, Lease, State, Timestamp};
+use crate::model::{Allocation, Change, FloatingIp, Lease, Site, State, Timestamp};
 use crate::request::{Request, Terms};
 
 use super::forward::all_gone;
+use super::release::resting_until;
 use super::{Decision, View};
 
 /// A decision with the end that is asked for with it, if one is. Without one, an
@@ -59,7 +60,13 @@ pub fn bound(
 /// What is altered when an allocation or association is over. What is over
 /// already alters nothing.
 #[must_use]
-pub fn expire(state: &State, floating: FloatingIp, of: Lease) -> Vec<Change> {
+pub fn expire(
+    state: &State,
+    site: &Site,
+    floating: FloatingIp,
+    of: Lease,
+    now: Timestamp,
+) -> Vec<Change> {
     let Some(allocation) = state.allocation(floating) else {
         return Vec::new();
     };
@@ -73,7 +80,11 @@ pub fn expire(state: &State, floating: FloatingIp, of: Lease) -> Vec<Change> {
     }
     match (of, previous) {
         (Lease::Allocation, _) => all_gone(floating, &allocation.forwards)
-            .chain([Change::Release { floating, previous }])
+            .chain([Change::Release {
+                floating,
+                previous,
+                resting_until: resting_until(site, now),
+            }])
             .collect(),
         (Lease::Association, Some(previous)) => vec![Change::Disassociate { floating, previous }],
         (Lease::Association, None) => Vec::new(),

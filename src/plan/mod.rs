@@ -14,7 +14,7 @@ mod update;
 use std::net::IpAddr;
 
 use crate::dataplane::Ruleset;
-use crate::model::{Change, FixedIp, FloatingIp, Site, State, Surroundings, Timestamp};
+use crate::model::{Change, FixedIp, FloatingIp, Resting, Site, State, Surroundings, Timestamp};
 use crate::request::{Refusal, Request};
 
 pub use lease::{bound, expire};
@@ -48,6 +48,15 @@ pub struct Decision {
     pub previous: Option<FixedIp>,
     /// The floating IP that the host had before.
     pub displaced: Option<FloatingIp>,
+}
+
+impl View<'_> {
+    /// For whom a free address is kept, and until when.
+    #[must_use]
+    pub fn resting(&self, floating: FloatingIp) -> Option<Resting> {
+        let resting = self.state.resting().get(floating)?;
+        resting.is_on(self.now, self.site.rest).then_some(resting)
+    }
 }
 
 impl Decision {

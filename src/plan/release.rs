@@ -1,6 +1,6 @@
 //! Untying floating IPs, and giving them back.
 
-use crate::model::Change;
+use crate::model::{Change, Site, Timestamp};
 use crate::request::{Disassociate, Refusal, Release};
 
 use super::forward::all_gone;
@@ -19,6 +19,12 @@ pub(super) fn disassociate(view: View<'_>, request: &Disassociate) -> Result<Dec
     })
 }
 
+/// Until when an address rests that is released now.
+pub(super) fn resting_until(site: &Site, now: Timestamp) -> Option<Timestamp> {
+    let seconds = i64::try_from(site.rest.as_secs()).unwrap_or(i64::MAX);
+    (seconds > 0).then(|| Timestamp(now.0.saturating_add(seconds)))
+}
+
 pub(super) fn release(view: View<'_>, request: &Release) -> Result<Decision, Refusal> {
     let floating = resolve(view.state, view.site, request.address)?;
     let Some(allocation) = view.state.allocation(floating) else {
@@ -30,7 +36,11 @@ pub(super) fn release(view: View<'_>, request: &Release) -> Result<Decision, Ref
     let previous = allocation.association.map(|association| association.fixed);
     Ok(Decision {
         changes: all_gone(floating, &allocation.forwards)
-            .chain([Change::Release { floating, previous }])
+            .chain([Change::Release {
+                floating,
+                previous,
+                resting_until: resting_until(view.site, view.now),
+            }])
             .collect(),
         previous,
         ..Decision::nothing(floating)

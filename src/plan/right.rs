@@ -18,6 +18,16 @@ pub struct Right<'a> {
     pub scope: &'a Scope,
 }
 
+impl Right<'_> {
+    /// Whether it reaches to what rests for somebody else.
+    pub(super) fn reaches_resting(&self) -> bool {
+        match self.scope {
+            Scope::Any | Scope::Managed(_) => true,
+            Scope::Own(_) => false,
+        }
+    }
+}
+
 /// What a request concerns. A request that cannot be granted concerns nothing
 /// that it does not name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::model::{
-    Actor, Alteration, Family, Forwarded, Limit, Limits, Permitted, Pool, PoolName, Timestamp, Uid,
-    Via,
+    Actor, Alteration, Family, Forwarded, Lease, Limit, Limits, Permitted, Pool, PoolName,
+    Timestamp, Uid, Via,
 };
 use crate::request::{
     Allocate, Associate, Disassociate, ForwardPorts, Release, Scope, UnforwardPorts, Update,
@@ -56,6 +56,7 @@ impl World {
             block_free: true,
             counters: true,
             untranslated: Default::default(),
+            rest: std::time::Duration::ZERO,
             limits: Limits::default(),
         };
         let own = |net: &str, interface: &str| crate::model::RouterAddress {
@@ -746,4 +747,116 @@ fn a_quota_counts_all_that_are_taken_at_once() {
         let request = Request::Allocate(several(3));
         assert_eq!(within(&world, &own(quota, &[]), &request), outcome);
     }
+}
+
+fn take_named(floating: &str, owner: Uid) -> Request {
+    Request::Allocate(Allocate {
+        floating: Some(floating.parse().unwrap()),
+        owner: Some(owner),
+        ..Allocate::default()
+    })
+}
+
+#[test]
+fn a_released_address_is_kept_for_its_last_owner_and_no_longer_than_it_is_said() {
+    for (floating, fixed) in [("198.51.100.7", "10.0.0.5"), ("2001:db8::7", "fd00::5")] {
+        let mut world = World::new();
+        world.site.rest = std::time::Duration::from_secs(60);
+        let own = own(50, &[]);
+        let manage = Scope::Managed(Vec::new());
+        world.act(&take_named(floating, ALICE.uid));
+        world.now = Timestamp(100);
+        assert_eq!(world.act(&release(floating)), floating);
+        let bob = Actor { uid: 1001, ..ALICE };
+        for (now, actor, scope, outcome) in [
+            (101, ALICE, &own, "granted"),
+            (101, bob, &own, "AddressResting"),
+            (101, bob, &manage, "granted"),
+            (101, ROOT, &Scope::Any, "granted"),
+            (159, bob, &own, "AddressResting"),
+            (160, bob, &own, "granted"),
+            // The clock was set back by more than an address ever rests.
+            (20, bob, &own, "granted"),
+        ] {
+            world.now = Timestamp(now);
+            for request in [
+                Request::Allocate(Allocate {
+                    floating: Some(floating.parse().unwrap()),
+                    ..Allocate::default()
+                }),
+                associate(floating, fixed),
+                forward(floating, &format!("80/tcp -> {}:80", bracketed(fixed))),
+            ] {
+                let decided = world.decide_within(actor, scope, &request);
+                let decided = decided.err().map_or("granted", |refusal| refusal.name());
+                assert_eq!(decided, outcome, "{now} {actor:?} {request:?}");
+            }
+        }
+        world.now = Timestamp(101);
+        world.site.rest = std::time::Duration::ZERO;
+        let request = associate(floating, fixed);
+        assert!(world.decide_within(bob, &own, &request).is_ok());
+    }
+}
+
+fn bracketed(fixed: &str) -> String {
+    if fixed.contains(':') {
+        format!("[{fixed}]")
+    } else {
+        fixed.to_owned()
+    }
+}
+
+#[test]
+fn what_rests_is_given_to_nobody_who_names_none_but_to_its_last_owner_at_last() {
+    let mut world = World::new();
+    world.site.rest = std::time::Duration::from_secs(60);
+    for floating in ["198.51.100.8", "198.51.100.9"] {
+        world.act(&take_named(floating, ALICE.uid));
+        world.act(&release(floating));
+    }
+    world.act(&take_named("2001:db8::7", 1001));
+    world.act(&release("2001:db8::7"));
+    let free = Request::Allocate(Allocate::default());
+    let mut given = Vec::new();
+    while let Ok(decision) = world.decide_within(ALICE, &own(50, &[]), &free) {
+        given.push(decision.floating.to_string());
+        for change in &decision.changes {
+            world.state = world.state.clone().with(change, world.now);
+        }
+    }
+    assert_eq!(
+        given,
+        [
+            "198.51.100.7",
+            "2001:db8::8",
+            "203.0.113.2",
+            "198.51.100.8",
+            "198.51.100.9"
+        ]
+    );
+    // Not even root gets what rests for somebody else without naming it.
+    assert_eq!(world.act(&free), "PoolExhausted");
+    assert_eq!(world.act(&associate("", "fd00::5")), "PoolExhausted");
+    assert_eq!(
+        world.act(&associate("2001:db8::7", "fd00::5")),
+        "2001:db8::7"
+    );
+    assert_eq!(world.state.resting().iter().count(), 0);
+}
+
+#[test]
+fn an_address_whose_time_is_over_rests_like_one_that_was_released() {
+    let mut world = World::new();
+    world.site.rest = std::time::Duration::from_secs(60);
+    world.act(&allocate("198.51.100.7", ""));
+    let World { state, site, .. } = &world;
+    let floating = "198.51.100.7".parse().unwrap();
+    let changes = expire(state, site, floating, Lease::Allocation, Timestamp(100));
+    let rests = Change::Release {
+        floating,
+        previous: None,
+        resting_until: Some(Timestamp(160)),
+    };
+    assert_eq!(changes, [rests]);
 }

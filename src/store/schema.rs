@@ -57,4 +57,12 @@ pub(super) const MIGRATIONS: &[&str] = &[
     // 5: ends of allocations and associations.
     "ALTER TABLE floating_ip ADD COLUMN expires_at INTEGER;
      ALTER TABLE floating_ip ADD COLUMN association_expires_at INTEGER;",
+    // 6: released addresses that are kept for their last owners. The event of the
+    // release has the end in its column text.
+    "CREATE TABLE resting (
+         address TEXT    PRIMARY KEY,
+         owner   INTEGER NOT NULL,
+         until   INTEGER NOT NULL
+     ) WITHOUT ROWID, STRICT;
+     CREATE INDEX resting_until ON resting (until);",
 ];

@@ -19,14 +19,14 @@ use rusqlite::{
 
 use crate::lock::Lock;
 use crate::model::{
-    Attributes, Change, Event, EventKind, FloatingIp, Forwards, Lease, Recorded, Revision,
+    Attributes, Change, Event, EventKind, FloatingIp, Forwards, Lease, Recorded, Resting, Revision,
     Sequence, State, Timestamp,
 };
 
 use super::{EVENTS_KEPT, Store, StoreError, migrate};
 
 mod row;
-use row::{NEVER, allocation, event, forward, hosts_text, named, reading};
+use row::{NEVER, allocation, event, forward, hosts_text, named, reading, resting};
 
 /// The database and the lock, in the state directory.
 const DATABASE: &str = "ipfloater.db";
@@ -168,7 +168,8 @@ impl SqliteStore {
                 source: rusqlite::Error::QueryReturnedNoRows,
             });
         }
-        Ok(State::load(revision, sequence, allocations))
+        let state = State::load(revision, sequence, allocations);
+        Ok(state.with_resting(Self::read_resting(connection, version)?))
     }
 
     fn read_forwards(connection: &Connection) -> Result<HashMap<FloatingIp, Forwards>, StoreError> {
@@ -194,6 +195,28 @@ impl SqliteStore {
             *of_it = of_it.with(read);
         }
         Ok(forwards)
+    }
+
+    fn read_resting(
+        connection: &Connection,
+        version: i32,
+    ) -> Result<Vec<(FloatingIp, Resting)>, StoreError> {
+        if version < 6 {
+            return Ok(Vec::new());
+        }
+        let fail = |source| StoreError::Access {
+            doing: "read",
+            source,
+        };
+        let mut statement = connection
+            .prepare("SELECT address, owner, until FROM resting")
+            .map_err(fail)?;
+        let mut rows = statement.query([]).map_err(fail)?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next().map_err(fail)? {
+            found.push(resting(row).map_err(|error| reading(named("resting", row), error))?);
+        }
+        Ok(found)
     }
 
     /// The version of a store. A look at one leaves it at that.
@@ -371,6 +394,9 @@ fn record(
         // First, because it keeps whose the address was, and a release takes that.
         log(transaction, event)?;
         if let EventKind::Changed(change) = &event.kind {
+            transaction
+                .prepare_cached("DELETE FROM resting WHERE until <= ?1")?
+                .execute([event.at.0])?;
             apply(transaction, change, event.at)?;
         }
         last = (event.revision.unwrap_or(last.0), event.sequence);
@@ -390,12 +416,25 @@ fn record(
 fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusqlite::Result<()> {
     let address = change.floating().to_string();
     let altered = match change {
-        Change::Allocate { floating: _, pool, owner } => transaction
-            .prepare_cached(
-                "INSERT INTO floating_ip (address, pool, owner, allocated_at) VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute(params![address, pool.as_str(), owner, at.0])?,
-        Change::Associate { floating: _, fixed, previous: _ } => transaction
+        Change::Allocate {
+            floating: _,
+            pool,
+            owner,
+        } => {
+            transaction
+                .prepare_cached("DELETE FROM resting WHERE address = ?1")?
+                .execute([&address])?;
+            transaction
+                .prepare_cached(
+                    "INSERT INTO floating_ip (address, pool, owner, allocated_at) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![address, pool.as_str(), owner, at.0])?
+        }
+        Change::Associate {
+            floating: _,
+            fixed,
+            previous: _,
+        } => transaction
             .prepare_cached(
                 "UPDATE floating_ip SET fixed = ?2, associated_at = ?3, kept = NULL,
                         association_expires_at = NULL
@@ -405,7 +444,11 @@ fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusql
         Change::Keep { floating: _, hosts } => transaction
             .prepare_cached("UPDATE floating_ip SET kept = ?2 WHERE address = ?1")?
             .execute([address, hosts_text(hosts)])?,
-        Change::SetEnd { floating: _, of, at } => transaction
+        Change::SetEnd {
+            floating: _,
+            of,
+            at,
+        } => transaction
             .prepare_cached(match of {
                 Lease::Allocation => "UPDATE floating_ip SET expires_at = ?2 WHERE address = ?1",
                 Lease::Association => {
@@ -413,14 +456,21 @@ fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusql
                 }
             })?
             .execute(params![address, at.map(|at| at.0)])?,
-        Change::Disassociate { floating: _, previous: _ } => transaction
+        Change::Disassociate {
+            floating: _,
+            previous: _,
+        } => transaction
             .prepare_cached(
                 "UPDATE floating_ip SET fixed = NULL, associated_at = NULL, kept = NULL,
                         association_expires_at = NULL
                  WHERE address = ?1",
             )?
             .execute([address])?,
-        Change::Forward { floating: _, forward, previous: _ } => transaction
+        Change::Forward {
+            floating: _,
+            forward,
+            previous: _,
+        } => transaction
             .prepare_cached("INSERT INTO forward VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
             .execute(params![
                 address,
@@ -431,7 +481,10 @@ fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusql
                 forward.fixed_port().number(),
                 forward.outbound().as_str(),
             ])?,
-        Change::Unforward { floating: _, forward } => transaction
+        Change::Unforward {
+            floating: _,
+            forward,
+        } => transaction
             .prepare_cached(
                 "DELETE FROM forward WHERE address = ?1 AND protocol = ?2 AND first_port = ?3",
             )?
@@ -440,11 +493,31 @@ fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusql
                 forward.protocol().as_str(),
                 forward.ports().first().number(),
             ])?,
-        Change::Update { floating: _, before: _, after } => transaction
+        Change::Update {
+            floating: _,
+            before: _,
+            after,
+        } => transaction
             .prepare_cached("UPDATE floating_ip SET attributes = ?2 WHERE address = ?1")?
-            .execute(params![address, (**after != Attributes::default()).then(|| row::json(after))])?,
-        Change::Release { floating: _, previous: _ } => {
-            transaction.prepare_cached("DELETE FROM floating_ip WHERE address = ?1")?.execute([address])?
+            .execute(params![
+                address,
+                (**after != Attributes::default()).then(|| row::json(after))
+            ])?,
+        Change::Release {
+            floating: _,
+            previous: _,
+            resting_until,
+        } => {
+            if let Some(until) = resting_until {
+                transaction
+                    .prepare_cached(
+                        "INSERT INTO resting SELECT address, owner, ?2 FROM floating_ip WHERE address = ?1",
+                    )?
+                    .execute(params![address, until.0])?;
+            }
+            transaction
+                .prepare_cached("DELETE FROM floating_ip WHERE address = ?1")?
+                .execute([address])?
         }
     };
     if altered == 1 {
@@ -513,8 +586,10 @@ fn log(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
         EventKind::Changed(Change::Release {
             floating: _,
             previous: from,
+            resting_until,
         }) => {
             previous = from.map(|from| from.to_string());
+            text = resting_until.map(|until| until.0.to_string());
         }
         EventKind::Changed(Change::SetEnd {
             floating: _,

@@ -16,7 +16,7 @@ use crate::control::{self, AddressState, Snapshot};
 use crate::kernel::Traffic;
 use crate::model::{
     Allocation, Attributes, Description, Event, EventKind, FixedIp, FloatingIp, Forward, Label,
-    Lease, Outbound, Pool, PoolName, Port, Protocol, Rate, Sources,
+    Lease, Outbound, Pool, PoolName, Port, Protocol, Rate, Resting, Sources,
 };
 use crate::reload::Reread;
 use crate::request::{Effect, Outcome};
@@ -84,6 +84,13 @@ pub struct Address {
     /// The prefixes that may reach it from outside; absent when everybody may.
     #[serde(skip_serializing_if = "Sources::is_everybody", default)]
     pub allowed_sources: Sources,
+    /// Of a free one: until when it is kept for its last owner, in seconds since
+    /// 1970 UTC.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub resting_until: Option<i64>,
+    /// Of a free one that is kept for somebody: the uid of its last owner.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_owner: Option<u32>,
     /// Present and true when the configuration no longer has it in a pool.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub orphaned: bool,
@@ -115,6 +122,16 @@ impl Address {
         )
     }
 
+    /// The same, when it is kept for its last owner.
+    #[must_use]
+    pub fn resting(self, resting: Option<Resting>) -> Self {
+        Self {
+            resting_until: resting.map(|resting| resting.until.0),
+            last_owner: resting.map(|resting| resting.owner),
+            ..self
+        }
+    }
+
     /// The same, without what is its owner's alone: who has it, since when, for
     /// which host, and what is noted of it.
     #[must_use]
@@ -136,6 +153,7 @@ impl Address {
             rate_in: None,
             rate_out: None,
             allowed_sources: Sources::default(),
+            last_owner: None,
             ..self
         }
     }
@@ -189,6 +207,8 @@ impl Address {
             rate_in,
             rate_out,
             allowed_sources,
+            resting_until: None,
+            last_owner: None,
             orphaned: allocation.is_some() && pool.is_none(),
         }
     }
@@ -279,6 +299,7 @@ impl Changed {
             all,
             changed,
             allocation,
+            resting,
             pending,
             previous,
             displaced,
@@ -298,7 +319,7 @@ impl Changed {
         };
         let all = all.iter();
         Changed {
-            address: build(floating, allocation.as_ref(), &state),
+            address: build(floating, allocation.as_ref(), &state).resting(resting),
             // What is taken several at a time leads nowhere yet.
             addresses: all
                 .map(|(floating, allocation)| {

@@ -42,6 +42,7 @@ pub(crate) fn site() -> Site {
         block_free: true,
         counters: true,
         untranslated: Default::default(),
+        rest: std::time::Duration::ZERO,
         limits: Limits::default(),
     }
 }

@@ -526,7 +526,7 @@ fn flat(value: Value) -> Value {
             value => drop(all.insert(key, value)),
         }
     }
-    all.retain(|key, _| !key.ends_with("_at"));
+    all.retain(|key, _| !key.ends_with("_at") && key != "resting_until");
     Value::Object(all)
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipfloater::api::dbus::{BUS_NAME, INTERFACE, OBJECT_PATH};
 use ipfloater::control::Rejection;
-use ipfloater::model::{FixedIp, FloatingIp, NotAHost, Sequence};
+use ipfloater::model::{FixedIp, FloatingIp, NotAHost, Sequence, Timestamp};
 use ipfloater::request::Refusal;
 use zbus::Variant;
 
@@ -225,6 +225,10 @@ fn rejections() -> Vec<Rejection> {
         Refusal::NotAssociated { address },
         Refusal::NotAllocated { floating },
         Refusal::Protected { floating },
+        Refusal::AddressResting {
+            floating,
+            until: Timestamp(1),
+        },
         Refusal::OwnerChanged { floating },
         Refusal::QuotaExceeded {
             owner: 1000,
@@ -265,6 +269,7 @@ fn rejections() -> Vec<Rejection> {
             | Refusal::NotAssociated { .. }
             | Refusal::NotAllocated { .. }
             | Refusal::Protected { .. }
+            | Refusal::AddressResting { .. }
             | Refusal::OwnerChanged { .. }
             | Refusal::QuotaExceeded { .. }
             | Refusal::OutsidePermittedRanges { .. }

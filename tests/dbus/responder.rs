@@ -72,6 +72,7 @@ fn site() -> Site {
         block_free: true,
         counters: true,
         untranslated: Default::default(),
+        rest: std::time::Duration::ZERO,
         limits: Default::default(),
     }
 }
@@ -148,6 +149,7 @@ impl Responder {
             floating,
             changed,
             allocation: state.allocation(floating).cloned(),
+            resting: None,
             pending: None,
             previous: before.map(|association| association.fixed),
             displaced: None,
@@ -241,7 +243,14 @@ impl Responder {
             Request::Release(wanted) => {
                 let floating = known(wanted.address)?;
                 let previous = state.association(floating).map(|tied| tied.fixed);
-                (floating, vec![Change::Release { floating, previous }])
+                (
+                    floating,
+                    vec![Change::Release {
+                        floating,
+                        previous,
+                        resting_until: None,
+                    }],
+                )
             }
         })
     }

@@ -55,6 +55,7 @@ mod service;
 mod sniffer;
 mod talk;
 
+mod allocation;
 mod bypass;
 mod closed;
 mod complaints;

@@ -33,6 +33,11 @@ fn a_user_is_answered_the_same_by_varlink_and_over_the_bus() {
         "forward 198.51.100.13:53/udp 10.0.0.10 --outbound floating",
         "unforward 198.51.100.13:8081",
         "unforward 198.51.100.13:53/udp",
+        "set 198.51.100.13 --label dns --tag b --tag a --description words --protect",
+        "set 198.51.100.13 --untag a --clear-tags --tag c --label=",
+        "set 198.51.100.13 --label a/b",
+        "release 198.51.100.13",
+        "allocate --count 2 --label pair --tag x",
         "disassociate 10.0.0.6",
         "disassociate 10.0.0.6",
         "release 198.51.100.15",
@@ -69,7 +74,7 @@ fn alike((mut answer, exit): (Value, i32)) -> (Value, i32) {
         match value {
             Value::Object(fields) => {
                 fields.retain(|key, _| {
-                    !matches!(key.as_str(), "at" | "via") && !key.ends_with("_at")
+                    !matches!(key.as_str(), "at" | "via" | "resting_until") && !key.ends_with("_at")
                 });
                 fields.values_mut().for_each(strip);
             }

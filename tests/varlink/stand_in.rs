@@ -200,6 +200,7 @@ fn snapshot(state: State) -> Snapshot {
             block_free: true,
             counters: true,
             untranslated: Default::default(),
+            rest: std::time::Duration::ZERO,
             limits: Default::default(),
         }),
         outside: ["eth0".parse().unwrap()].into(),
@@ -309,6 +310,7 @@ fn carry_out(
         floating,
         changed: !changes.is_empty(),
         allocation: state.allocation(floating).cloned(),
+        resting: None,
         pending: None,
         previous: before.map(|before| before.fixed),
         displaced: None,
@@ -449,6 +451,7 @@ fn decide(
             let change = state.allocation(floating).map(|_| Change::Release {
                 floating,
                 previous: previous(floating),
+                resting_until: None,
             });
             Ok((floating, change.into_iter().collect()))
         }

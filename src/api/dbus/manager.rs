@@ -16,7 +16,7 @@ use crate::api::decode::{self, AttributeFields};
 use crate::api::permissions::permissions;
 use crate::api::terms::{self, Takes};
 use crate::authority::{Authority, Caller, Origin, Sight, Subject, Verb};
-use crate::control::{Counters, Handle, Snapshot};
+use crate::control::{Clock, Counters, Handle, Snapshot, SystemClock};
 use crate::model::{FloatingIp, PoolName, Sequence, Uid};
 use crate::reload::Reloader;
 use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms, Update};
@@ -316,7 +316,7 @@ impl Manager {
         let (sight, _admitted) = self.admit_reader(bus, &call).await?;
         Options::new(options).finish()?;
         let address = decode::address("address", address)?;
-        Ok(decode::describe(&self.handle.snapshot(), sight, address)?.into())
+        Ok(decode::describe(&self.handle.snapshot(), sight, address, SystemClock.now())?.into())
     }
 
     #[zbus(out_args("pools"))]

@@ -81,6 +81,8 @@ impl From<wire::Address> for Row {
             rate_in,
             rate_out,
             allowed_sources,
+            resting_until,
+            last_owner,
             orphaned,
         } = address;
         Row::default()
@@ -112,6 +114,8 @@ impl From<wire::Address> for Row {
             .maybe("rate_in", rate_in.map(Rate::bits))
             .maybe("rate_out", rate_out.map(Rate::bits))
             .maybe("allowed_sources", sources(allowed_sources))
+            .maybe("resting_until", resting_until)
+            .maybe("last_owner", last_owner)
             .maybe("orphaned", orphaned.then_some(true))
     }
 }

@@ -15,7 +15,7 @@ use crate::api::decode::{self, AttributeFields, ForwardFields, Page};
 use crate::api::permissions::permissions;
 use crate::api::terms::{self, Takes};
 use crate::authority::{Authority, Caller, Subject, Verb};
-use crate::control::{Counters, Handle, Snapshot};
+use crate::control::{Clock, Counters, Handle, Snapshot, SystemClock};
 use crate::model::{FloatingIp, PoolName, Sequence};
 use crate::reload::Reloader;
 use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms, Update};
@@ -214,7 +214,7 @@ impl Front {
     async fn describe(&self, caller: &Caller, parameters: Parameters) -> Result<Answer, Fault> {
         let address = address(parameters)?;
         let sight = self.authority.sight(caller).await?;
-        let address = decode::describe(&self.handle.snapshot(), sight, address)?;
+        let address = decode::describe(&self.handle.snapshot(), sight, address, SystemClock.now())?;
         once(&Described { address })
     }
 

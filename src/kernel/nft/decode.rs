@@ -290,6 +290,7 @@ mod tests {
                 block_free,
                 counters: true,
                 untranslated: Default::default(),
+                rest: std::time::Duration::ZERO,
                 limits: Default::default(),
             };
             Ruleset::new(&site, |_| 1_024)

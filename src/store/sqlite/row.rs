@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use super::StoreError;
 use crate::model::{
     Actor, Allocation, Association, Attributes, Change, Event, EventKind, FixedIp, FloatingIp,
-    Forward, Forwards, PendingReason, PoolName, Port, PortRange, Revision, Sequence, Timestamp,
-    Via,
+    Forward, Forwards, PendingReason, PoolName, Port, PortRange, Resting, Revision, Sequence,
+    Timestamp, Via,
 };
 
 /// What an end that is none is called in the event log.
@@ -74,6 +74,15 @@ pub(super) fn forward(row: &Row<'_>) -> rusqlite::Result<(FloatingIp, Forward)> 
     Ok((floating, forward.map_err(|_| strange(5, "no port"))?))
 }
 
+/// A released address that is kept for its last owner.
+pub(super) fn resting(row: &Row<'_>) -> rusqlite::Result<(FloatingIp, Resting)> {
+    let resting = Resting {
+        owner: row.get(1)?,
+        until: Timestamp(row.get(2)?),
+    };
+    Ok((parse(row, 0)?, resting))
+}
+
 /// A line of the event log.
 pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
     let via = match row.get_ref(4)?.as_str()? {
@@ -121,6 +130,7 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
         "release" => EventKind::Changed(Change::Release {
             floating: parse(row, 6)?,
             previous: optional(row, 8)?,
+            resting_until: optional(row, 11)?.map(Timestamp),
         }),
         "set-end" => {
             let text = row.get_ref(11)?.as_str()?;

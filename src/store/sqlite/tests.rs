@@ -48,6 +48,7 @@ fn same(left: &State, right: &State) -> bool {
     left.revision() == right.revision()
         && left.sequence() == right.sequence()
         && left.allocations().eq(right.allocations())
+        && left.resting().iter().eq(right.resting().iter())
 }
 
 #[test]
@@ -244,6 +245,7 @@ fn every_change_comes_back_as_it_was_recorded() {
         Change::Release {
             floating: floating(1),
             previous: None,
+            resting_until: None,
         },
         allocate(2),
         tie(2, 5),
@@ -264,6 +266,7 @@ fn every_change_comes_back_as_it_was_recorded() {
         Change::Release {
             floating: floating(2),
             previous: Some(fixed(5)),
+            resting_until: None,
         },
         Change::Allocate {
             floating: "2001:db8::7".parse().unwrap(),
@@ -315,6 +318,53 @@ fn every_change_comes_back_as_it_was_recorded() {
     assert!(same(&loaded, &state));
     assert!(loaded.ends().eq(state.ends()));
     assert_eq!(loaded.ends().count(), 2);
+}
+
+#[test]
+fn what_rests_is_there_after_the_next_start_and_goes_when_it_is_over() {
+    let directory = TempDir::new().unwrap();
+    let release = |host, until| Change::Release {
+        floating: floating(host),
+        previous: None,
+        resting_until: Some(Timestamp(until)),
+    };
+    let changes = [
+        allocate(1),
+        allocate(2),
+        allocate(3),
+        release(1, 8),
+        release(2, 9),
+        release(3, 9),
+        allocate(3),
+    ];
+    let (events, state) = committed(&State::default(), &changes);
+    let mut store = SqliteStore::open(directory.path()).unwrap();
+    store.commit(Revision(0), &events).unwrap();
+    drop(store);
+    let mut store = SqliteStore::open(directory.path()).unwrap();
+    let loaded = store.load().unwrap();
+    assert!(same(&loaded, &state), "{loaded:?}");
+    let resting: Vec<_> = loaded.resting().iter().collect();
+    let of = |until| Resting {
+        owner: 1000,
+        until: Timestamp(until),
+    };
+    assert_eq!(resting, [(floating(1), of(8)), (floating(2), of(9))]);
+    let mut history = store.history(None, None, 10).unwrap();
+    history.reverse();
+    assert_eq!(history, events);
+
+    let after = state.clone().with(&allocate(4), Timestamp(8));
+    let event = Event {
+        sequence: after.sequence(),
+        revision: Some(Revision(2)),
+        at: Timestamp(8),
+        actor: ROOT,
+        kind: EventKind::Changed(allocate(4)),
+    };
+    store.commit(Revision(1), &[event]).unwrap();
+    assert!(same(&store.load().unwrap(), &after.clone().committed()));
+    assert_eq!(after.resting().iter().count(), 1);
 }
 
 #[test]
@@ -423,6 +473,10 @@ fn a_row_that_nobody_wrote_is_named() {
                 "the row \"198.51.100.9\" of floating_ip",
                 "a label is 1 to 63",
             ],
+        ),
+        (
+            "INSERT INTO resting VALUES ('198.51.100.9', -1, 0)",
+            ["the row \"198.51.100.9\" of resting", "-1"],
         ),
         ("DELETE FROM counter", ["the table counter", "no rows"]),
     ] {
@@ -590,7 +644,7 @@ proptest! {
                 (0, None, _) => allocate(address),
                 (1, Some(_), _) if state.floating_of(fixed).is_none() => Change::Associate { floating, fixed, previous },
                 (2, Some(_), Some(previous)) => Change::Disassociate { floating, previous },
-                (3, Some(_), _) => Change::Release { floating, previous },
+                (3, Some(_), _) => Change::Release { floating, previous, resting_until: (host > 3).then_some(Timestamp(9)) },
                 (4, Some(allocation), _) => {
                     let before = allocation.attributes.clone();
                     let after = if before.protected { Attributes::default() } else { noted() };
@@ -621,6 +675,7 @@ fn what_happened_since_an_event_comes_in_order_with_whose_the_address_was() {
         Change::Release {
             floating: floating(1),
             previous: Some(fixed(5)),
+            resting_until: None,
         },
         Change::Allocate {
             floating: floating(1),
