@@ -229,6 +229,13 @@ fn every_message_of_a_big_batch_keeps_its_lists_below_64_kib() {
             &format!("fd00::{high:x}:{low:x}"),
         );
         transaction.add.extend(pair);
+        let address = format!("2001:db8:1::{high:x}:{low:x}");
+        transaction.add.extend(limited(&address));
+        transaction.add.extend(counted(&address, 1, 60));
+        let net = "2001:db8:f::/48".parse().unwrap();
+        transaction
+            .add
+            .push(Element::Allowed(address.parse().unwrap(), net));
     }
     let batch = Batch::new(1, TODAY, true, &transaction);
     let mut bytes = batch.bytes();

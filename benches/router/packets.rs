@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::lab::{self, Lab, median, quartiles};
-use ipfloater::dataplane::{Element, Ruleset, Transaction};
+use ipfloater::dataplane::{Element, Ruleset, Transaction, Uses};
 use ipfloater::kernel::{Hidden, Kernel, LinuxKernel};
 use ipfloater::model::{AddressRange, Count, Direction, Family, Pool, PoolName, Site};
 
@@ -44,32 +44,51 @@ enum Layout {
     /// Translate the destination of all to one host by one rule.
     OneRule,
     /// Our table with so many associations.
-    Ours {
-        associations: u32,
-        guard: bool,
-        counters: bool,
-    },
+    Ours(u32, With),
 }
 
-/// Our table as the configuration can have it.
-const fn ours(associations: u32, guard: bool, counters: bool) -> Layout {
-    Layout::Ours {
-        associations,
-        guard,
-        counters,
+/// What our table is to do besides translating.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum With {
+    /// Nothing.
+    Nothing,
+    /// Guard against what conntrack does not know.
+    Guard,
+    /// The same, and count.
+    Counters,
+    /// The same, while some other address has a rate, or is not for everybody.
+    OthersLimits,
+    /// The same, and hold every address to a rate that it does not reach.
+    Rates,
+    /// Guard, count, and let in only some to as many addresses as can be.
+    Sources,
+}
+
+impl With {
+    fn uses(self) -> Uses {
+        let rates = matches!(self, With::OthersLimits | With::Rates);
+        Uses {
+            rates: [rates; 2],
+            sources: matches!(self, With::OthersLimits | With::Sources),
+        }
     }
 }
 
-const LAYOUTS: [Layout; 9] = [
+const LAYOUTS: [Layout; 14] = [
     Layout::Plain,
     Layout::OneRule,
-    ours(1, true, false),
-    ours(1_000, true, false),
-    ours(100_000, true, false),
-    ours(100_000, false, false),
-    ours(1, true, true),
-    ours(1_000, true, true),
-    ours(100_000, true, true),
+    Layout::Ours(1, With::Guard),
+    Layout::Ours(1_000, With::Guard),
+    Layout::Ours(100_000, With::Guard),
+    Layout::Ours(100_000, With::Nothing),
+    Layout::Ours(1, With::Counters),
+    Layout::Ours(1_000, With::Counters),
+    Layout::Ours(100_000, With::Counters),
+    Layout::Ours(1_000, With::OthersLimits),
+    Layout::Ours(1_000, With::Rates),
+    Layout::Ours(100_000, With::Rates),
+    Layout::Ours(1, With::Sources),
+    Layout::Ours(1_000, With::Sources),
 ];
 
 /// Measures every layout.
@@ -123,7 +142,7 @@ fn measure(lab: &Lab, layout: Layout) -> Cost {
     let kernel = lab.in_router(|| install(layout, SINK));
     let addresses = match layout {
         Layout::Plain | Layout::OneRule => 1_000,
-        Layout::Ours { associations, .. } => associations,
+        Layout::Ours(associations, _) => associations,
     };
     let idle = lab.send_to_nobody(PACKETS);
     let to = |packet: u32| Ipv4Addr::from_bits(floating(packet % addresses));
@@ -138,7 +157,7 @@ fn measure(lab: &Lab, layout: Layout) -> Cost {
     lab.forget_flows();
     let connect = match layout {
         Layout::Plain => lab.connect(lab::HOST, CONNECTIONS),
-        Layout::OneRule | Layout::Ours { .. } => lab.connect(to(0), CONNECTIONS),
+        Layout::OneRule | Layout::Ours(..) => lab.connect(to(0), CONNECTIONS),
     };
     remove(lab, kernel);
     let a_packet = |total: Duration| total.saturating_sub(idle) / PACKETS;
@@ -175,14 +194,10 @@ fn install(layout: Layout, host: Ipv4Addr) -> Option<LinuxKernel> {
             lab::nft(&table);
             None
         }
-        Layout::Ours {
-            associations,
-            guard,
-            counters,
-        } => {
+        Layout::Ours(associations, with) => {
             let mut kernel = LinuxKernel::open(Hidden::default()).expect("a kernel with nf_tables");
             kernel
-                .transact(&table(associations, guard, counters, host))
+                .transact(&table(associations, with, host))
                 .expect("the kernel takes the table");
             Some(kernel)
         }
@@ -190,7 +205,8 @@ fn install(layout: Layout, host: Ipv4Addr) -> Option<LinuxKernel> {
 }
 
 /// Our table with so many associations.
-fn table(associations: u32, guard: bool, counters: bool, first_host: Ipv4Addr) -> Transaction {
+fn table(associations: u32, with: With, first_host: Ipv4Addr) -> Transaction {
+    let counters = !matches!(with, With::Nothing | With::Guard);
     let first = Ipv4Addr::from_bits(floating(0));
     let last = Ipv4Addr::from_bits(floating(associations - 1));
     let range =
@@ -204,7 +220,7 @@ fn table(associations: u32, guard: bool, counters: bool, first_host: Ipv4Addr) -
             announcing: Default::default(),
         }],
         private: vec![],
-        guard,
+        guard: with != With::Nothing,
         block_free: true,
         counters,
         untranslated: Default::default(),
@@ -212,6 +228,8 @@ fn table(associations: u32, guard: bool, counters: bool, first_host: Ipv4Addr) -
         limits: Default::default(),
     };
     let size = |family| Ruleset::size_for(site.capacity(family));
+    let unreached = "100G".parse().expect("it is a rate");
+    let clients = "192.0.2.0/24".parse().expect("it is a prefix");
     let mut add = vec![Element::Outside(
         lab::OUTSIDE.parse().expect("a valid name"),
     )];
@@ -228,6 +246,14 @@ fn table(associations: u32, guard: bool, counters: bool, first_host: Ipv4Addr) -
         let fixed = fixed.to_string().parse().expect("a unicast address");
         add.push(Element::FloatingToFixed(address, fixed));
         add.push(Element::FixedToFloating(fixed, address));
+        if with == With::Rates {
+            let rate = |direction| Element::Limited(direction, address, unreached);
+            add.extend(Direction::BOTH.map(rate));
+        }
+        if with == With::Sources && host < 1_024 {
+            add.push(Element::Filtered(address));
+            add.push(Element::Allowed(address, clients));
+        }
         if counters {
             let count = |direction| Element::Counted(direction, address, Count::default());
             add.extend(Direction::BOTH.map(count));
@@ -235,7 +261,7 @@ fn table(associations: u32, guard: bool, counters: bool, first_host: Ipv4Addr) -
     }
     debug_assert!(size(Family::V4) >= associations);
     Transaction {
-        rebuild: Some(Ruleset::new(&site, size)),
+        rebuild: Some(Ruleset::using(&site, size, with.uses())),
         reshape: None,
         pool: Some(vec![range]),
         remove: vec![],

@@ -22,9 +22,9 @@ use super::message::{
     PLAIN, RuleAttr, SetAttr, SetDescriptionAttr, SetFieldAttr, TableAttr, Writer,
 };
 
-/// How many elements one message carries: 1,000 of two IPv6 addresses are
-/// 52 kB, and an attribute has at most 64 KiB.
-const ELEMENTS_PER_MESSAGE: usize = 1_000;
+/// How many elements one message carries: 600 of an IPv6 address with a rate are
+/// 58 kB, and an attribute has at most 64 KiB.
+const ELEMENTS_PER_MESSAGE: usize = 600;
 
 /// `NFT_SET_INTERVAL`, `NFT_SET_MAP` and `NFT_SET_CONCAT`.
 pub(super) const SET_INTERVAL: u32 = 0x4;
