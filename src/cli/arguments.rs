@@ -213,7 +213,7 @@ pub enum Verb {
         #[command(flatten)]
         trial: Trial,
     },
-    /// Note something of a floating IP: a name, words, tags, protection
+    /// Alter what a floating IP has: label, tags, protection, rates, allowed sources
     Set {
         /// The floating IP, or the fixed address that has it
         address: String,

@@ -401,7 +401,7 @@ impl Ruleset {
             key: DataType::InterfaceName,
             value: None,
             interval: false,
-            size: None,
+            size: Some(outside(site)),
             each: None,
         }];
         for family in Family::BOTH {
@@ -528,6 +528,14 @@ impl Ruleset {
             .and_then(|set| set.size)
             .unwrap_or(0)
     }
+}
+
+/// How many outside interfaces there can be: one for each pool, and the ones
+/// that the default routes tell. A set of a fixed size is looked up faster, and
+/// each first packet of a flow asks it.
+fn outside(site: &Site) -> u32 {
+    let pools = u32::try_from(site.pools.len()).unwrap_or(u32::MAX / 4);
+    (pools + 2).max(16).next_power_of_two()
 }
 
 impl DataType {

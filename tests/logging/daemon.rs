@@ -25,7 +25,8 @@ const CONFIGURATION: &str = "[IPFLOATER]\n\
      IP_POOL = 198.51.100.10-198.51.100.13\n\
      PRIVATE_IP_RANGES = 10.0.0.0/16\n\
      REST_PORT = 7003\n\
-     PROBE = no\n";
+     PROBE = no\n\
+     RELEASED_ADDRESS_REST = 0\n";
 
 /// How the daemon is started.
 #[derive(Default)]

@@ -57,6 +57,7 @@ mod talk;
 
 mod allocation;
 mod bypass;
+mod capabilities;
 mod closed;
 mod complaints;
 mod dry_run;
