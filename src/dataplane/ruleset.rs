@@ -1,19 +1,22 @@
 //! The fixed part of table `inet ipfloater`: sets, maps, chains and rules.
 //!
 //! Nothing here grows with the number of addresses; what does is an element of
-//! a set or map. An established forwarded packet passes one rule of ours (the
-//! guard), the first packet of a flow the nat chains:
+//! a set or map. The first packet of a flow passes the nat chains, and each
+//! packet `leaving` (`ruleset/traffic.rs`):
 //!
 //! ```text
-//! prerouting ─ nat_prerouting ┐
+//! prerouting ─ nat_prerouting ┐    by_source   while any address has a filter
 //!                             ├─ to_fixed      floating → fixed
 //! output ───── nat_output ────┘     └ by_port    by forwards; free: drop
-//! forward ──── guard_forward ─── bypassed      what nat never saw: drop
 //! input ────── guard_local                     never the router's own services
-//! postrouting  nat_postrouting ┬ to_floating   outside: fixed → floating; what
-//!                              │               comes in with a pool address: drop
-//!                              └ hairpin       inside to floating: floating, or
-//!                                              the router's address
+//! postrouting  nat_postrouting ┬ to_floating   outside: fixed → floating
+//!              │               │   └ untranslated  other sites, IPsec; what comes
+//!              │               │                   in with a pool address: drop
+//!              │               └ hairpin       inside to floating: floating, or
+//!              │                               the router's address
+//!              leaving ┬ inbound_flow, outbound_flow, twice_translated
+//!                      │                       rates, counters
+//!                      └ bypassed              what nat never saw: drop
 //! ```
 //!
 //! The rules are data, in the vocabulary of the kernel's own expressions
