@@ -349,7 +349,9 @@ pub enum Refusal {
         floating: FloatingIp,
     },
     /// The user has as many addresses as may be.
-    #[error("user {owner} may have {quota} floating IPs and has them; release one first")]
+    #[error(
+        "user {owner} may have {quota} floating IPs and has them, those included that are kept for him after a release; release one, or take one of those again"
+    )]
     QuotaExceeded {
         /// Whose.
         owner: Uid,

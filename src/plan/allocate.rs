@@ -7,7 +7,7 @@ use crate::model::{
 };
 use crate::request::{Allocate, MOST_AT_ONCE, Refusal};
 
-use super::right::{Right, within_quota};
+use super::right::{Right, is_at_quota, within_quota};
 use super::{Decision, View};
 
 pub(super) fn allocate(
@@ -50,7 +50,8 @@ pub(super) fn allocate(
             state: &state,
             ..view
         };
-        let floating = floating.map_or_else(|| free(view, owner, pool.as_ref(), None), Ok)?;
+        let floating =
+            floating.map_or_else(|| free(view, right, owner, pool.as_ref(), None), Ok)?;
         let mut new = vec![take(view, right, owner, floating, pool.as_ref())?];
         new.extend((noted != Attributes::default()).then(|| Change::Update {
             floating,
@@ -104,7 +105,7 @@ pub(super) fn take(
     {
         return Err(Refusal::AddressResting { floating, until });
     }
-    within_quota(right, view.state, owner)?;
+    within_quota(view, right, owner, floating)?;
     has_room(view, floating.family())?;
     Ok(Change::Allocate {
         floating,
@@ -127,9 +128,11 @@ fn has_room(view: View<'_>, family: Family) -> Result<(), Refusal> {
 }
 
 /// A free address of a pool, or of the first pool that has one. What rests is
-/// passed by, but for what rests for this owner, when nothing else is left.
+/// passed by, but for what rests for this owner, when nothing else is left for
+/// him.
 pub(super) fn free(
     view: View<'_>,
+    right: Right<'_>,
     owner: Uid,
     pool: Option<&PoolName>,
     family: Option<Family>,
@@ -139,6 +142,11 @@ pub(super) fn free(
         Some(name) => vec![named(view, name)?],
         None => view.site.pools.iter().collect(),
     };
+    if is_at_quota(view, right, owner)
+        && let Some(floating) = own_resting(view, owner, &pools, &families)
+    {
+        return Ok(floating);
+    }
     for pool in &pools {
         for &family in &families {
             if let Some(floating) = free_in(view, pool, family) {

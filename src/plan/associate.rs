@@ -29,7 +29,7 @@ pub(super) fn associate(
         (None, Some(current)) if pool.as_ref().is_none_or(|pool| is_of(view, current, pool)) => {
             current
         }
-        (None, _) => free(view, owner, pool.as_ref(), Some(fixed.family()))?,
+        (None, _) => free(view, right, owner, pool.as_ref(), Some(fixed.family()))?,
     };
     if floating.family() != fixed.family() {
         return Err(Refusal::WrongFamily {

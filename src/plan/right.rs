@@ -7,8 +7,8 @@ use crate::request::{
     Scope, UnforwardPorts, Update,
 };
 
-use super::resolve;
 use super::trial::concerned;
+use super::{View, resolve};
 
 /// Who asks, and how far the right to ask reaches.
 #[derive(Clone, Copy, Debug)]
@@ -195,15 +195,49 @@ pub(super) fn within(right: Right<'_>, concern: &Concern) -> Result<(), Refusal>
 }
 
 /// Refuses an address more than the user may have.
-pub(super) fn within_quota(right: Right<'_>, state: &State, owner: Uid) -> Result<(), Refusal> {
+pub(super) fn within_quota(
+    view: View<'_>,
+    right: Right<'_>,
+    owner: Uid,
+    floating: FloatingIp,
+) -> Result<(), Refusal> {
     match right.scope {
-        Scope::Any | Scope::Managed(_) => Ok(()),
-        Scope::Own(limit) if state.owned_by(owner) < limit.quota => Ok(()),
-        Scope::Own(limit) => Err(Refusal::QuotaExceeded {
-            owner,
-            quota: limit.quota,
-        }),
+        Scope::Own(limit) if kept_for(view, owner, Some(floating)) >= limit.quota => {
+            Err(Refusal::QuotaExceeded {
+                owner,
+                quota: limit.quota,
+            })
+        }
+        Scope::Any | Scope::Managed(_) | Scope::Own(_) => Ok(()),
     }
+}
+
+/// Whether the user has no address left to take but those that are kept for him.
+pub(super) fn is_at_quota(view: View<'_>, right: Right<'_>, owner: Uid) -> bool {
+    match right.scope {
+        Scope::Any | Scope::Managed(_) => false,
+        Scope::Own(limit) => kept_for(view, owner, None) >= limit.quota,
+    }
+}
+
+/// How many addresses nobody else can get because of a user: his own, those that
+/// rest, and those that he gets back unless a change is confirmed. Else whoever
+/// takes and releases in turn would soon have kept a whole pool from all others.
+fn kept_for(view: View<'_>, owner: Uid, but: Option<FloatingIp>) -> u32 {
+    let is_another = |floating: FloatingIp| Some(floating) != but;
+    let resting = view.state.resting().iter().filter(|(floating, resting)| {
+        resting.owner == owner && is_another(*floating) && view.resting(*floating).is_some()
+    });
+    let awaited = view.state.trials().filter(|(floating, trial)| {
+        let has = view.state.allocation(*floating);
+        trial.former_owner() == Some(owner)
+            && is_another(*floating)
+            && has.is_none_or(|allocation| allocation.owner != owner)
+            && view.resting(*floating).is_none()
+    });
+    let kept = resting.count() + awaited.count();
+    let kept = u32::try_from(kept).unwrap_or(u32::MAX);
+    view.state.owned_by(owner).saturating_add(kept)
 }
 
 /// Refuses a host that the user may not lead addresses to.

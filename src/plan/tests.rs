@@ -613,6 +613,53 @@ fn a_user_at_the_quota_gets_no_further_address_and_keeps_what_is_there() {
 }
 
 #[test]
+fn who_takes_and_releases_in_turn_keeps_no_more_from_others_than_his_quota() {
+    let mut world = World::new();
+    world.site.rest = std::time::Duration::from_secs(3_600);
+    let two = own(2, &[]);
+    let carry = |world: &mut World, request: &Request| {
+        let decision = world.decide_within(ALICE, &two, request).unwrap();
+        for change in &decision.changes {
+            world.state = world.state.clone().with(change, world.now);
+        }
+        decision.floating.to_string()
+    };
+    let mut had = std::collections::BTreeSet::new();
+    for _ in 0..6 {
+        let floating = carry(&mut world, &allocate("", ""));
+        carry(&mut world, &release(&floating));
+        had.insert(floating);
+    }
+    assert_eq!(had.len(), 2, "{had:?}");
+    assert_eq!(world.state.resting().iter().count(), 2);
+    // Another one that is named is one too many; one of those is not.
+    let free = "2001:db8::7";
+    assert_eq!(within(&world, &two, &allocate(free, "")), "QuotaExceeded");
+    let own = had.first().unwrap();
+    assert_eq!(within(&world, &two, &allocate(own, "")), "granted");
+    // So it is with one that comes back unless a change is confirmed.
+    let own = carry(&mut world, &allocate(own, ""));
+    let former = world.state.allocation(own.parse().unwrap()).cloned();
+    carry(&mut world, &release(&own));
+    let trial = Change::Try {
+        floating: own.parse().unwrap(),
+        trial: Box::new(crate::model::Trial {
+            number: 1,
+            since: world.now,
+            until: Timestamp(world.now.0 + 86_400),
+            former,
+        }),
+    };
+    world.state = world.state.clone().with(&trial, world.now);
+    world.site.rest = std::time::Duration::ZERO;
+    assert_eq!(within(&world, &two, &allocate(free, "")), "granted");
+    assert_eq!(
+        within(&world, &self::own(1, &[]), &allocate(free, "")),
+        "QuotaExceeded"
+    );
+}
+
+#[test]
 fn a_user_leads_addresses_to_permitted_hosts_only() {
     let world = World::new();
     let scope = own(50, &["10.0.0.0/28", "fd00::/64"]);
