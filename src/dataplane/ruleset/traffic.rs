@@ -14,11 +14,15 @@
 //! be others: a router with both sides on one interface, or a table of somebody
 //! else that translates what comes in.
 
-use super::{
-    BaseKind, Chain, CmpOp, CtKey, DataType, Expr, Hook, MetaKey, R1, Rule, SRCNAT, STATUS_DNAT,
-    STATUS_SNAT, Set, Stateful, Uses, Verdict, base, chain, ct_masked, drop_it, go, guard_rule,
-    lookup, named, names, on_interface, source,
+use super::guard::guard_rule;
+use super::parts::{
+    R1, SRCNAT, STATUS_DNAT, STATUS_SNAT, base, chain, ct_masked, drop_it, go, lookup,
+    on_interface, source,
 };
+use super::vocabulary::{
+    BaseKind, Chain, CmpOp, CtKey, DataType, Expr, Hook, MetaKey, Rule, Set, Stateful, Verdict,
+};
+use super::{Uses, named, names};
 use crate::model::{Direction, Family, Site};
 
 /// Behind the source translation of ours and of others.
