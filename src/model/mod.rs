@@ -4,12 +4,14 @@
 //! types is either right or cannot be made. Everything above speaks in them.
 
 mod address;
+mod allocation;
 mod attributes;
 mod change;
 mod forward;
 mod lease;
 mod limits;
 mod neighbour;
+mod pending;
 mod pool;
 mod resting;
 mod site;
@@ -18,17 +20,17 @@ mod traffic;
 mod trial;
 
 pub use address::{AddressError, Family, FixedIp, FloatingIp, ParseAddressError};
+pub use allocation::{Allocation, Association, Forwarded};
 pub use attributes::{Alteration, AttributeError, Attributes, Description, Label, MOST_TAGS};
 pub use change::{Actor, Change, Event, EventKind, Recorded, Via};
 pub use forward::{Forward, ForwardError, Forwards, Outbound, Port, PortRange, Protocol};
 pub use lease::{Lease, LeaseError};
 pub use limits::{DEFAULT_QUOTA, Gid, Limit, Limits, PartialLimit, Permitted};
 pub use neighbour::{Announcing, HardwareAddress, NoHardwareAddress};
+pub use pending::PendingReason;
 pub use pool::{AddressRange, InterfaceName, NameError, Pool, PoolName, RangeError};
 pub use resting::{Resting, RestingAddresses};
 pub use site::{NotAHost, RouterAddress, Site, Surroundings, Untranslated};
-pub use state::{
-    Allocation, Association, Forwarded, PendingReason, Revision, Sequence, State, Timestamp, Uid,
-};
+pub use state::{Revision, Sequence, State, Timestamp, Uid};
 pub use traffic::{Count, Direction, MOST_SOURCES, Rate, RateError, Sources, SourcesError};
 pub use trial::Trial;

@@ -7,8 +7,9 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attributes, Change, Direction, Family, FixedIp, FloatingIp, Forward, Forwards, HardwareAddress,
-    InterfaceName, Lease, Outbound, PoolName, Rate, Resting, RestingAddresses, Sources, Trial,
+    Allocation, Association, Attributes, Change, Direction, Family, FixedIp, FloatingIp, Forward,
+    Forwarded, Forwards, Lease, Outbound, PoolName, Rate, Resting, RestingAddresses, Sources,
+    Trial,
 };
 
 /// A user id, as in getuid(2).
@@ -57,155 +58,6 @@ impl fmt::Display for Sequence {
 /// Seconds since 1970-01-01 00:00 UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Timestamp(pub i64);
-
-/// That a floating IP is tied to a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Association {
-    /// The host.
-    pub fixed: FixedIp,
-    /// Since when.
-    pub since: Timestamp,
-}
-
-/// A floating IP that somebody owns.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Allocation {
-    /// The pool it came from, which the configuration may no longer have.
-    pub pool: PoolName,
-    /// Who owns it.
-    pub owner: Uid,
-    /// Since when.
-    pub allocated: Timestamp,
-    /// The host that has it, if any.
-    pub association: Option<Association>,
-    /// The ports that lead to hosts of their own.
-    pub forwards: Forwards,
-    /// The hosts whose flows from before the association go on until they end
-    /// by themselves: those that had the address, and the one that has it.
-    pub kept: Vec<FixedIp>,
-    /// What is noted of it.
-    pub attributes: Attributes,
-    /// When it is released by itself.
-    pub expires: Option<Timestamp>,
-    /// When it is untied by itself.
-    pub association_expires: Option<Timestamp>,
-}
-
-impl Allocation {
-    /// An address that leads nowhere yet.
-    #[must_use]
-    pub fn new(pool: PoolName, owner: Uid, allocated: Timestamp) -> Self {
-        Self {
-            pool,
-            owner,
-            allocated,
-            association: None,
-            forwards: Forwards::default(),
-            kept: Vec::new(),
-            attributes: Attributes::default(),
-            expires: None,
-            association_expires: None,
-        }
-    }
-
-    /// When the allocation or the association is over by itself.
-    #[must_use]
-    pub fn end(&self, of: Lease) -> Option<Timestamp> {
-        match of {
-            Lease::Allocation => self.expires,
-            Lease::Association => self.association_expires,
-        }
-    }
-
-    /// Whether packets to the address lead anywhere.
-    #[must_use]
-    pub fn is_in_use(&self) -> bool {
-        self.association.is_some() || !self.forwards.is_empty()
-    }
-}
-
-/// How much of the kernel's maps the forwards of one family take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Forwarded {
-    /// Ports that are forwarded one by one: single ones, and those of ranges
-    /// that lead to other ports.
-    pub ports: u32,
-    /// Ranges that lead to the same ports.
-    pub ranges: u32,
-}
-
-impl Forwarded {
-    /// What one forward takes.
-    #[must_use]
-    pub fn by(forward: &Forward) -> Self {
-        if forward.ports().count() > 1 && forward.keeps_ports() {
-            Self {
-                ports: 0,
-                ranges: 1,
-            }
-        } else {
-            Self {
-                ports: forward.ports().count(),
-                ranges: 0,
-            }
-        }
-    }
-}
-
-/// Why an association is not in force although the store says it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PendingReason {
-    /// The daemon has not come to it yet.
-    Starting,
-    /// The pool names no outside interface and there is no default route.
-    NoDefaultRoute,
-    /// The pool's outside interface does not exist.
-    InterfaceMissing(InterfaceName),
-    /// The pool's outside interface is down.
-    InterfaceDown(InterfaceName),
-    /// The neighbours cannot be asked for the address: the pool's outside
-    /// interface has no carrier.
-    NoCarrier(InterfaceName),
-    /// The neighbours are being asked whether one of them has the address.
-    Probing(FloatingIp),
-    /// One of them has it.
-    Contested {
-        /// The address.
-        floating: FloatingIp,
-        /// Who has it.
-        by: HardwareAddress,
-    },
-    /// The kernel refused; the daemon tries again.
-    Kernel(String),
-}
-
-impl PendingReason {
-    /// How a reason begins that is over in a moment.
-    pub const PROBING: &'static str = "probing whether somebody else has";
-}
-
-impl fmt::Display for PendingReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PendingReason::Starting => f.write_str("the daemon is starting"),
-            PendingReason::NoDefaultRoute => {
-                f.write_str("no default route shows the outside interface; set OUTSIDE_INTERFACE")
-            }
-            PendingReason::InterfaceMissing(name) => write!(f, "interface {name} does not exist"),
-            PendingReason::InterfaceDown(name) => write!(f, "interface {name} is down"),
-            PendingReason::NoCarrier(name) => write!(f, "interface {name} has no carrier"),
-            PendingReason::Probing(floating) => {
-                write!(f, "{} {floating}", PendingReason::PROBING)
-            }
-            PendingReason::Contested { floating, by } => write!(
-                f,
-                "another machine has {floating}: {by}; it is tried again, and at once when the \
-                 address is associated again"
-            ),
-            PendingReason::Kernel(why) => f.write_str(why),
-        }
-    }
-}
 
 /// Everything that should be, at one revision.
 ///
