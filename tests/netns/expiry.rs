@@ -24,14 +24,14 @@ fn an_association_ends_under_ping_when_its_time_has_come() {
         let mut answered = begun;
         while lab.outside.ping_briefly(floating).is_ok() {
             answered = Instant::now();
-            assert!(begun.elapsed() < Duration::from_secs(15), "it does not end");
+            assert!(begun.elapsed() < Duration::from_secs(30), "it does not end");
             std::thread::sleep(Duration::from_millis(50));
         }
         // The end is a whole second of the wall clock, at most one early; it is
         // noticed within a nap of the controller.
         let lasted = answered - begun;
         assert!(
-            lasted > Duration::from_millis(2_800) && lasted < Duration::from_millis(6_500),
+            lasted > Duration::from_millis(2_800) && lasted < Duration::from_secs(15),
             "{family}: {lasted:?}"
         );
         assert_eq!(daemon.state(floating), "allocated");

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use ipfloater::model::Family;
 
 use super::lab::{Lab, floating};
+use super::namespace::BRIEFLY;
 use super::talk::{Tcp, Transport, Udp, saw};
 
 #[test]
@@ -41,13 +42,15 @@ fn a_move_that_nobody_confirms_goes_back_and_the_flows_with_it() {
         let shown = daemon.show(displaced);
         assert!(shown["unconfirmed_until"].is_i64(), "{shown}");
 
+        // An answer may be lost when the flow is ended.
+        let mut flow = flow.with_patience(BRIEFLY);
         while flow.say() != saw(&lab.host_a, outside) {
-            assert!(begun.elapsed() < Duration::from_secs(15), "it stays");
+            assert!(begun.elapsed() < Duration::from_secs(30), "it stays");
             std::thread::sleep(Duration::from_millis(20));
         }
         let lasted = begun.elapsed();
         assert!(
-            lasted > Duration::from_millis(3_900) && lasted < Duration::from_millis(6_500),
+            lasted > Duration::from_millis(3_900) && lasted < Duration::from_secs(15),
             "{family}: {lasted:?}"
         );
         assert!(connection.say().is_err(), "host_a knows nothing of it");
@@ -80,12 +83,12 @@ fn what_is_confirmed_over_the_address_itself_stays() {
         let outside = lab.outside.address(family);
         daemon.associate(floating, &lab.host_a);
         daemon.order(&format!(
-            "associate {floating} {b} --reassociate --confirm 2s"
+            "associate {floating} {b} --reassociate --confirm 5s"
         ));
         assert_eq!(lab.outside.ask(Udp, floating), saw(&lab.host_b, outside));
         let said = daemon.order(&format!("confirm {floating}"));
         assert_eq!(said, format!("The change of {floating} stays\n"));
-        std::thread::sleep(Duration::from_millis(4_500));
+        std::thread::sleep(Duration::from_millis(7_500));
         assert_eq!(lab.outside.ask(Udp, floating), saw(&lab.host_b, outside));
         let late = daemon.ipfloater(&format!("confirm {floating}"));
         assert_eq!(late.status.code(), Some(5), "{late:?}");
@@ -107,10 +110,10 @@ fn a_release_that_nobody_could_confirm_is_undone_by_the_next_start() {
     for family in Family::BOTH {
         let floating = floating(family, 10);
         daemon.associate(floating, &lab.host_a);
-        daemon.order(&format!("release {floating} --confirm 3s"));
+        daemon.order(&format!("release {floating} --confirm 6s"));
     }
     daemon.kill();
-    std::thread::sleep(Duration::from_millis(3_100));
+    std::thread::sleep(Duration::from_millis(6_100));
     for family in Family::BOTH {
         assert!(lab.outside.ping_briefly(floating(family, 10)).is_err());
     }
