@@ -195,16 +195,22 @@ fn an_address_that_another_machine_is_about_to_take_is_left_to_it() {
     let rival = lab.rival();
     let link_of_rival = link(&rival, "eth0");
     let by = hardware_address(&link_of_rival).to_string();
-    let daemon = lab.start_with(ASKS);
+    // Long enough for a busy machine to ask in between.
+    let daemon = lab.start_with(Start {
+        configuration: "PROBE = 5",
+        ..Start::PLAIN
+    });
     let mut prober = rival.run(PacketNeighbours::open).expect("root may");
     for family in Family::BOTH {
         let address = floating(family, 10);
         let fixed = lab.host_a.address(family);
         daemon.order(&format!("associate {address} {fixed} --no-wait"));
         let wanted = address.to_string().parse().expect("it is a floating IP");
-        let asked = prober.probe(wanted, &link_of_rival);
-        asked.expect("the link is up");
-        eventually("it is known", || conflicts(&daemon, address) == 1);
+        eventually("it is known", || {
+            let asked = prober.probe(wanted, &link_of_rival);
+            asked.expect("the link is up");
+            conflicts(&daemon, address) > 0
+        });
         let shown = daemon.show(address);
         assert!(
             shown["reason"]
