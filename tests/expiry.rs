@@ -2,34 +2,10 @@
 
 mod common;
 
-use common::{Running, TestClock, allocate, associate, forward, update};
+use common::{Room, Running, START, allocate, associate, forward, update};
 use ipfloater::kernel::FakeKernel;
 use ipfloater::model::{Alteration, FloatingIp, Lease, Timestamp, Via};
 use ipfloater::request::{Request, Terms};
-use tempfile::TempDir;
-
-/// The clocks of these tests begin here.
-const START: i64 = 1_800_000_000;
-
-struct Room {
-    kernel: FakeKernel,
-    directory: TempDir,
-    clock: TestClock,
-}
-
-impl Room {
-    fn new() -> Self {
-        Self {
-            kernel: FakeKernel::simulated(),
-            directory: TempDir::new().unwrap(),
-            clock: TestClock::at(START),
-        }
-    }
-
-    fn start(&self) -> Running {
-        Running::start_at(&self.kernel, self.directory.path(), &self.clock)
-    }
-}
 
 fn lasting(seconds: u32) -> Terms {
     Terms {

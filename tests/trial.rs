@@ -3,37 +3,13 @@
 mod common;
 
 use common::{
-    Running, TestClock, allocate, associate, confirm, disassociate, forward, release, revert,
+    Room, Running, START, allocate, associate, confirm, disassociate, forward, release, revert,
     unforward, update,
 };
 use ipfloater::control::{Rejection, Snapshot};
 use ipfloater::kernel::FakeKernel;
 use ipfloater::model::{Actor, Allocation, Alteration, FloatingIp, Lease, Via};
 use ipfloater::request::{Allocate, Associate, Request, Terms};
-use tempfile::TempDir;
-
-/// The clocks of these tests begin here.
-const START: i64 = 1_800_000_000;
-
-struct Room {
-    kernel: FakeKernel,
-    directory: TempDir,
-    clock: TestClock,
-}
-
-impl Room {
-    fn new() -> Self {
-        Self {
-            kernel: FakeKernel::simulated(),
-            directory: TempDir::new().unwrap(),
-            clock: TestClock::at(START),
-        }
-    }
-
-    fn start(&self) -> Running {
-        Running::start_at(&self.kernel, self.directory.path(), &self.clock)
-    }
-}
 
 fn within(seconds: u32) -> Terms {
     Terms {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rpds::RedBlackTreeMapSync;
+use rpds::{HashTrieMapSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use super::{FloatingIp, Timestamp, Uid};
 
@@ -29,7 +29,8 @@ impl Resting {
 #[derive(Clone, Debug, Default)]
 pub struct RestingAddresses {
     by_address: RedBlackTreeMapSync<FloatingIp, Resting>,
-    by_end: RedBlackTreeMapSync<(Timestamp, FloatingIp), ()>,
+    by_end: RedBlackTreeSetSync<(Timestamp, FloatingIp)>,
+    by_owner: HashTrieMapSync<Uid, RedBlackTreeSetSync<(Timestamp, FloatingIp)>>,
 }
 
 impl RestingAddresses {
@@ -46,29 +47,41 @@ impl RestingAddresses {
             .map(|(floating, resting)| (*floating, *resting))
     }
 
-    /// All of them, those whose rest is over first, first.
-    pub fn in_order_of_end(&self) -> impl Iterator<Item = (FloatingIp, Resting)> + '_ {
-        self.by_end
-            .keys()
-            .filter_map(|(_, floating)| Some((*floating, self.get(*floating)?)))
+    /// Those of one owner, those whose rest is over first, first.
+    pub fn of(&self, owner: Uid) -> impl Iterator<Item = (FloatingIp, Resting)> + '_ {
+        let his = self.by_owner.get(&owner).into_iter().flatten();
+        his.map(move |(until, floating)| {
+            let until = *until;
+            (*floating, Resting { owner, until })
+        })
     }
 
     pub(super) fn insert(&mut self, floating: FloatingIp, resting: Resting) {
         self.remove(floating);
         self.by_address.insert_mut(floating, resting);
-        self.by_end.insert_mut((resting.until, floating), ());
+        let end = (resting.until, floating);
+        self.by_end.insert_mut(end);
+        let his = self.by_owner.get(&resting.owner).cloned();
+        self.by_owner
+            .insert_mut(resting.owner, his.unwrap_or_default().insert(end));
     }
 
     pub(super) fn remove(&mut self, floating: FloatingIp) {
         if let Some(resting) = self.get(floating) {
             self.by_address.remove_mut(&floating);
-            self.by_end.remove_mut(&(resting.until, floating));
+            let end = (resting.until, floating);
+            self.by_end.remove_mut(&end);
+            let his = self.by_owner.get(&resting.owner);
+            match his.map(|his| his.remove(&end)) {
+                Some(his) if !his.is_empty() => self.by_owner.insert_mut(resting.owner, his),
+                Some(_) | None => drop(self.by_owner.remove_mut(&resting.owner)),
+            }
         }
     }
 
     /// Forgets those whose rest is over.
     pub(super) fn forget(&mut self, now: Timestamp) {
-        while let Some((until, floating)) = self.by_end.keys().next().copied()
+        while let Some((until, floating)) = self.by_end.first().copied()
             && until <= now
         {
             self.remove(floating);
@@ -92,13 +105,13 @@ mod tests {
             resting.insert(address(last), until(seconds));
         }
         resting.insert(address(3), until(40));
-        let ends: Vec<_> = resting.in_order_of_end().map(|(ip, _)| ip).collect();
+        let ends: Vec<_> = resting.of(1000).map(|(ip, _)| ip).collect();
         assert_eq!(ends, [address(2), address(1), address(3)]);
         resting.forget(Timestamp(20));
         assert_eq!(resting.get(address(2)), None);
         assert_eq!(resting.iter().count(), 2);
         resting.remove(address(1));
-        let left: Vec<_> = resting.in_order_of_end().collect();
+        let left: Vec<_> = resting.of(1000).collect();
         assert_eq!(left, [(address(3), until(40))]);
     }
 }

@@ -171,10 +171,9 @@ fn own_resting(
     pools: &[&Pool],
     families: &[Family],
 ) -> Option<FloatingIp> {
-    let mut resting = view.state.resting().in_order_of_end();
-    let found = resting.find(|(floating, resting)| {
-        resting.owner == owner
-            && families.contains(&floating.family())
+    let mut resting = view.state.resting().of(owner);
+    let found = resting.find(|(floating, _)| {
+        families.contains(&floating.family())
             && pools.iter().any(|pool| pool.contains(*floating))
             && !view.surroundings.is_primary(floating.ip())
     });

@@ -225,9 +225,9 @@ pub(super) fn is_at_quota(view: View<'_>, right: Right<'_>, owner: Uid) -> bool 
 /// takes and releases in turn would soon have kept a whole pool from all others.
 fn kept_for(view: View<'_>, owner: Uid, but: Option<FloatingIp>) -> u32 {
     let is_another = |floating: FloatingIp| Some(floating) != but;
-    let resting = view.state.resting().iter().filter(|(floating, resting)| {
-        resting.owner == owner && is_another(*floating) && view.resting(*floating).is_some()
-    });
+    let resting = view.state.resting().of(owner);
+    let resting =
+        resting.filter(|(floating, _)| is_another(*floating) && view.resting(*floating).is_some());
     let awaited = view.state.trials().filter(|(floating, trial)| {
         let has = view.state.allocation(*floating);
         trial.former_owner() == Some(owner)

@@ -14,7 +14,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, named_params, params,
+    Connection, ErrorCode, OpenFlags, Row, Transaction, TransactionBehavior, named_params, params,
 };
 
 use crate::lock::Lock;
@@ -173,25 +173,38 @@ impl SqliteStore {
         } else {
             Self::read_trials(connection)?
         };
+        let resting = if version < 6 {
+            Vec::new()
+        } else {
+            Self::read_resting(connection)?
+        };
         let state = State::load(revision, sequence, allocations);
-        let state = state.with_resting(Self::read_resting(connection, version)?);
-        Ok(state.with_trials(trials))
+        Ok(state.with_resting(resting).with_trials(trials))
     }
 
-    fn read_trials(connection: &Connection) -> Result<Vec<(FloatingIp, Trial)>, StoreError> {
+    /// All rows of a query of one table, each as it is understood.
+    fn read_rows<T>(
+        connection: &Connection,
+        table: &str,
+        query: &str,
+        mut understand: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
         let fail = |source| StoreError::Access {
             doing: "read",
             source,
         };
-        let mut statement = connection
-            .prepare("SELECT address, number, since, until, former FROM trial")
-            .map_err(fail)?;
+        let mut statement = connection.prepare(query).map_err(fail)?;
         let mut rows = statement.query([]).map_err(fail)?;
-        let mut trials = Vec::new();
+        let mut read = Vec::new();
         while let Some(row) = rows.next().map_err(fail)? {
-            trials.push(trial(row).map_err(|error| reading(named("trial", row), error))?);
+            read.push(understand(row).map_err(|error| reading(named(table, row), error))?);
         }
-        Ok(trials)
+        Ok(read)
+    }
+
+    fn read_trials(connection: &Connection) -> Result<Vec<(FloatingIp, Trial)>, StoreError> {
+        let query = "SELECT address, number, since, until, former FROM trial";
+        Self::read_rows(connection, "trial", query, trial)
     }
 
     fn read_forwards(connection: &Connection) -> Result<HashMap<FloatingIp, Forwards>, StoreError> {
@@ -219,26 +232,9 @@ impl SqliteStore {
         Ok(forwards)
     }
 
-    fn read_resting(
-        connection: &Connection,
-        version: i32,
-    ) -> Result<Vec<(FloatingIp, Resting)>, StoreError> {
-        if version < 6 {
-            return Ok(Vec::new());
-        }
-        let fail = |source| StoreError::Access {
-            doing: "read",
-            source,
-        };
-        let mut statement = connection
-            .prepare("SELECT address, owner, until FROM resting")
-            .map_err(fail)?;
-        let mut rows = statement.query([]).map_err(fail)?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next().map_err(fail)? {
-            found.push(resting(row).map_err(|error| reading(named("resting", row), error))?);
-        }
-        Ok(found)
+    fn read_resting(connection: &Connection) -> Result<Vec<(FloatingIp, Resting)>, StoreError> {
+        let query = "SELECT address, owner, until FROM resting";
+        Self::read_rows(connection, "resting", query, resting)
     }
 
     /// The version of a store. A look at one leaves it at that.

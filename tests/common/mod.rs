@@ -271,3 +271,27 @@ pub(crate) fn revert(address: &str) -> Request {
         address: address.parse().unwrap(),
     })
 }
+
+/// The clocks of rooms begin here.
+pub(crate) const START: i64 = 1_800_000_000;
+
+/// A daemon's surroundings that outlive it, with a clock of the test's.
+pub(crate) struct Room {
+    pub(crate) kernel: FakeKernel,
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) clock: TestClock,
+}
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Self {
+            kernel: FakeKernel::simulated(),
+            directory: tempfile::TempDir::new().unwrap(),
+            clock: TestClock::at(START),
+        }
+    }
+
+    pub(crate) fn start(&self) -> Running {
+        Running::start_at(&self.kernel, self.directory.path(), &self.clock)
+    }
+}

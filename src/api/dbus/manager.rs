@@ -19,7 +19,9 @@ use crate::authority::{Authority, Caller, Origin, Sight, Subject, Verb};
 use crate::control::{Clock, Counters, Handle, Snapshot, SystemClock};
 use crate::model::{FloatingIp, PoolName, Sequence, Uid};
 use crate::reload::Reloader;
-use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms, Update};
+use crate::request::{
+    Allocate, Associate, Disassociate, Outcome, Refusal, Release, Request, Terms, Update,
+};
 use crate::wire::{API_VERSION, Changed, EventInfo, PoolInfo, Reloaded, Settled, Status};
 
 use super::admission::{Admission, Admitted};
@@ -76,13 +78,17 @@ impl Manager {
 
     /// Has a request carried out, if its caller may make it.
     async fn change(&self, caller: &Caller, request: Request, terms: Terms) -> Result<Row> {
+        let outcome = self.submit(caller, request, terms).await?;
+        Ok(Changed::new(&self.handle.snapshot(), outcome).into())
+    }
+
+    async fn submit(&self, caller: &Caller, request: Request, terms: Terms) -> Result<Outcome> {
         let Snapshot { state, site, .. } = &*self.handle.snapshot();
         let request = self
             .authority
             .authorize(caller, request, state, site)
             .await?;
-        let outcome = self.handle.submit(request, terms).await?;
-        Ok(Changed::new(&self.handle.snapshot(), outcome).into())
+        Ok(self.handle.submit(request, terms).await?)
     }
 
     /// Has a change that is on trial stay, or undone.
@@ -104,12 +110,7 @@ impl Manager {
                 .await?;
             return Ok(Settled::configuration(&self.handle.snapshot(), settled).into());
         };
-        let Snapshot { state, site, .. } = &*self.handle.snapshot();
-        let request = self
-            .authority
-            .authorize(caller, request, state, site)
-            .await?;
-        let outcome = self.handle.submit(request, terms).await?;
+        let outcome = self.submit(caller, request, terms).await?;
         Ok(Settled::address(&self.handle.snapshot(), outcome).into())
     }
 }

@@ -18,7 +18,9 @@ use crate::authority::{Authority, Caller, Subject, Verb};
 use crate::control::{Clock, Counters, Handle, Snapshot, SystemClock};
 use crate::model::{FloatingIp, PoolName, Sequence};
 use crate::reload::Reloader;
-use crate::request::{Allocate, Associate, Disassociate, Refusal, Release, Request, Terms, Update};
+use crate::request::{
+    Allocate, Associate, Disassociate, Outcome, Refusal, Release, Request, Terms, Update,
+};
 use crate::wire::{
     API_VERSION, Changed, Counted, Described, EventInfo, Events, Listed, PoolInfo, Pools, Reloaded,
     Settled, Status, Version,
@@ -170,13 +172,22 @@ impl Front {
     ) -> Result<Answer, Fault> {
         let terms = terms(&mut parameters, takes)?;
         let request = decode(parameters)?;
+        let outcome = self.submit(caller, request, terms).await?;
+        once(&Changed::new(&self.handle.snapshot(), outcome))
+    }
+
+    async fn submit(
+        &self,
+        caller: &Caller,
+        request: Request,
+        terms: Terms,
+    ) -> Result<Outcome, Fault> {
         let Snapshot { state, site, .. } = &*self.handle.snapshot();
         let request = self
             .authority
             .authorize(caller, request, state, site)
             .await?;
-        let outcome = self.handle.submit(request, terms).await?;
-        once(&Changed::new(&self.handle.snapshot(), outcome))
+        Ok(self.handle.submit(request, terms).await?)
     }
 
     /// Has a change that is on trial stay, or undone.
@@ -197,12 +208,7 @@ impl Front {
                 .await?;
             return once(&Settled::configuration(&self.handle.snapshot(), settled));
         };
-        let Snapshot { state, site, .. } = &*self.handle.snapshot();
-        let request = self
-            .authority
-            .authorize(caller, request, state, site)
-            .await?;
-        let outcome = self.handle.submit(request, terms).await?;
+        let outcome = self.submit(caller, request, terms).await?;
         once(&Settled::address(&self.handle.snapshot(), outcome))
     }
 
