@@ -2,8 +2,9 @@
 //! else's request waits for it.
 
 use std::collections::HashSet;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
@@ -12,6 +13,9 @@ use crate::kernel::{Flows, KernelError};
 use crate::model::AddressRange;
 
 use super::{Handle, Message};
+
+/// How long a flow lives that a late answer to an ended one began.
+const LATE: Duration = Duration::from_millis(200);
 
 /// What the cutter is to do.
 enum Job {
@@ -74,7 +78,24 @@ impl Cutter {
 
 /// All cuts that have queued up share one pass over conntrack's table.
 fn run(mut flows: Box<dyn Flows>, queue: &Receiver<Job>, handle: &Handle) {
-    while let Ok(first) = queue.recv() {
+    // When to look for what late answers began.
+    let mut look = None;
+    loop {
+        let first = match look {
+            Some(look) => {
+                queue.recv_timeout(Instant::saturating_duration_since(&look, Instant::now()))
+            }
+            None => queue.recv().map_err(RecvTimeoutError::from),
+        };
+        let first = match first {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => {
+                look = cut_late(flows.as_mut()).then(|| Instant::now() + LATE);
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        look.get_or_insert_with(|| Instant::now() + LATE);
         let mut tickets = Vec::new();
         let mut all = Vec::new();
         for job in std::iter::once(first).chain(queue.try_iter()) {
@@ -117,6 +138,14 @@ fn cut(flows: &mut dyn Flows, cuts: &[Cut]) -> Result<(), KernelError> {
     let ended = flows.cut(cuts).or_else(|_| flows.cut(cuts))?;
     tracing::debug!(ended, "flows ended");
     Ok(())
+}
+
+/// Says whether there is more to come.
+fn cut_late(flows: &mut dyn Flows) -> bool {
+    flows.cut_late().unwrap_or_else(|error| {
+        tracing::warn!(%error, "flows that late answers began may go on as they are");
+        false
+    })
 }
 
 fn settle(flows: &mut dyn Flows, associations: &Associations) {

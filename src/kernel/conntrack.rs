@@ -8,9 +8,16 @@
 //! Never by a filter for IPv6: there Linux (seen with 6.18) takes the entries
 //! whose address differs instead of those whose address is the same, and a
 //! flush for one address ends everybody else's flows. It is matched here.
+//!
+//! An answer that is under way when its flow ends begins another flow, from the
+//! other end; where no rule translates that (a fixed address to which there is
+//! a route from outside), the host's packets pass for its answers, untranslated,
+//! as long as the two talk. So what ended untranslated is looked for again, by
+//! the tuple of its answers, until no answer can be under way any more.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use neli::consts::nl::{NlType, NlmF};
@@ -31,6 +38,14 @@ const FEW: usize = 4;
 
 /// So many deletes go into one send(2).
 const AT_ONCE: usize = 1_000;
+
+/// How long an answer may be under way: what a host took for a round trip of
+/// which it knew nothing (RFC 1122 4.2.3.1), three times what it does today (RFC
+/// 6298 2.1).
+const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(3);
+
+/// The answers of so many flows are waited for; beyond, those of the latest.
+const MOST_ANSWERS: usize = 10_000;
 
 /// Messages of ctnetlink: `NFNL_SUBSYS_CTNETLINK` (1) in the high byte
 /// (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
@@ -79,6 +94,9 @@ struct Entry {
     flow: Flow,
     family: u8,
     name: Vec<u8>,
+    /// What names the flow that one of its answers begins, if nothing is
+    /// translated.
+    answer: Option<Vec<u8>>,
 }
 
 /// What is not outside.
@@ -93,7 +111,13 @@ pub struct ConntrackFlows {
     places: Associations,
     /// Whether the kernel deletes by a filter.
     deletes_by_filter: bool,
+    /// The flows that answers may begin which are still under way, each with
+    /// when its flow ended.
+    answers: VecDeque<(Instant, Delete)>,
 }
+
+/// The body of a message that deletes one entry.
+type Delete = Vec<u8>;
 
 impl ConntrackFlows {
     /// Opens the socket. `private` and `pools` tell what is not outside;
@@ -107,6 +131,7 @@ impl ConntrackFlows {
             socket: Socket::open(NlFamily::Netfilter, "conntrack")?,
             places: places(private, pools),
             deletes_by_filter: !hide_filter,
+            answers: VecDeque::new(),
         })
     }
 
@@ -225,15 +250,31 @@ impl ConntrackFlows {
         )
     }
 
-    /// Deletes entries, and says how many were still there.
+    /// Deletes entries, and says how many were still there. The answers under
+    /// way are kept in mind.
     fn delete(&mut self, entries: &[Entry]) -> Result<usize, KernelError> {
+        let now = Instant::now();
+        for entry in entries {
+            let answer = entry.answer.as_ref();
+            self.answers
+                .extend(answer.map(|name| (now, delete(entry.family, name))));
+        }
+        let too_many = self.answers.len().saturating_sub(MOST_ANSWERS);
+        self.answers.drain(..too_many);
+        let deletes: Vec<_> = entries
+            .iter()
+            .map(|entry| delete(entry.family, &entry.name))
+            .collect();
+        self.send(&deletes)
+    }
+
+    /// Sends these deletes, and says how many were of an entry that was there.
+    fn send(&mut self, deletes: &[Delete]) -> Result<usize, KernelError> {
         let mut ended = 0;
-        for chunk in entries.chunks(AT_ONCE) {
+        for chunk in deletes.chunks(AT_ONCE) {
             let mut messages = Vec::new();
-            for entry in chunk {
+            for payload in chunk {
                 let sequence = self.socket.next_sequence();
-                let mut payload = vec![entry.family, 0, 0, 0];
-                payload.extend(&entry.name);
                 messages.extend(socket::message(
                     CtMsg::Delete,
                     NlmF::REQUEST,
@@ -282,6 +323,14 @@ impl Flows for ConntrackFlows {
             ended += self.delete(&entries)?;
         }
         Ok(ended)
+    }
+
+    fn cut_late(&mut self) -> Result<bool, KernelError> {
+        let deletes: Vec<_> = self.answers.iter().map(|(_, name)| name.clone()).collect();
+        let late = |(ended, _): &(Instant, _)| ended.elapsed() < LONGEST_ROUND_TRIP;
+        self.answers.retain(late);
+        self.send(&deletes)?;
+        Ok(!self.answers.is_empty())
     }
 }
 
@@ -361,6 +410,11 @@ fn filter(way: Way, end: End, address: Ipv4Addr) -> Vec<u8> {
     attributes
 }
 
+/// The body of a message that deletes the entry of this name.
+fn delete(family: u8, name: &[u8]) -> Delete {
+    [&[family, 0, 0, 0], name].concat()
+}
+
 fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
     // NLA_F_NESTED
     attribute(kind | 0x8000, value)
@@ -369,21 +423,31 @@ fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
 fn entry(message: &Message<'_>) -> Option<Entry> {
     let family = *message.payload.first()?;
     let (mut original, mut reply) = (None, None);
-    let mut name = Vec::new();
+    let (mut name, mut answer) = (Vec::new(), Vec::new());
     for (kind, value) in Attributes::new(message.payload.get(4..)?) {
         match kind {
             CTA_TUPLE_ORIG => {
                 original = tuple(value);
                 name.extend(nested(kind, value));
             }
-            CTA_TUPLE_REPLY => reply = tuple(value),
+            CTA_TUPLE_REPLY => {
+                reply = tuple(value);
+                answer.extend(nested(CTA_TUPLE_ORIG, value));
+            }
             // The id tells this entry from a later one with the same tuple.
-            CTA_ID | CTA_ZONE => name.extend(attribute(kind, value)),
+            CTA_ID => name.extend(attribute(kind, value)),
+            CTA_ZONE => {
+                name.extend(attribute(kind, value));
+                answer.extend(attribute(kind, value));
+            }
             _ => {}
         }
     }
     let (original, reply): (Tuple, Tuple) = (original?, reply?);
+    let is_translated =
+        (original.source, original.destination) != (reply.destination, reply.source);
     Some(Entry {
+        answer: (!is_translated).then_some(answer),
         flow: Flow {
             from: original.source,
             to: original.destination,

@@ -555,6 +555,10 @@ impl Flows for FakeFlows {
         self.0.lock().settled += 1;
         Ok(0)
     }
+
+    fn cut_late(&mut self) -> Result<bool, KernelError> {
+        Ok(false)
+    }
 }
 
 impl Meter for FakeMeter {

@@ -131,6 +131,11 @@ pub trait Flows: Send {
     /// or not at all although they should be: those that an earlier daemon did
     /// not come to, or that began while our table was missing.
     fn settle(&mut self, associations: &Associations) -> Result<usize, KernelError>;
+
+    /// Ends the flows that late answers to ended ones began, and says whether
+    /// more such answers may be under way. Once one has ended flows, this is to
+    /// be called until they are not.
+    fn cut_late(&mut self) -> Result<bool, KernelError>;
 }
 
 /// What went through floating IPs.

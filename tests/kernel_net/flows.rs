@@ -191,6 +191,32 @@ fn flows_to_the_outside_from_before_the_association_end_and_no_others() {
 }
 
 #[test]
+fn what_a_late_answer_begins_ends_until_none_can_be_under_way() {
+    const ANSWER: &str = "-p udp --sport 7 --dport 1001 --reply-port-src 1001 --reply-port-dst 7";
+    for site in &SITES {
+        let before = [site.host, site.client, site.client, site.host];
+        let answer = [site.client, site.host, site.host, site.client];
+        let other_answer = [site.server, site.host, site.host, site.server];
+        for (way, hidden, cuts) in ways(outbound(site)) {
+            let lab = Lab::new();
+            lab.begin(before, UDP);
+            let mut conntrack = lab.conntrack(hidden);
+            conntrack.cut(&cuts).expect("flows can be cut");
+            let what = format!("{way}, {}", site.host);
+            assert_eq!(lab.flows(before), 0, "from before, {what}");
+
+            lab.begin(other_answer, ANSWER);
+            for _ in 0..2 {
+                lab.begin(answer, ANSWER);
+                assert!(conntrack.cut_late().expect("flows can be cut"), "{what}");
+                assert_eq!(lab.flows(answer), 0, "the answer, {what}");
+                assert_eq!(lab.flows(other_answer), 1, "who was never asked, {what}");
+            }
+        }
+    }
+}
+
+#[test]
 fn status_tells_whether_the_kernel_deletes_by_a_filter() {
     let lab = Lab::new();
     let hidden = Hidden {

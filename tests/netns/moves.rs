@@ -228,6 +228,37 @@ fn flows_that_a_host_began_before_its_association_are_taken_up() {
 }
 
 #[test]
+fn an_answer_under_way_does_not_keep_a_flow_from_before_the_association() {
+    let lab = Lab::new();
+    let daemon = lab.start();
+    for family in Family::BOTH {
+        let floating = floating(family, 10);
+        let (host, outside) = (lab.host_a.address(family), lab.outside.address(family));
+        let open = lab.host_a.converse(Udp, outside);
+        let mut open = open.expect("a socket").with_patience(BRIEFLY);
+        eventually("outside hears the host itself", || {
+            open.say() == saw(&lab.outside, host)
+        });
+
+        daemon.associate(floating, &lab.host_a);
+
+        // They come when the flow has ended, and begin one from outside.
+        let (from, to) = (
+            SocketAddr::new(outside, PORT),
+            SocketAddr::new(host, open.local().port()),
+        );
+        for _ in 0..25 {
+            let late = datagram(from, to, "a late answer");
+            lab.outside.send_packet(outside, host, UDP, &late);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        eventually("the flow leaves with the floating IP", || {
+            open.say() == saw(&lab.outside, floating)
+        });
+    }
+}
+
+#[test]
 fn a_displaced_address_stays_allocated_and_falls_silent() {
     let lab = Lab::new();
     let daemon = lab.start();
