@@ -183,6 +183,7 @@ mod tests {
                 interface: None,
                 routed: false,
                 announcing: Default::default(),
+                hardware_addresses: Default::default(),
             }],
             private: Vec::new(),
             guard: true,

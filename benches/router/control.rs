@@ -328,6 +328,7 @@ fn table(associations: u32) -> Transaction {
         interface: None,
         routed: true,
         announcing: Default::default(),
+        hardware_addresses: Default::default(),
     };
     let site = Site {
         pools: vec![pool],

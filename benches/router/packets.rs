@@ -218,6 +218,7 @@ fn table(associations: u32, with: With, first_host: Ipv4Addr) -> Transaction {
             interface: None,
             routed: true,
             announcing: Default::default(),
+            hardware_addresses: Default::default(),
         }],
         private: vec![],
         guard: with != With::Nothing,

@@ -487,6 +487,7 @@ mod tests {
             interface: None,
             routed: false,
             announcing: Default::default(),
+            hardware_addresses: Default::default(),
         };
         Snapshot {
             state: State::load(Revision(1), Sequence(1), allocations),

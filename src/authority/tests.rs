@@ -96,6 +96,7 @@ fn site(quota: u32, ranges: &[&str]) -> Site {
             interface: None,
             routed: false,
             announcing: Default::default(),
+            hardware_addresses: Default::default(),
         }],
         private: vec!["10.0.0.0/8".parse().unwrap()],
         guard: true,

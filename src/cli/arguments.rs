@@ -56,16 +56,16 @@ pub struct Common {
         hide_default_value = true
     )]
     pub server_ip: String,
-    /// Accepted for older scripts; only 7000 is
+    /// Accepted for older scripts, and of no meaning
     #[arg(
         short = 'p',
         long,
         global = true,
         value_name = "PORT",
-        default_value = "7000",
+        default_value_t = 7000,
         hide_default_value = true
     )]
-    pub server_port: String,
+    pub server_port: u16,
 }
 
 /// What to do.
@@ -106,6 +106,11 @@ pub enum Verb {
     Version,
     /// List the addresses of the pools
     Ippool,
+    /// Tell the address that IP_POOL_FILE gives to a hardware address
+    Arp {
+        /// The hardware address, such as 60:60:00:00:00:01
+        mac: String,
+    },
     /// Take an address from a pool, for later
     Allocate {
         /// This address, instead of a free one

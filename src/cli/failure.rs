@@ -4,6 +4,7 @@ use std::io;
 
 use super::Exit;
 use crate::client::{ClientError, Refused};
+use crate::model::{HardwareAddress, NoHardwareAddress};
 
 /// Why it did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,17 @@ pub enum Failure {
     /// The same where the version of the daemon should stand.
     #[error("Could not contact server: {0}")]
     NoVersion(ClientError),
+    /// The original's words for a hardware address that goes with no address.
+    #[error("Failed to get the ip address for {0}: IP_POOL_FILE gives it none")]
+    NoAddressFor(HardwareAddress),
+    /// The same for what is no hardware address.
+    #[error("Failed to get the ip address for {text:?}: {why}")]
+    NoHardwareAddress {
+        /// What was given.
+        text: String,
+        /// What would be right.
+        why: NoHardwareAddress,
+    },
     /// A daemon on another host is asked for.
     #[error(
         "only the ipfloaterd of this host can be asked, not {ip} port {port}; use ssh {ip} ipfloater …"
@@ -36,7 +48,7 @@ pub enum Failure {
         /// Its address.
         ip: String,
         /// Its port.
-        port: String,
+        port: u16,
     },
     /// The owner in a filter is nobody.
     #[error("there is no user {0}; --owner takes the name or number of one")]
@@ -57,7 +69,10 @@ impl Failure {
             Failure::NoRedirection(refused) | Failure::NotReleased { why: refused, .. } => {
                 refused.into()
             }
-            Failure::Elsewhere { .. } | Failure::NoSuchUser(_) => Exit::Usage,
+            Failure::NoAddressFor(_) => Exit::NotFound,
+            Failure::NoHardwareAddress { .. }
+            | Failure::Elsewhere { .. }
+            | Failure::NoSuchUser(_) => Exit::Usage,
             Failure::Output(_) => Exit::Failed,
         }
     }
@@ -83,7 +98,10 @@ impl Failure {
             Failure::NoRedirection(refused) | Failure::NotReleased { why: refused, .. } => {
                 &refused.name
             }
-            Failure::Elsewhere { .. } | Failure::NoSuchUser(_) => "Usage",
+            Failure::NoAddressFor(_) => "NotFound",
+            Failure::NoHardwareAddress { .. }
+            | Failure::Elsewhere { .. }
+            | Failure::NoSuchUser(_) => "Usage",
             Failure::Output(_) => "Output",
         }
         .to_owned()

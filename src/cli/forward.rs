@@ -71,7 +71,7 @@ fn end(text: &str) -> End {
     }
 }
 
-fn with_brackets(address: &str) -> String {
+pub(super) fn with_brackets(address: &str) -> String {
     match address.parse() {
         Ok(IpAddr::V6(address)) => format!("[{address}]"),
         Ok(IpAddr::V4(_)) | Err(_) => address.to_owned(),

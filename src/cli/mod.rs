@@ -76,8 +76,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         server_ip,
         server_port,
     } = common;
-    let here = matches!(server_ip.as_str(), "127.0.0.1" | "localhost" | "::1");
-    if !here || server_port != "7000" {
+    if !is_here(&server_ip) {
         return Err(Failure::Elsewhere {
             ip: server_ip,
             port: server_port,
@@ -111,6 +110,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         Verb::Status => original::status(connect, &mut output),
         Verb::Version => original::version(connect, &mut output),
         Verb::Ippool => original::ippool(connect, &mut output),
+        Verb::Arp { mac } => original::arp(connect, &mut output, &mac),
         Verb::Allocate {
             address,
             count,
@@ -243,6 +243,13 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         Verb::History { address, lines } => verbs::history(connect()?, &mut output, address, lines),
         Verb::Completion { shell } => Ok(output.script(&completion(shell))?),
     }
+}
+
+/// Whether that is what the original's users call this host. The daemon listens
+/// on no port, so that none is wrong.
+fn is_here(server: &str) -> bool {
+    let is_loopback = |address: std::net::IpAddr| address.is_loopback();
+    server == "localhost" || server.parse().is_ok_and(is_loopback)
 }
 
 /// Made in memory: clap_complete panics when writing fails.

@@ -7,13 +7,14 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
+use super::forward::with_brackets;
 use super::output::{Output, or_dash, size as size_of};
 use super::terms::Terms;
 use super::verbs::{all, changed};
 use super::{Failure, text, wait};
 use crate::client::{Answer, Client, ClientError, Refused};
-use crate::model::AddressRange;
-use crate::wire::{Address, Changed, PoolInfo, Pools, Status, Version};
+use crate::model::{AddressRange, HardwareAddress, Protocol};
+use crate::wire::{Address, Changed, ForwardInfo, PoolInfo, Pools, Status, Version};
 
 /// As many addresses of a pool are written out; larger ranges stay ranges.
 const WRITTEN_OUT: u128 = 65_536;
@@ -82,11 +83,13 @@ pub(super) fn status(
         health(output, &answer.message, &addresses)?;
     }
     output.heading("Table of redirections:")?;
-    let tied = addresses
-        .iter()
-        .filter(|address| address.fixed_address.is_some());
-    for address in tied {
-        output.line(&redirection(address))?;
+    for address in &addresses {
+        if address.fixed_address.is_some() {
+            output.line(&redirection(address))?;
+        }
+        for forward in &address.forwards {
+            output.line(&redirected_ports(address, forward))?;
+        }
     }
     Ok(())
 }
@@ -195,6 +198,30 @@ fn table(output: &mut Output<'_>, pools: &[PoolInfo]) -> Result<(), Failure> {
     Ok(output.table(headings, 6, pools.iter().map(row))?)
 }
 
+pub(super) fn arp(
+    connect: impl FnOnce() -> Result<Client, ClientError>,
+    output: &mut Output<'_>,
+    text: &str,
+) -> Result<(), Failure> {
+    let mac: HardwareAddress = text.parse().map_err(|why| Failure::NoHardwareAddress {
+        text: text.to_owned(),
+        why,
+    })?;
+    let answer: Answer<Pools> = connect()
+        .and_then(|mut client| client.call("ListPools", Value::Null))
+        .map_err(Failure::NoContact)?;
+    let name = mac.to_string();
+    let mut pools = answer.message.pools.iter();
+    let floating = pools
+        .find_map(|pool| pool.hardware_addresses.get(&name))
+        .ok_or(Failure::NoAddressFor(mac))?;
+    if output.json {
+        let found = json!({"hardware_address": name, "floating_ip": floating});
+        return Ok(output.json(&found)?);
+    }
+    Ok(output.line(&floating.to_string())?)
+}
+
 /// The addresses of a range one by one, because the original knew no ranges.
 fn written_out(text: &str) -> Vec<String> {
     let as_range = || {
@@ -215,6 +242,37 @@ fn written_out(text: &str) -> Vec<String> {
 fn redirection(address: &Address) -> String {
     let fixed = or_dash(address.fixed_address);
     format!("{} -> {}", address.floating_ip, text::harmless(&fixed))
+}
+
+/// `PUBLIC:PORT -> PRIVATE:PORT`, as the original knew it; what it did not know
+/// says so: a protocol other than TCP behind the port, a range as FIRST-LAST.
+fn redirected_ports(address: &Address, forward: &ForwardInfo) -> String {
+    let ForwardInfo {
+        protocol,
+        ports,
+        fixed_address,
+        fixed_port,
+        outbound: _,
+    } = forward;
+    let floating = with_brackets(&address.floating_ip.to_string());
+    let fixed = with_brackets(&fixed_address.to_string());
+    let protocol = match protocol {
+        Protocol::Tcp => String::new(),
+        Protocol::Udp | Protocol::Sctp => format!("/{protocol}"),
+    };
+    // The others of a range follow the first one.
+    let further = ports.split_once('-').and_then(|(first, last)| {
+        let first: u16 = first.parse().ok()?;
+        last.parse::<u16>().ok()?.checked_sub(first)
+    });
+    let to = match further {
+        Some(further) => format!(
+            "{fixed_port}-{}",
+            fixed_port.number().saturating_add(further)
+        ),
+        None => fixed_port.to_string(),
+    };
+    format!("{floating}:{ports}{protocol} -> {fixed}:{to}")
 }
 
 /// A refusal in the words of the verb; everything else is that nobody answered.

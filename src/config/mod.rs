@@ -146,6 +146,16 @@ pub enum Warning {
         /// What to know instead.
         instead: &'static str,
     },
+    /// The word behind an address in a file of addresses is of no use.
+    #[error("{place}: {word} is passed over: {why}")]
+    HardwareAddress {
+        /// Where it is.
+        place: Place,
+        /// The word, quoted.
+        word: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// There are no addresses to give out.
     #[error("no pool has an address; set IP_POOL in the section [IPFLOATER]")]
     NoAddresses,
@@ -307,7 +317,8 @@ impl Settings {
             }
         }
         let private = private_ranges(&main)?;
-        let mut pools = vec![pools::pool(PoolName::default_pool(), &main)?];
+        let default = pools::pool(PoolName::default_pool(), &main, &mut warnings)?;
+        let mut pools = vec![default];
         let mut further: Vec<Section> = sections.into_values().collect();
         further.sort_by_key(|section| section.rank);
         let (further, of_users): (Vec<_>, Vec<_>) = further
@@ -315,7 +326,7 @@ impl Settings {
             .partition(|section| section.word_and_name().0.eq_ignore_ascii_case("POOL"));
         let limits = limits::limits(&main, &of_users, &private, &mut warnings)?;
         for section in further {
-            let pool = pools::pool(pools::name(&section)?, &section)?;
+            let pool = pools::pool(pools::name(&section)?, &section, &mut warnings)?;
             if pool.ranges.is_empty() {
                 warnings.push(Warning::EmptyPool(pool.name.clone()));
             }
@@ -461,6 +472,7 @@ impl fmt::Display for Settings {
                 interface,
                 routed,
                 announcing,
+                hardware_addresses: _,
             } = pool;
             let ranges: Vec<_> = ranges.iter().map(ToString::to_string).collect();
             let interface = interface

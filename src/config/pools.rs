@@ -1,16 +1,18 @@
 //! What a section says about a pool.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::model::{AddressRange, Announcing, Family, FloatingIp, Pool, PoolName};
+use crate::model::{AddressRange, Announcing, Family, FloatingIp, HardwareAddress, Pool, PoolName};
 
-use super::file::{self, Section};
+use super::file::{self, Place, Section};
 use super::lines::quoted;
-use super::{ConfigError, check, keys};
+use super::{ConfigError, Warning, check, keys};
 
 /// More IPv4 addresses than a /8 has were meant otherwise. Of IPv6, where one
 /// link has 2^64, nothing can be told by the number.
@@ -60,13 +62,21 @@ pub(super) fn name(section: &Section) -> Result<PoolName, ConfigError> {
 }
 
 /// The pool that a section describes.
-pub(super) fn pool(name: PoolName, section: &Section) -> Result<Pool, ConfigError> {
+pub(super) fn pool(
+    name: PoolName,
+    section: &Section,
+    warnings: &mut Vec<Warning>,
+) -> Result<Pool, ConfigError> {
     let mut ranges = Vec::new();
     for item in section.list(keys::IP_POOL).unwrap_or_default() {
         ranges.push(range(item).map_err(|why| section.wrong(keys::IP_POOL, item, why))?);
     }
+    let mut hardware_addresses = BTreeMap::new();
     if let Some(path) = section.text(keys::IP_POOL_FILE) {
-        ranges.extend(from_file(section, Path::new(path))?);
+        for (address, hardware_address) in from_file(section, Path::new(path), warnings)? {
+            ranges.push(AddressRange::single(address.ip()));
+            hardware_addresses.extend(hardware_address.map(|mac| (mac, address)));
+        }
     }
     let interface = section
         .text(keys::OUTSIDE_INTERFACE)
@@ -94,6 +104,7 @@ pub(super) fn pool(name: PoolName, section: &Section) -> Result<Pool, ConfigErro
         interface,
         routed,
         announcing,
+        hardware_addresses,
     })
 }
 
@@ -136,8 +147,14 @@ fn refresh(section: &Section) -> Result<Option<Duration>, ConfigError> {
     }
 }
 
-/// The original's file of addresses: `IP [MAC]` a line, `#` comments.
-fn from_file(section: &Section, path: &Path) -> Result<Vec<AddressRange>, ConfigError> {
+/// The original's file of addresses: `IP [MAC]` a line, `#` comments. It took
+/// anything for a MAC, and its manual gave one to two addresses: what cannot be
+/// used is passed over with a warning.
+fn from_file(
+    section: &Section,
+    path: &Path,
+    warnings: &mut Vec<Warning>,
+) -> Result<Vec<(FloatingIp, Option<HardwareAddress>)>, ConfigError> {
     let text = file::read(path).map_err(|error| {
         let why = match error {
             ConfigError::Missing(_) => "there is no such file".to_owned(),
@@ -145,20 +162,49 @@ fn from_file(section: &Section, path: &Path) -> Result<Vec<AddressRange>, Config
         };
         section.wrong(keys::IP_POOL_FILE, &path.to_string_lossy(), why)
     })?;
-    let mut ranges = Vec::new();
+    let mut addresses = Vec::new();
+    let mut known = BTreeMap::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default();
-        let Some(address) = line.split_whitespace().next() else {
+        let mut words = line.split_whitespace();
+        let Some(address) = words.next() else {
             continue;
         };
-        let parsed = single(address).map_err(|why| ConfigError::Syntax {
+        let floating: FloatingIp = address.parse().map_err(|why| ConfigError::Syntax {
             path: path.to_owned(),
             line: number + 1,
             why: format!("{}: {why}", quoted(address)),
         })?;
-        ranges.push(AddressRange::single(parsed));
+        let mut pass_over = |word: &str, why: String| {
+            warnings.push(Warning::HardwareAddress {
+                place: Place {
+                    path: path.into(),
+                    line: Some(number + 1),
+                },
+                word: quoted(word),
+                why,
+            });
+            None
+        };
+        let hardware_address = words.next().and_then(|word| {
+            let mac = match word.parse::<HardwareAddress>() {
+                Ok(mac) => mac,
+                Err(why) => return pass_over(word, why.to_string()),
+            };
+            match known.entry(mac) {
+                Entry::Vacant(entry) => {
+                    entry.insert(floating);
+                    Some(mac)
+                }
+                Entry::Occupied(entry) if *entry.get() == floating => None,
+                Entry::Occupied(entry) => {
+                    pass_over(word, format!("{} has it already", entry.get()))
+                }
+            }
+        });
+        addresses.push((floating, hardware_address));
     }
-    Ok(ranges)
+    Ok(addresses)
 }
 
 /// A single address, `FIRST-LAST`, or a prefix.

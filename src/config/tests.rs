@@ -398,9 +398,37 @@ fn the_originals_file_of_addresses_adds_to_the_pool() {
         "[IPFLOATER]\nIP_POOL = 198.51.100.8\nIP_POOL_FILE = {}\n",
         list.display()
     );
+    let settings = load(&text).unwrap();
+    let pool = &settings.site.pools[0];
+    assert_eq!(pool.ranges[0].to_string(), "198.51.100.7-198.51.100.9");
+    let mac = |text: &str| text.parse::<crate::model::HardwareAddress>().unwrap();
     assert_eq!(
-        load(&text).unwrap().site.pools[0].ranges[0].to_string(),
-        "198.51.100.7-198.51.100.9"
+        pool.hardware_addresses,
+        [(mac("02:00:00:00:00:07"), "198.51.100.7".parse().unwrap())].into()
+    );
+    assert_eq!(settings.warnings, []);
+    // One hardware address for two addresses, as in the original's own manual.
+    fs::write(
+        &list,
+        "198.51.100.7\t60:00:00:00:00:01 web\n198.51.100.8  60:00:00:00:00:01\n198.51.100.9 web\n",
+    )
+    .unwrap();
+    let settings = load(&text).unwrap();
+    let known = &settings.site.pools[0].hardware_addresses;
+    assert_eq!(
+        known[&mac("60:00:00:00:00:01")],
+        "198.51.100.7".parse().unwrap()
+    );
+    let named: Vec<_> = settings.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!((known.len(), named.len()), (1, 2), "{named:?}");
+    assert!(
+        named[0]
+            .ends_with("line 2: \"60:00:00:00:00:01\" is passed over: 198.51.100.7 has it already"),
+        "{named:?}"
+    );
+    assert!(
+        named[1].contains("line 3: \"web\" is passed over: a hardware address is six"),
+        "{named:?}"
     );
     fs::write(&list, "198.51.100.7\n198.51.100\n").unwrap();
     let error = load(&text).unwrap_err();

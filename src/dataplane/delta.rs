@@ -432,6 +432,7 @@ mod tests {
             interface: Some("wan0".parse().unwrap()),
             routed: false,
             announcing: Default::default(),
+            hardware_addresses: Default::default(),
         };
         let private = vec!["10.0.0.0/24".parse().unwrap()];
         Site {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The Ethernet address of a machine on an outside link.
+/// The Ethernet address of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HardwareAddress(pub [u8; 6]);
 
@@ -27,8 +27,10 @@ impl FromStr for HardwareAddress {
         let mut bytes = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut bytes {
-            let part = parts.next().filter(|part| part.len() == 2);
-            let part = part.ok_or(NoHardwareAddress)?;
+            let is_pair = |part: &&str| {
+                part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit())
+            };
+            let part = parts.next().filter(is_pair).ok_or(NoHardwareAddress)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| NoHardwareAddress)?;
         }
         match parts.next() {

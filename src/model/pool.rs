@@ -1,5 +1,6 @@
 //! Pools: the addresses that may be given out, and the interface they live on.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Announcing, Family, FloatingIp};
+use super::{Announcing, Family, FloatingIp, HardwareAddress};
 
 /// Why a name is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -292,6 +293,9 @@ pub struct Pool {
     pub routed: bool,
     /// What the neighbours are asked and told, unless it is routed.
     pub announcing: Announcing,
+    /// Which of the addresses goes with which hardware address, where the
+    /// administrator noted it. The data path knows nothing of it.
+    pub hardware_addresses: BTreeMap<HardwareAddress, FloatingIp>,
 }
 
 impl Pool {

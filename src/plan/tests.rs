@@ -41,6 +41,7 @@ impl World {
             interface: None,
             routed: false,
             announcing: Default::default(),
+            hardware_addresses: Default::default(),
         };
         let site = Site {
             pools: vec![

@@ -4,6 +4,8 @@
 //! these in JSON, a D-Bus `a{sv}` has the same names as keys. Absent is absent:
 //! a field that does not apply is left out, never null or empty.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 mod address;
@@ -112,6 +114,9 @@ pub struct PoolInfo {
     pub allocated: u64,
     /// How many of them are associated.
     pub associated: u64,
+    /// Which address goes with which hardware address, where IP_POOL_FILE says.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub hardware_addresses: BTreeMap<String, FloatingIp>,
 }
 
 impl PoolInfo {
@@ -134,6 +139,11 @@ impl PoolInfo {
                 size: countable(pool.size()),
                 allocated,
                 associated,
+                hardware_addresses: pool
+                    .hardware_addresses
+                    .iter()
+                    .map(|(mac, floating)| (mac.to_string(), *floating))
+                    .collect(),
             }
         };
         snapshot.site.pools.iter().map(info).collect()

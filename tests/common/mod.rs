@@ -36,6 +36,7 @@ pub(crate) fn site() -> Site {
             interface: None,
             routed: false,
             announcing: Default::default(),
+            hardware_addresses: Default::default(),
         }],
         private: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
         guard: true,

@@ -145,11 +145,13 @@ async fn busctl_calls_every_method() {
     assert_eq!(
         call("ListPools", &["a{sv}", "0"]),
         "aa{sv} 2 \
-         7 \"name\" s \"default\" \"addresses\" as 1 \"192.0.2.10-192.0.2.19\" \
+         8 \"name\" s \"default\" \"addresses\" as 1 \"192.0.2.10-192.0.2.19\" \
          \"interface\" s \"eth0\" \"routed\" b false \
          \"size\" t 10 \"allocated\" t 0 \"associated\" t 0 \
-         6 \"name\" s \"six\" \"addresses\" as 1 \"2001:db8::10-2001:db8::1f\" \
-         \"routed\" b true \"size\" t 16 \"allocated\" t 0 \"associated\" t 0"
+         \"hardware_addresses\" a{ss} 1 \"60:60:00:00:00:01\" \"192.0.2.10\" \
+         7 \"name\" s \"six\" \"addresses\" as 1 \"2001:db8::10-2001:db8::1f\" \
+         \"routed\" b true \"size\" t 16 \"allocated\" t 0 \"associated\" t 0 \
+         \"hardware_addresses\" a{ss} 1 \"60:60:00:00:00:01\" \"2001:db8::10\""
     );
     assert_eq!(
         call("GetStatus", &["a{sv}", "0"]),

@@ -61,6 +61,7 @@ fn site() -> Site {
         interface: interface.map(|name| name.parse().unwrap()),
         routed: interface.is_none(),
         announcing: Default::default(),
+        hardware_addresses: [("60:60:00:00:00:01".parse().unwrap(), first.parse().unwrap())].into(),
     };
     Site {
         pools: vec![

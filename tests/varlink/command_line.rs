@@ -57,6 +57,11 @@ fn the_originals_verbs_say_the_originals_words() {
             "-i 127.0.0.1 -p 7000 redirect 203.0.113.7 10.0.0.6",
             "Public IP obtained: 203.0.113.7 -> 10.0.0.6\n",
         ),
+        // The daemon has no port; whichever the original had means this host.
+        (
+            "--server-ip localhost --server-port 8080 redirect 203.0.113.7 10.0.0.6",
+            "Public IP obtained: 203.0.113.7 -> 10.0.0.6\n",
+        ),
         (
             "releaseip 10.0.0.5",
             "Released the redirection from IP 203.0.113.0\n",
@@ -66,6 +71,7 @@ fn the_originals_verbs_say_the_originals_words() {
             "Released the redirection from IP 203.0.113.0\n",
         ),
         ("version", &versions),
+        ("arp 60:60:00:00:0A:01", "203.0.113.4\n"),
     ] {
         let expected = (printed.to_owned(), String::new(), 0);
         assert_eq!(run(&daemon, arguments), expected, "{arguments}");
@@ -83,6 +89,31 @@ fn the_originals_verbs_say_the_originals_words() {
              addresses allocated, 1 associated, 0 pending\n  \
              problem: the disk is \\u{{1b}}[2Jfull; make room"
         )
+    );
+}
+
+#[test]
+fn status_has_the_originals_line_for_each_port() {
+    let daemon = Daemon::start();
+    for arguments in [
+        "forward 203.0.113.8:80 10.0.0.9:8080",
+        "forward 203.0.113.8:53/udp 10.0.0.9",
+        "forward 203.0.113.8:9000-9002/udp 10.0.0.9:7000",
+        "associate 203.0.113.8 10.0.0.7",
+        "forward [2001:db8::8]:80 fd00::9",
+    ] {
+        assert_eq!(run(&daemon, arguments).2, 0, "{arguments}");
+    }
+    let (status, _, _) = run(&daemon, "status --no-legend");
+    assert_eq!(
+        status.lines().collect::<Vec<_>>(),
+        [
+            "203.0.113.8 -> 10.0.0.7",
+            "203.0.113.8:80 -> 10.0.0.9:8080",
+            "203.0.113.8:53/udp -> 10.0.0.9:53",
+            "203.0.113.8:9000-9002/udp -> 10.0.0.9:7000-7002",
+            "[2001:db8::8]:80 -> [fd00::9]:80",
+        ]
     );
 }
 
@@ -120,6 +151,16 @@ fn a_refusal_is_one_line_with_a_remedy_and_a_code_of_its_own() {
         (
             "list --owner nobody-at-all",
             "there is no user nobody-at-all; --owner takes the name or number of one",
+            2,
+        ),
+        (
+            "arp 60:60:00:00:0a:02",
+            "Failed to get the ip address for 60:60:00:00:0a:02: IP_POOL_FILE gives it none",
+            5,
+        ),
+        (
+            "arp +0:60:00:00:0a:02",
+            "Failed to get the ip address for \"+0:60:00:00:0a:02\": a hardware address is six pairs of hexadecimal digits with colons between",
             2,
         ),
         (

@@ -179,6 +179,11 @@ fn snapshot(state: State) -> Snapshot {
         interface: None,
         routed: false,
         announcing: Default::default(),
+        hardware_addresses: [(
+            "60:60:00:00:0a:01".parse().unwrap(),
+            "203.0.113.4".parse().unwrap(),
+        )]
+        .into(),
     };
     let huge = Pool {
         name: "huge".parse().unwrap(),
@@ -189,6 +194,7 @@ fn snapshot(state: State) -> Snapshot {
         interface: Some("eth1".parse().unwrap()),
         routed: true,
         announcing: Default::default(),
+        hardware_addresses: Default::default(),
     };
     Snapshot {
         state,

@@ -216,7 +216,12 @@ impl From<wire::PoolInfo> for Row {
             size,
             allocated,
             associated,
+            hardware_addresses,
         } = pool;
+        let hardware_addresses: BTreeMap<_, _> = hardware_addresses
+            .into_iter()
+            .map(|(mac, floating)| (mac, text(floating)))
+            .collect();
         Row::default()
             .put("name", text(name))
             .put("addresses", addresses)
@@ -225,6 +230,10 @@ impl From<wire::PoolInfo> for Row {
             .put("size", size)
             .put("allocated", allocated)
             .put("associated", associated)
+            .maybe(
+                "hardware_addresses",
+                (!hardware_addresses.is_empty()).then_some(hardware_addresses),
+            )
     }
 }
 
