@@ -15,7 +15,7 @@ use nix::unistd::{Gid, Uid};
 use crate::api::varlink;
 use crate::chain;
 use crate::config::Settings;
-use crate::dataplane::{Associations, Observed};
+use crate::dataplane::{Associations, Observed, Rerouting, Routing};
 use crate::kernel::{ConntrackFlows, Flows, Hidden, Kernel, KernelError, LinuxKernel};
 use crate::lock::Lock;
 use crate::model::{AddressRange, State};
@@ -116,6 +116,7 @@ pub fn run(options: &Options) -> Result<Report, TeardownError> {
     // In the order in which the daemon takes addresses away: without the table
     // the router itself would answer.
     remove_presence(&mut kernel, &mut report);
+    remove_routing(&mut kernel, &mut report);
     match kernel.remove_table() {
         Ok(true) => report.removed.push("table inet ipfloater".to_owned()),
         Ok(false) => {}
@@ -226,6 +227,24 @@ fn remove_presence(kernel: &mut LinuxKernel, report: &mut Report) {
     }
     if let Err(error) = left {
         report.failures.push(error.to_string());
+    }
+}
+
+/// Leads no packets to uplinks any more.
+fn remove_routing(kernel: &mut LinuxKernel, report: &mut Report) {
+    let routing = match kernel.observe_links() {
+        Ok(observed) => observed.routing,
+        Err(error) => return report.failures.push(error.to_string()),
+    };
+    let (rules, routes) = (routing.rules.len(), routing.routes.len());
+    let rerouting = Rerouting::between(&routing, &Routing::default());
+    let refused = kernel.reroute(&rerouting);
+    let lines = refused.iter().map(|error| error.to_string());
+    report.failures.extend(lines);
+    if rules + routes > 0 && refused.is_empty() {
+        report.removed.push(format!(
+            "{rules} routing rules and {routes} default routes of uplinks, of protocol 245"
+        ));
     }
 }
 

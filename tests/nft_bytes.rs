@@ -73,6 +73,7 @@ fn forward(floating: &str, forward: &str) -> Vec<Element> {
 const EVERYTHING: Uses = Uses {
     rates: [true, true],
     sources: true,
+    uplinks: 2,
 };
 
 fn limited(floating: &str) -> [Element; 2] {
@@ -100,6 +101,7 @@ fn first_build() -> Transaction {
             destinations: vec!["10.8.0.0/16".parse().unwrap(), "fd08::/48".parse().unwrap()],
             ipsec: true,
         },
+        uplink_numbers: Default::default(),
         rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };
@@ -121,6 +123,8 @@ fn first_build() -> Transaction {
     add.extend(counted("2001:db8:1::7", 3, 300));
     add.extend(limited("198.51.100.8"));
     add.extend(limited("2001:db8:1::8"));
+    add.push(Element::FixedToUplink("10.0.0.5".parse().unwrap(), 1));
+    add.push(Element::FixedToUplink("fd00::5".parse().unwrap(), 2));
     for (address, net) in [
         ("198.51.100.8", "192.0.2.0/24"),
         ("198.51.100.8", "203.0.113.9/32"),
@@ -136,6 +140,11 @@ fn first_build() -> Transaction {
         pool: Some(vec![
             range("198.51.100.0", "198.51.100.255"),
             range("2001:db8:1::", "2001:db8:1::ffff"),
+        ]),
+        uplinks: Some(vec![
+            (range("198.51.100.0", "198.51.100.127"), 1),
+            (range("198.51.100.128", "198.51.100.255"), 2),
+            (range("2001:db8:1::", "2001:db8:1::ffff"), 2),
         ]),
         remove: Vec::new(),
         add,

@@ -69,6 +69,7 @@ fn ruleset_with(guard: bool, block_free: bool, counters: bool) -> Ruleset {
         block_free,
         counters,
         untranslated: untranslated(),
+        uplink_numbers: Default::default(),
         rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };
@@ -86,6 +87,7 @@ fn untranslated() -> Untranslated {
 const EVERYTHING: Uses = Uses {
     rates: [true, true],
     sources: true,
+    uplinks: 2,
 };
 
 fn floating(text: &str) -> FloatingIp {
@@ -135,6 +137,12 @@ fn outside(name: &str) -> Element {
     Element::Outside(name.parse().unwrap())
 }
 
+/// Hosts that leave by an uplink.
+fn led() -> [Element; 2] {
+    [("10.0.0.5", 1), ("fd00::5", 2)]
+        .map(|(host, number)| Element::FixedToUplink(fixed(host), number))
+}
+
 /// The first build of the table, with one association of each family.
 fn first_build() -> Transaction {
     let mut add = vec![outside("wan0")];
@@ -166,6 +174,7 @@ fn first_build() -> Transaction {
         add.push(rate(Direction::In, address, "10M"));
         add.push(rate(Direction::Out, address, "1G"));
     }
+    add.extend(led());
     Transaction {
         rebuild: Some(ruleset(true, true)),
         reshape: None,
@@ -173,6 +182,13 @@ fn first_build() -> Transaction {
             range("198.51.100.0", "198.51.100.255"),
             range("203.0.113.8", "203.0.113.20"),
             range("2001:db8:1::", "2001:db8:1::ffff"),
+        ]),
+        uplinks: Some(vec![
+            // They touch, and lead to different uplinks.
+            (range("198.51.100.0", "198.51.100.127"), 1),
+            (range("198.51.100.128", "198.51.100.255"), 2),
+            (range("203.0.113.8", "203.0.113.20"), 1),
+            (range("2001:db8:1::", "2001:db8:1::ffff"), 2),
         ]),
         remove: Vec::new(),
         add,
@@ -205,6 +221,8 @@ fn observe(kernel: &mut LinuxKernel) -> Observed {
         filtered: seen.filtered,
         allowed: seen.allowed,
         pool: seen.pool,
+        uplinks: seen.uplinks,
+        fixed_to_uplink: seen.fixed_to_uplink,
         outside: seen.outside,
         ..Observed::default()
     }
@@ -415,6 +433,7 @@ fn chains_are_put_right_and_everything_else_stays() {
                 block_free: true,
                 counters: true,
                 untranslated: untranslated(),
+                uplink_numbers: Default::default(),
                 rest: std::time::Duration::ZERO,
                 limits: Default::default(),
             };
@@ -432,8 +451,21 @@ fn chains_are_put_right_and_everything_else_stays() {
                         "outbound",
                         "nat_prerouting",
                     ]),
-                    gone: names(&["bypassed", "by_source"]),
+                    gone: names(&[
+                        "bypassed",
+                        "by_source",
+                        "uplink_1",
+                        "uplink_2",
+                        "uplink_in",
+                        "uplink_of_destination",
+                        "uplink_of_reply",
+                        "uplink_of_sender",
+                        "uplink_out",
+                    ]),
                 }),
+                // Nothing may lead to a chain that goes.
+                uplinks: Some(Vec::new()),
+                remove: led().to_vec(),
                 ..Transaction::default()
             };
             kernel.transact(&less).unwrap();
@@ -448,6 +480,8 @@ fn chains_are_put_right_and_everything_else_stays() {
                     altered,
                     gone: names(&[]),
                 }),
+                uplinks: build.uplinks.clone(),
+                add: led().to_vec(),
                 ..Transaction::default()
             };
             kernel.transact(&again).unwrap();
@@ -466,6 +500,7 @@ fn a_table_is_rebuilt_over_the_one_that_is_there() {
                 rebuild: Some(ruleset(false, false)),
                 reshape: None,
                 pool: Some(vec![range("192.0.2.0", "192.0.2.7")]),
+                uplinks: None,
                 remove: Vec::new(),
                 add: tie("192.0.2.1", "10.0.0.5").to_vec(),
             };
@@ -656,11 +691,17 @@ fn a_hundred_thousand_associations_are_loaded_and_seen_again() {
                 block_free: true,
                 counters: true,
                 untranslated: Default::default(),
+                uplink_numbers: Default::default(),
                 rest: std::time::Duration::ZERO,
                 limits: Default::default(),
             },
             |_| Ruleset::size_for(100_001),
         ));
+        // The table has no chains for uplinks.
+        build.uplinks = None;
+        build
+            .add
+            .retain(|element| !matches!(element, Element::FixedToUplink(..)));
         for number in 0..100_000_u32 {
             let floating = Ipv4Addr::from_bits(0xc612_0000 + number).to_string();
             let fixed = Ipv4Addr::from_bits(0x0a00_1000 + number).to_string();

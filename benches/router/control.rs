@@ -329,6 +329,7 @@ fn table(associations: u32) -> Transaction {
         routed: true,
         announcing: Default::default(),
         hardware_addresses: Default::default(),
+        gateways: Vec::new(),
     };
     let site = Site {
         pools: vec![pool],
@@ -337,6 +338,7 @@ fn table(associations: u32) -> Transaction {
         block_free: true,
         counters: true,
         untranslated: Default::default(),
+        uplink_numbers: Default::default(),
         rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };
@@ -345,6 +347,7 @@ fn table(associations: u32) -> Transaction {
         rebuild: Some(Ruleset::new(&site, |_| Ruleset::size_for(131_072))),
         reshape: None,
         pool: Some(vec![range]),
+        uplinks: None,
         remove: vec![],
         add,
     }

@@ -70,6 +70,7 @@ impl With {
         Uses {
             rates: [rates; 2],
             sources: matches!(self, With::OthersLimits | With::Sources),
+            uplinks: 0,
         }
     }
 }
@@ -219,12 +220,14 @@ fn table(associations: u32, with: With, first_host: Ipv4Addr) -> Transaction {
             routed: true,
             announcing: Default::default(),
             hardware_addresses: Default::default(),
+            gateways: Vec::new(),
         }],
         private: vec![],
         guard: with != With::Nothing,
         block_free: true,
         counters,
         untranslated: Default::default(),
+        uplink_numbers: Default::default(),
         rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };
@@ -265,6 +268,7 @@ fn table(associations: u32, with: With, first_host: Ipv4Addr) -> Transaction {
         rebuild: Some(Ruleset::using(&site, size, with.uses())),
         reshape: None,
         pool: Some(vec![range]),
+        uplinks: None,
         remove: vec![],
         add,
     }

@@ -488,6 +488,7 @@ mod tests {
             routed: false,
             announcing: Default::default(),
             hardware_addresses: Default::default(),
+            gateways: Vec::new(),
         };
         Snapshot {
             state: State::load(Revision(1), Sequence(1), allocations),
@@ -499,6 +500,7 @@ mod tests {
                 block_free: true,
                 counters: true,
                 untranslated: Default::default(),
+                uplink_numbers: Default::default(),
                 rest: std::time::Duration::ZERO,
                 limits: Default::default(),
             }),

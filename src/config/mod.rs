@@ -20,7 +20,7 @@ use ipnet::IpNet;
 
 use crate::model::{
     Announcing, Family, InterfaceName, Limit, Limits, PartialLimit, Permitted, Pool, PoolName,
-    Site, Untranslated,
+    Site, Untranslated, UplinkNumbers,
 };
 
 pub use check::{Misfit, check_against};
@@ -47,17 +47,21 @@ mod keys {
     pub(super) const COUNTERS: &str = "COUNTERS";
     pub(super) const NEVER_TRANSLATE: &str = "NEVER_TRANSLATE";
     pub(super) const LEAVE_IPSEC: &str = "LEAVE_IPSEC";
+    pub(super) const GATEWAY: &str = "GATEWAY";
+    pub(super) const UPLINK_MARKS: &str = "UPLINK_MARKS";
+    pub(super) const UPLINK_TABLES: &str = "UPLINK_TABLES";
     pub(super) const RELEASED_ADDRESS_REST: &str = "RELEASED_ADDRESS_REST";
     pub(super) const QUOTA: &str = "QUOTA";
     pub(super) const PERMITTED_IP_RANGES: &str = "PERMITTED_IP_RANGES";
 
     /// Keys of the section `[IPFLOATER]`.
-    pub(super) const MAIN: [&str; 15] = [
+    pub(super) const MAIN: [&str; 18] = [
         IP_POOL,
         IP_POOL_FILE,
         PRIVATE_IP_RANGES,
         BLOCK_PUBLIC_IPS,
         OUTSIDE_INTERFACE,
+        GATEWAY,
         ROUTED,
         PROBE,
         ANNOUNCE_REFRESH,
@@ -65,16 +69,19 @@ mod keys {
         COUNTERS,
         NEVER_TRANSLATE,
         LEAVE_IPSEC,
+        UPLINK_MARKS,
+        UPLINK_TABLES,
         RELEASED_ADDRESS_REST,
         QUOTA,
         PERMITTED_IP_RANGES,
     ];
 
     /// Keys of a section `[POOL name]`.
-    pub(super) const POOL: [&str; 6] = [
+    pub(super) const POOL: [&str; 7] = [
         IP_POOL,
         IP_POOL_FILE,
         OUTSIDE_INTERFACE,
+        GATEWAY,
         ROUTED,
         PROBE,
         ANNOUNCE_REFRESH,
@@ -343,11 +350,18 @@ impl Settings {
             block_free: main.flag(keys::BLOCK_PUBLIC_IPS)?.unwrap_or(true),
             counters: main.flag(keys::COUNTERS)?.unwrap_or(true),
             untranslated: untranslated(&main)?,
+            uplink_numbers: uplink_numbers(&main)?,
             limits,
             rest: rest(&main)?,
             pools,
             private,
         };
+        let (most, uplinks) = (site.uplink_numbers.most(), site.uplinks().len());
+        if uplinks > most as usize {
+            let mask = format!("{:#x}", site.uplink_numbers.mask());
+            let why = format!("it tells {most} uplinks apart, and the pools have {uplinks}");
+            return Err(main.wrong(keys::UPLINK_MARKS, &mask, why));
+        }
         if site.pools.is_empty() {
             warnings.push(Warning::NoAddresses);
         }
@@ -449,6 +463,27 @@ fn untranslated(main: &Section) -> Result<Untranslated, ConfigError> {
     })
 }
 
+/// What tells uplinks apart.
+fn uplink_numbers(main: &Section) -> Result<UplinkNumbers, ConfigError> {
+    let default = UplinkNumbers::DEFAULT;
+    let bits = |text: &str| match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    let mask = main.text(keys::UPLINK_MARKS).map(|text| {
+        let mask = bits(text).unwrap_or(0);
+        UplinkNumbers::new(mask, default.first_rule())
+            .map(|_| mask)
+            .map_err(|why| main.wrong(keys::UPLINK_MARKS, text, why))
+    });
+    let mask = mask.transpose()?.unwrap_or(default.mask());
+    let Some(text) = main.text(keys::UPLINK_TABLES) else {
+        return Ok(UplinkNumbers::new(mask, default.first_rule()).expect("both are right"));
+    };
+    UplinkNumbers::new(mask, text.parse().unwrap_or(0))
+        .map_err(|why| main.wrong(keys::UPLINK_TABLES, text, why))
+}
+
 /// A prefix, or an address as one that has only it.
 fn prefix(text: &str) -> Option<IpNet> {
     let host = |address: std::net::IpAddr| IpNet::from(address);
@@ -470,6 +505,7 @@ impl fmt::Display for Settings {
                 name,
                 ranges,
                 interface,
+                gateways,
                 routed,
                 announcing,
                 hardware_addresses: _,
@@ -478,6 +514,10 @@ impl fmt::Display for Settings {
             let interface = interface
                 .as_ref()
                 .map_or("that of the default route", InterfaceName::as_str);
+            let gateways: Vec<_> = gateways
+                .iter()
+                .map(|next| format!(", gateway {next}"))
+                .collect();
             let routed = if *routed {
                 ", routed to this router".to_owned()
             } else {
@@ -485,13 +525,14 @@ impl fmt::Display for Settings {
             };
             writeln!(
                 f,
-                "pool {name}: {}: {}; outside interface: {interface}{routed}",
+                "pool {name}: {}: {}; outside interface: {interface}{}{routed}",
                 match pool.size() {
                     1 => "1 address".to_owned(),
                     u64::MAX => "more addresses than can be counted".to_owned(),
                     size => format!("{size} addresses"),
                 },
-                ranges.join(", ")
+                ranges.join(", "),
+                gateways.concat(),
             )?;
         }
         let private: Vec<_> = self.site.private.iter().map(ToString::to_string).collect();

@@ -93,6 +93,7 @@ pub(super) fn pool(
             })
         })
         .transpose()?;
+    let gateways = gateways(section, interface.is_some())?;
     let routed = section.flag(keys::ROUTED)?.unwrap_or(false);
     let announcing = Announcing {
         probe: probe(section)?,
@@ -102,10 +103,39 @@ pub(super) fn pool(
         name,
         ranges: AddressRange::merge(ranges),
         interface,
+        gateways,
         routed,
         announcing,
         hardware_addresses,
     })
+}
+
+/// The next hops of what leaves as an address of the pool: one of a family.
+fn gateways(section: &Section, has_interface: bool) -> Result<Vec<IpAddr>, ConfigError> {
+    let mut gateways: Vec<IpAddr> = Vec::new();
+    for item in section.list(keys::GATEWAY).unwrap_or_default() {
+        let wrong = |why: &str| section.wrong(keys::GATEWAY, item, why);
+        let gateway: IpAddr = item
+            .parse()
+            .map_err(|_| wrong("write an address such as 203.0.113.1, or one of each family"))?;
+        if !has_interface {
+            return Err(wrong(
+                "name the OUTSIDE_INTERFACE that it is reached by as well",
+            ));
+        }
+        if gateway.is_unspecified() || gateway.is_multicast() || gateway.is_loopback() {
+            return Err(wrong("no router has this address"));
+        }
+        if gateways
+            .iter()
+            .any(|other| Family::of(*other) == Family::of(gateway))
+        {
+            return Err(wrong("write one of a family"));
+        }
+        gateways.push(gateway);
+    }
+    gateways.sort_unstable();
+    Ok(gateways)
 }
 
 /// For how long the neighbours are asked about an address: yes, no, or seconds.

@@ -163,6 +163,40 @@ fn what_is_wrong_is_named_with_its_place_and_what_would_be_right() {
             vec!["[POOL name]"],
         ),
         (
+            "[IPFLOATER]\nGATEWAY = 203.0.113.1",
+            vec!["GATEWAY", "203.0.113.1", "OUTSIDE_INTERFACE"],
+        ),
+        (
+            "[POOL a]\nOUTSIDE_INTERFACE = eth1\nGATEWAY = 203.0.113.1, 203.0.113.2",
+            vec!["GATEWAY", "203.0.113.2", "one of a family"],
+        ),
+        (
+            "[POOL a]\nOUTSIDE_INTERFACE = eth1\nGATEWAY = eth1",
+            vec!["GATEWAY", "eth1", "write an address such as"],
+        ),
+        (
+            "[POOL a]\nOUTSIDE_INTERFACE = eth1\nGATEWAY = 224.0.0.1",
+            vec!["GATEWAY", "224.0.0.1", "no router has"],
+        ),
+        (
+            "[IPFLOATER]\nUPLINK_MARKS = 0xff00ff00",
+            vec!["UPLINK_MARKS", "0xff00ff00", "next to each other"],
+        ),
+        (
+            "[IPFLOATER]\nUPLINK_MARKS = many",
+            vec!["UPLINK_MARKS", "many", "0xff000000"],
+        ),
+        (
+            "[IPFLOATER]\nUPLINK_TABLES = 254",
+            vec!["UPLINK_TABLES", "254", "256 to 32000"],
+        ),
+        (
+            "[IPFLOATER]\nUPLINK_MARKS = 1\n\
+             [POOL a]\nIP_POOL = 192.0.2.1\nOUTSIDE_INTERFACE = eth1\n\
+             [POOL b]\nIP_POOL = 192.0.2.2\nOUTSIDE_INTERFACE = eth2",
+            vec!["UPLINK_MARKS", "0x1", "tells 1 uplinks apart", "have 2"],
+        ),
+        (
             "[IPFLOATER]\nOUTSIDE_INTERFACE = much-too-long-a-name",
             vec!["1 to 15"],
         ),
@@ -234,7 +268,7 @@ fn what_is_wrong_is_named_with_its_place_and_what_would_be_right() {
         ),
         (
             "[POOL a]\nXYZ = 1",
-            vec!["there are IP_POOL, IP_POOL_FILE, OUTSIDE_INTERFACE, ROUTED, PROBE"],
+            vec!["there are IP_POOL, IP_POOL_FILE, OUTSIDE_INTERFACE, GATEWAY, ROUTED, PROBE"],
         ),
         (
             "[POOL a]\nPROBE = 11",

@@ -117,6 +117,7 @@ impl Controller {
                 | PendingReason::NoDefaultRoute
                 | PendingReason::InterfaceMissing(_)
                 | PendingReason::InterfaceDown(_)
+                | PendingReason::NoGateway(_)
                 | PendingReason::NoCarrier(_)
                 | PendingReason::Kernel(_),
             )

@@ -13,8 +13,8 @@ use crate::chain;
 use crate::dataplane::{IfIndex, Observed, Ruleset, Uses};
 use crate::kernel::{Announcer, Flows, Kernel, Noticed};
 use crate::model::{
-    Actor, Change, Event, EventKind, Family, FloatingIp, PendingReason, Recorded, Sequence, Site,
-    State, Via,
+    Actor, Change, Event, EventKind, Family, FloatingIp, InterfaceName, PendingReason, Recorded,
+    Sequence, Site, State, Via,
 };
 use crate::plan::View;
 use crate::request::{Outcome, Request, Terms};
@@ -79,6 +79,8 @@ pub struct Controller {
     /// What is wrong, by the part of the daemon that found it.
     pub(super) problems: BTreeMap<&'static str, String>,
     pub(super) repairs: u64,
+    /// The uplinks of which the log was told that no way out is known there.
+    pub(super) unknown_ways: BTreeSet<(InterfaceName, Family)>,
     pub(super) clock: Box<dyn Clock>,
     /// The uptime before which nothing is ended: the store failed just now.
     pub(super) due_after: Duration,
@@ -110,7 +112,8 @@ impl Controller {
             simulated,
         } = parts;
         let state = store.load()?;
-        let uses = Uses::of(&state);
+        let observed = Observed::default();
+        let uses = Uses::of(&state, &site, &observed);
         let size = |family| Ruleset::size_for(capacity(&site, &state, family));
         let ruleset = Ruleset::using(&site, size, uses);
         let (handle, inbox) = Handle::new(Snapshot {
@@ -134,7 +137,7 @@ impl Controller {
             announcer,
             cutter,
             agenda: Agenda::default(),
-            observed: Observed::default(),
+            observed,
             certain: false,
             generation: None,
             pending: RedBlackTreeMapSync::default(),
@@ -143,6 +146,7 @@ impl Controller {
             risen: BTreeSet::new(),
             problems: BTreeMap::new(),
             repairs: 0,
+            unknown_ways: BTreeSet::new(),
             clock,
             due_after: Duration::ZERO,
             deadlines: BTreeMap::new(),
@@ -157,8 +161,6 @@ impl Controller {
         controller.watch_trials();
         controller.end_what_was_due();
         // What is undone may need more of the table.
-        controller.uses = Uses::of(&controller.state);
-        controller.ruleset = controller.ruleset_of(&controller.site.clone());
         controller.adopt()?;
         controller.show();
         crate::memory::give_back();

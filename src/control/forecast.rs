@@ -101,6 +101,7 @@ const ORDERS_TOLD: usize = 1_000;
 /// The orders to the table.
 pub(super) fn in_kernel(delta: &Delta) -> Vec<Effect> {
     let mut orders = delta.transaction.orders();
+    orders.extend(delta.rerouting.orders());
     let more = orders.len().saturating_sub(ORDERS_TOLD);
     orders.truncate(ORDERS_TOLD);
     orders.extend((more > 0).then(|| format!("and {more} more elements")));
@@ -146,6 +147,7 @@ fn waits(floating: FloatingIp, pending: Option<&PendingReason>) -> Option<Effect
         | PendingReason::NoDefaultRoute
         | PendingReason::InterfaceMissing(_)
         | PendingReason::InterfaceDown(_)
+        | PendingReason::NoGateway(_)
         | PendingReason::NoCarrier(_)
         | PendingReason::Contested { .. }
         | PendingReason::Kernel(_)) => format!("{floating} stays pending: {reason}"),

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
 use crate::dataplane::{
-    Associations, Cut, Delta, Desired, Element, IfIndex, Link, Observed, Ruleset, Step, Tenants,
-    Uses,
+    Associations, Cut, Delta, Desired, Element, IfIndex, Link, Observed, Routing, Ruleset, Step,
+    Tenants, Uses, Way,
 };
 use crate::kernel::KernelError;
 use crate::model::{Announcing, EventKind, FloatingIp, InterfaceName, PendingReason, State};
@@ -29,6 +29,7 @@ struct Before {
     links: BTreeMap<InterfaceName, Link>,
     outside: BTreeSet<InterfaceName>,
     presence: HashMap<FloatingIp, IfIndex>,
+    routing: Routing,
 }
 
 /// What became of a delta.
@@ -38,6 +39,8 @@ struct Applied {
     failure: Option<KernelError>,
     /// What the kernel did not take, by address.
     refused: HashMap<FloatingIp, String>,
+    /// What it did not take of rules and routes.
+    unrouted: Option<KernelError>,
 }
 
 impl Controller {
@@ -46,6 +49,10 @@ impl Controller {
     pub(super) fn adopt(&mut self) -> Result<(), StartError> {
         self.observed = self.kernel.observe()?;
         self.certain = true;
+        // What was undone before may need more of the table.
+        self.uses = self.uses_of(&self.state);
+        self.ruleset = self.ruleset_of(&self.site, self.uses);
+        self.warn_of_unknown_ways();
         self.announcer.know(self.observed.links.values().cloned());
         // What the daemon before us answered for is ours.
         self.hold(self.observed.presence.clone());
@@ -83,10 +90,7 @@ impl Controller {
     /// Makes the kernel agree about a few addresses. Says whether the table
     /// took it.
     pub(super) fn apply(&mut self, touched: &[FloatingIp]) -> bool {
-        if let Cow::Owned(ruleset) = self.ruleset_for(&self.state) {
-            self.ruleset = ruleset;
-            self.uses = Uses::of(&self.state);
-        }
+        self.use_ruleset();
         if !self.certain {
             return self.look_and_apply(Look::Everything).is_some();
         }
@@ -99,10 +103,36 @@ impl Controller {
         applied.failure.is_none()
     }
 
+    /// Tells the log of uplinks that packets are not led to, each once.
+    fn warn_of_unknown_ways(&mut self) {
+        let uplinks = self.desired().uplinks(&self.observed);
+        let unknown = uplinks.unknown().clone();
+        for (interface, family) in unknown.difference(&self.unknown_ways) {
+            tracing::warn!(
+                "no {family} default route leads out by {interface}: what has an address of its pools \
+                 leaves by the router's own routes; add a route there, or set GATEWAY"
+            );
+        }
+        self.unknown_ways = unknown;
+    }
+
+    /// Holds to the table as it should be now.
+    fn use_ruleset(&mut self) {
+        if let Cow::Owned(ruleset) = self.ruleset_for(&self.state) {
+            self.ruleset = ruleset;
+            self.uses = self.uses_of(&self.state);
+        }
+    }
+
+    /// What the table is used for in a state.
+    fn uses_of(&self, state: &State) -> Uses {
+        Uses::of(state, &self.site, &self.observed)
+    }
+
     /// The table as it should be for a state: some of it is there only while an
     /// address needs it.
     fn ruleset_for(&self, state: &State) -> Cow<'_, Ruleset> {
-        let uses = Uses::of(state);
+        let uses = self.uses_of(state);
         if uses == self.uses {
             return Cow::Borrowed(&self.ruleset);
         }
@@ -179,6 +209,7 @@ impl Controller {
             links: self.observed.links.clone(),
             outside: self.observed.outside.clone(),
             presence: self.observed.presence.clone(),
+            routing: self.observed.routing.clone(),
         };
         let default_routes = [
             self.observed.default_route4.clone(),
@@ -197,6 +228,8 @@ impl Controller {
         }
         self.observed.remember_default_routes(default_routes);
         self.certain = true;
+        self.use_ruleset();
+        self.warn_of_unknown_ways();
         self.let_go_of_strays();
         self.announcer.know(self.observed.links.values().cloned());
 
@@ -219,6 +252,7 @@ impl Controller {
                 | Element::Limited(..)
                 | Element::Filtered(_)
                 | Element::Allowed(..)
+                | Element::FixedToUplink(..)
                 | Element::Outside(_) => None,
             });
         let stale: BTreeSet<_> = stale.collect();
@@ -275,7 +309,14 @@ impl Controller {
                     self.announce(&held);
                     applied.refused.extend(refused);
                 }
-                Step::Withdraw | Step::Transact | Step::Present => {}
+                Step::Reroute if !delta.rerouting.is_empty() => {
+                    let mut refused = self.kernel.reroute(&delta.rerouting).into_iter();
+                    applied.unrouted = refused.next();
+                    if applied.unrouted.is_none() {
+                        self.observed.routing.alter(&delta.rerouting);
+                    }
+                }
+                Step::Withdraw | Step::Transact | Step::Reroute | Step::Present => {}
             }
         }
         if even_empty || !delta.transaction.is_empty() {
@@ -338,12 +379,17 @@ impl Controller {
     fn note_failures(&mut self, applied: &Applied) {
         if let Some(error) = &applied.failure {
             self.fail(error);
+        } else if let Some(error) = &applied.unrouted {
+            let pause = self.agenda.retry(Instant::now());
+            tracing::warn!(%error, "will retry in {} s", pause.as_secs());
+            self.report("uplinks", Some(error.to_string()));
         } else if let Some((floating, why)) = applied.refused.iter().next() {
             let pause = self.agenda.retry(Instant::now());
             tracing::warn!(floating_ip = %floating, error = %why, "will retry in {} s", pause.as_secs());
         } else {
             self.agenda.settled();
             self.report("kernel", None);
+            self.report("uplinks", None);
         }
     }
 
@@ -510,6 +556,22 @@ fn describe(delta: &Delta, before: &Before, after: &Observed) -> Option<String> 
     let elements = transaction.remove.len() + transaction.add.len();
     if transaction.rebuild.is_none() && before.outside == after.outside && elements > 0 {
         done.push(format!("{elements} elements were corrected"));
+    }
+    let is_up = |index: IfIndex| {
+        after
+            .links
+            .values()
+            .any(|link| link.index == index && link.up)
+    };
+    let altered = delta.rerouting.add.routes.iter().any(|route| {
+        let stays = match route.way {
+            Way::Nowhere => true,
+            Way::Via { interface, .. } => is_up(interface),
+        };
+        stays && before.routing.routes.contains(route)
+    });
+    if altered || !delta.rerouting.add.rules.is_disjoint(&before.routing.rules) {
+        done.push("routing rules or routes were put right".to_owned());
     }
     let was_up = |index: IfIndex| {
         let up =

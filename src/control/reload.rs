@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::dataplane::{Delta, Desired, Ruleset};
+use crate::dataplane::{Delta, Desired, Ruleset, Uses};
 use crate::model::{Actor, EventKind, Pool, PoolName, Site, Timestamp};
 use crate::request::{EffectKind, Refusal, Terms};
 
@@ -120,7 +120,8 @@ impl Controller {
         let pools = site.pools.iter();
         let ranges = pools.flat_map(|pool| pool.ranges.iter().copied()).collect();
         self.cutter.know(site.inside(), ranges);
-        self.ruleset = self.ruleset_of(&site);
+        self.uses = Uses::of(&self.state, &site, &self.observed);
+        self.ruleset = self.ruleset_of(&site, self.uses);
         self.site = site;
         self.follow();
         self.follow_announcing();
@@ -148,7 +149,8 @@ impl Controller {
         if !news.is_empty() {
             match self.kernel.observe() {
                 Ok(seen) => {
-                    let ruleset = self.ruleset_of(site);
+                    let uses = Uses::of(&self.state, site, &seen);
+                    let ruleset = self.ruleset_of(site, uses);
                     let desired =
                         Desired::new(&ruleset, &self.state, site).by_claims(&self.inquiry.claims);
                     let desired = desired.by_claims(&self.inquiry.claims);
@@ -170,14 +172,14 @@ impl Controller {
 
     /// The table for a configuration. The maps may become larger, which makes the
     /// table anew, and stay as large as they were.
-    pub(super) fn ruleset_of(&self, site: &Site) -> Ruleset {
+    pub(super) fn ruleset_of(&self, site: &Site, uses: Uses) -> Ruleset {
         Ruleset::using(
             site,
             |family| {
                 let wanted = Ruleset::size_for(capacity(site, &self.state, family));
                 wanted.max(self.ruleset.size(family))
             },
-            self.uses,
+            uses,
         )
     }
 }
@@ -191,6 +193,7 @@ fn news(old: &Site, new: &Site) -> Vec<String> {
         block_free,
         counters,
         untranslated,
+        uplink_numbers,
         limits,
         rest,
     } = new;
@@ -236,6 +239,10 @@ fn news(old: &Site, new: &Site) -> Vec<String> {
     differs(
         untranslated.ipsec != old.untranslated.ipsec,
         "LEAVE_IPSEC is another",
+    );
+    differs(
+        *uplink_numbers != old.uplink_numbers,
+        "UPLINK_MARKS or UPLINK_TABLES is another",
     );
     differs(*counters != old.counters, "COUNTERS is another");
     differs(

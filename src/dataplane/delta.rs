@@ -8,7 +8,7 @@ use crate::model::{
     AddressRange, Count, Direction, FixedIp, FloatingIp, Forwards, InterfaceName, Rate,
 };
 
-use super::{Desired, IfIndex, Observed, Place, PortElement, Ruleset, Tenants};
+use super::{Desired, IfIndex, Observed, Place, PortElement, Rerouting, Ruleset, Tenants, Uplinks};
 
 /// An element of one of our sets or maps.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +34,8 @@ pub enum Element {
     Filtered(FloatingIp),
     /// Of `allowed4` or `6`.
     Allowed(FloatingIp, IpNet),
+    /// Of `fixed_to_uplink4` or `6`: the number of the uplink.
+    FixedToUplink(FixedIp, u32),
     /// Of `outside`.
     Outside(InterfaceName),
 }
@@ -88,6 +90,8 @@ pub struct Transaction {
     pub reshape: Option<Reshape>,
     /// Replace the elements of `pool4` and `pool6`.
     pub pool: Option<Vec<AddressRange>>,
+    /// Replace the elements of `uplinks4` and `uplinks6`.
+    pub uplinks: Option<Vec<(AddressRange, u32)>>,
     /// Then remove these.
     pub remove: Vec<Element>,
     /// Then add these. An element cannot be overwritten (adding its key with
@@ -104,12 +108,14 @@ impl Transaction {
             rebuild,
             reshape,
             pool,
+            uplinks,
             remove,
             add,
         } = self;
         rebuild.is_none()
             && reshape.is_none()
             && pool.is_none()
+            && uplinks.is_none()
             && remove.is_empty()
             && add.is_empty()
     }
@@ -138,6 +144,8 @@ pub enum Step {
     Withdraw,
     /// Alter the table.
     Transact,
+    /// Alter rules and routes.
+    Reroute,
     /// Answer for addresses.
     Present,
 }
@@ -149,6 +157,8 @@ pub struct Delta {
     pub withdraw: Vec<(FloatingIp, IfIndex)>,
     /// Alter the table.
     pub transaction: Transaction,
+    /// Alter these rules and routes.
+    pub rerouting: Rerouting,
     /// Answer for these.
     pub present: Vec<(FloatingIp, IfIndex)>,
 }
@@ -156,7 +166,8 @@ pub struct Delta {
 impl Delta {
     /// The one order, for coming and going alike. Addresses go first and come
     /// last, so that the router itself never answers on a floating IP.
-    pub const ORDER: [Step; 3] = [Step::Withdraw, Step::Transact, Step::Present];
+    /// Rules without marks, and marks without rules, alter nothing.
+    pub const ORDER: [Step; 4] = [Step::Withdraw, Step::Transact, Step::Reroute, Step::Present];
 
     /// What differs for a few addresses. Costs the same among ten and a
     /// hundred thousand.
@@ -197,6 +208,8 @@ impl Delta {
             builder.counted = &observed.counted;
             builder.delta.transaction.rebuild = Some(desired.ruleset.clone());
             builder.delta.transaction.pool = Some(desired.pool(observed));
+            builder.delta.transaction.uplinks = Some(builder.uplinks.numbers());
+            builder.delta.rerouting = desired.rerouting(observed);
             let outside = desired.outside(observed).into_iter().map(Element::Outside);
             builder.delta.transaction.add.extend(outside);
             builder.compare_all();
@@ -209,6 +222,7 @@ impl Delta {
 struct Builder<'a> {
     desired: &'a Desired<'a>,
     observed: &'a Observed,
+    uplinks: Uplinks<'a>,
     /// What was counted until now, be it in a table that is built anew.
     counted: &'a [HashMap<FloatingIp, Count>; 2],
     delta: Delta,
@@ -222,6 +236,7 @@ impl<'a> Builder<'a> {
         Self {
             desired,
             observed,
+            uplinks: desired.uplinks(observed),
             counted: &observed.counted,
             delta: Delta::default(),
             compared: HashSet::new(),
@@ -230,11 +245,18 @@ impl<'a> Builder<'a> {
 
     /// The sets that do not belong to single addresses.
     fn compare_sets(&mut self) {
+        self.delta.rerouting = self.desired.rerouting(self.observed);
         let Transaction {
-            pool, remove, add, ..
+            pool,
+            uplinks,
+            remove,
+            add,
+            ..
         } = &mut self.delta.transaction;
         let ranges = self.desired.pool(self.observed);
         *pool = (ranges != self.observed.pool).then_some(ranges);
+        let numbers = self.uplinks.numbers();
+        *uplinks = (numbers != self.observed.uplinks).then_some(numbers);
         let outside = self.desired.outside(self.observed);
         remove.extend(
             self.observed
@@ -267,7 +289,8 @@ impl<'a> Builder<'a> {
         // An edit from outside can leave a host in the one map that nothing
         // leads to.
         let hosts = self.observed.fixed_to_floating.keys();
-        for &fixed in hosts.chain(&self.observed.forwarded_to) {
+        let led = self.observed.fixed_to_uplink.keys();
+        for &fixed in hosts.chain(&self.observed.forwarded_to).chain(led) {
             self.compare_source(fixed);
         }
     }
@@ -377,20 +400,27 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// What a host leaves as, and whether forwards lead to it, once: several
-    /// floating IPs can.
+    /// What a host leaves as and by which uplink, and whether forwards lead to it,
+    /// once: several floating IPs can.
     fn compare_source(&mut self, fixed: FixedIp) {
         let there = self.observed.fixed_to_floating.get(&fixed).copied();
         let wanted = self.desired.source(fixed);
         let was_led_to = self.observed.forwarded_to.contains(&fixed);
         let is_led_to = self.desired.is_forwarded_to(fixed);
-        if (there, was_led_to) == (wanted, is_led_to) || !self.compared.insert(fixed) {
+        let former_uplink = self.observed.fixed_to_uplink.get(&fixed).copied();
+        let uplink = wanted.and_then(|floating| self.uplinks.number(floating));
+        let agrees = (there, was_led_to, former_uplink) == (wanted, is_led_to, uplink);
+        if agrees || !self.compared.insert(fixed) {
             return;
         }
         let Transaction { remove, add, .. } = &mut self.delta.transaction;
         if there != wanted {
             remove.extend(there.map(|floating| Element::FixedToFloating(fixed, floating)));
             add.extend(wanted.map(|floating| Element::FixedToFloating(fixed, floating)));
+        }
+        if former_uplink != uplink {
+            remove.extend(former_uplink.map(|number| Element::FixedToUplink(fixed, number)));
+            add.extend(uplink.map(|number| Element::FixedToUplink(fixed, number)));
         }
         remove.extend((was_led_to && !is_led_to).then_some(Element::ForwardedTo(fixed)));
         add.extend((is_led_to && !was_led_to).then_some(Element::ForwardedTo(fixed)));
@@ -433,6 +463,7 @@ mod tests {
             routed: false,
             announcing: Default::default(),
             hardware_addresses: Default::default(),
+            gateways: Vec::new(),
         };
         let private = vec!["10.0.0.0/24".parse().unwrap()];
         Site {
@@ -442,6 +473,7 @@ mod tests {
             block_free: true,
             counters: false,
             untranslated: Default::default(),
+            uplink_numbers: Default::default(),
             rest: std::time::Duration::ZERO,
             limits: Default::default(),
         }
@@ -529,6 +561,7 @@ mod tests {
             }
             Element::Filtered(floating) => format!("filtered {floating}"),
             Element::Allowed(floating, net) => format!("allowed {floating} . {net}"),
+            Element::FixedToUplink(fixed, number) => format!("fixed_to_uplink {fixed} {number}"),
             Element::Outside(name) => format!("outside {name}"),
         }
     }
@@ -538,6 +571,7 @@ mod tests {
         let Delta {
             withdraw,
             transaction,
+            rerouting,
             present,
         } = delta;
         let mut steps: Vec<_> = withdraw
@@ -566,6 +600,7 @@ mod tests {
                 .iter()
                 .map(|element| format!("add {}", text(element))),
         );
+        steps.extend(rerouting.orders());
         steps.extend(
             present
                 .iter()
@@ -707,6 +742,7 @@ mod tests {
         let site = Site {
             counters: true,
             untranslated: Default::default(),
+            uplink_numbers: Default::default(),
             rest: std::time::Duration::ZERO,
             ..site()
         };
@@ -756,6 +792,7 @@ mod tests {
         let site = Site {
             counters: true,
             untranslated: Default::default(),
+            uplink_numbers: Default::default(),
             rest: std::time::Duration::ZERO,
             ..site()
         };

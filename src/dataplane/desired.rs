@@ -10,7 +10,7 @@ use crate::model::{
     Pool, Rate, Site, State,
 };
 
-use super::{Claim, Claims, IfIndex, Link, Observed, Ruleset};
+use super::{Claim, Claims, IfIndex, Link, Observed, Rerouting, Ruleset, Uplinks};
 
 /// What the kernel should hold. Borrows the state instead of copying it: a
 /// request asks about the few addresses that it touched.
@@ -183,10 +183,23 @@ impl<'a> Desired<'a> {
     /// maps are right: a routed pool, too, needs its outside interface.
     #[must_use]
     pub fn pending(&self, floating: FloatingIp, observed: &Observed) -> Option<PendingReason> {
-        if observed.presence.contains_key(&floating) {
+        let obstacle = match observed.presence.contains_key(&floating) {
+            true => None,
+            false => self.obstacle(floating, observed),
+        };
+        obstacle.or_else(|| self.cut_off(floating, observed))
+    }
+
+    /// Whether nothing can leave by the uplink of the address.
+    fn cut_off(&self, floating: FloatingIp, observed: &Observed) -> Option<PendingReason> {
+        // Nothing was led anywhere.
+        if observed.routing.is_empty() {
             return None;
         }
-        self.obstacle(floating, observed)
+        let uplink = self.site.pool_of(floating)?.uplink()?;
+        let uplinks = self.uplinks(observed);
+        let is_cut_off = uplinks.is_cut_off(&uplink, floating.family());
+        is_cut_off.then_some(PendingReason::NoGateway(uplink.interface))
     }
 
     /// What keeps the router from answering for the address.
@@ -233,6 +246,18 @@ impl<'a> Desired<'a> {
             }
         }
         names
+    }
+
+    /// Where packets are led by the uplink of their floating IP.
+    #[must_use]
+    pub fn uplinks(&self, observed: &Observed) -> Uplinks<'a> {
+        Uplinks::new(self.site, observed)
+    }
+
+    /// What is to be altered about routing rules and routes.
+    #[must_use]
+    pub fn rerouting(&self, observed: &Observed) -> Rerouting {
+        Rerouting::between(&observed.routing, &self.uplinks(observed).routing())
     }
 
     /// The elements of the sets `pool4` and `pool6`: the pools, and what is

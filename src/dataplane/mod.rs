@@ -11,6 +11,7 @@ mod flow;
 mod observed;
 mod ports;
 pub mod ruleset;
+mod uplinks;
 mod words;
 
 pub use claims::{Claim, Claims};
@@ -20,3 +21,4 @@ pub use flow::{Associations, Flow, Tenants};
 pub use observed::{IfIndex, Link, Observed};
 pub use ports::{PortElement, PortElements};
 pub use ruleset::{Ruleset, Uses};
+pub use uplinks::{Rerouting, Routing, RoutingRule, UplinkRoute, Uplinks, Way, WaysOut};

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::model::{AddressRange, Count, FixedIp, FloatingIp, InterfaceName, Rate, Surroundings};
 
-use super::{Element, PortElements, Ruleset, Transaction};
+use super::{Element, PortElements, Routing, Ruleset, Transaction, WaysOut};
 
 /// The number of an interface, as in if_nametoindex(3). A new interface of an
 /// old name has another.
@@ -57,6 +57,10 @@ pub struct Observed {
     pub allowed: HashMap<FloatingIp, BTreeSet<IpNet>>,
     /// The elements of the sets `pool4` and `6`: sorted, disjoint, not touching.
     pub pool: Vec<AddressRange>,
+    /// The elements of the maps `uplinks4` and `6`, sorted: numbers of uplinks.
+    pub uplinks: Vec<(AddressRange, u32)>,
+    /// The elements of the maps `fixed_to_uplink4` and `6`.
+    pub fixed_to_uplink: HashMap<FixedIp, u32>,
     /// The elements of the set `outside`.
     pub outside: BTreeSet<InterfaceName>,
     /// Where we made the router answer for which address: IPv4 local routes and
@@ -68,6 +72,10 @@ pub struct Observed {
     pub default_route4: Option<InterfaceName>,
     /// The interface of the IPv6 default route with the lowest metric.
     pub default_route6: Option<InterfaceName>,
+    /// The default routes of the main table by interface.
+    pub ways_out: WaysOut,
+    /// The routing rules and routes that carry our protocol number.
+    pub routing: Routing,
     /// The addresses that the router has, ours left out.
     pub surroundings: Surroundings,
 }
@@ -89,11 +97,15 @@ impl Observed {
             filtered: _,
             allowed: _,
             pool: _,
+            uplinks: _,
+            fixed_to_uplink: _,
             outside: _,
             presence,
             links,
             default_route4,
             default_route6,
+            ways_out,
+            routing,
             surroundings,
         } = newer;
         *self = Observed {
@@ -101,6 +113,8 @@ impl Observed {
             links,
             default_route4,
             default_route6,
+            ways_out,
+            routing,
             surroundings,
             ..std::mem::take(self)
         };
@@ -124,6 +138,8 @@ impl Observed {
             links: self.links.clone(),
             default_route4: self.default_route4.clone(),
             default_route6: self.default_route6.clone(),
+            ways_out: self.ways_out.clone(),
+            routing: self.routing.clone(),
             surroundings: self.surroundings.clone(),
             ..Observed::default()
         }
@@ -135,6 +151,7 @@ impl Observed {
             rebuild,
             reshape,
             pool,
+            uplinks,
             remove,
             add,
         } = transaction;
@@ -154,10 +171,15 @@ impl Observed {
             self.filtered = HashSet::new();
             self.allowed = HashMap::new();
             self.pool = Vec::new();
+            self.uplinks = Vec::new();
+            self.fixed_to_uplink = HashMap::new();
             self.outside = BTreeSet::new();
         }
         if let Some(ranges) = pool {
             self.pool.clone_from(ranges);
+        }
+        if let Some(numbers) = uplinks {
+            self.uplinks.clone_from(numbers);
         }
         for element in remove {
             match element {
@@ -196,6 +218,9 @@ impl Observed {
                         }
                     }
                 }
+                Element::FixedToUplink(fixed, _) => {
+                    self.fixed_to_uplink.remove(fixed);
+                }
                 Element::Outside(name) => {
                     self.outside.remove(name);
                 }
@@ -232,6 +257,9 @@ impl Observed {
                 }
                 Element::Allowed(floating, net) => {
                     self.allowed.entry(*floating).or_default().insert(*net);
+                }
+                Element::FixedToUplink(fixed, number) => {
+                    self.fixed_to_uplink.insert(*fixed, *number);
                 }
                 Element::Outside(name) => {
                     self.outside.insert(name.clone());

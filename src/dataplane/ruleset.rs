@@ -9,6 +9,8 @@
 //!                             ├─ to_fixed      floating → fixed
 //! output ───── nat_output ────┘     └ by_port    by forwards; free: drop
 //! input ────── guard_local                     never the router's own services
+//! prerouting ─ uplink_in ─┐  while there are several uplinks: the mark of
+//! output ───── uplink_out ┘  the one that the floating IP of the flow has
 //! postrouting  nat_postrouting ┬ to_floating   outside: fixed → floating
 //!              │               │   └ untranslated  other sites, IPsec; what comes
 //!              │               │                   in with a pool address: drop
@@ -26,15 +28,19 @@
 
 use crate::model::{Family, Forwarded, Site, State};
 
+use super::{Observed, Uplinks};
+
 mod guard;
 mod nat;
 mod parts;
 mod traffic;
+mod uplinks;
 mod vocabulary;
 
 use guard::{bypassed, guard_local};
 use nat::nat_chains;
 pub use traffic::{counted, limited};
+pub use uplinks::{name as uplink_chain, number as uplink_number};
 pub use vocabulary::{
     Base, BaseKind, Chain, CmpOp, CtKey, DataType, Expr, Hook, MetaKey, PayloadBase, Register,
     Rule, Set, Stateful, Verdict,
@@ -70,15 +76,18 @@ pub struct Uses {
     pub rates: [bool; 2],
     /// Whether any address is not for everybody.
     pub sources: bool,
+    /// How many uplinks packets are led to by their marks.
+    pub uplinks: u32,
 }
 
 impl Uses {
-    /// Those of a state.
+    /// Those of a state, at a site, as its surroundings were seen.
     #[must_use]
-    pub fn of(state: &State) -> Self {
+    pub fn of(state: &State, site: &Site, observed: &Observed) -> Self {
         Self {
             rates: state.has_rates(),
             sources: state.has_sources(),
+            uplinks: Uplinks::new(site, observed).count(),
         }
     }
 }
@@ -133,6 +142,10 @@ pub mod names {
     /// The floating IPs that are not for everybody, each with those who may
     /// reach it.
     pub const ALLOWED: &str = "allowed";
+    /// The map from addresses of pools to the chains of their uplinks.
+    pub const UPLINKS: &str = "uplinks";
+    /// The map from hosts to the chains of the uplinks that they leave by.
+    pub const FIXED_TO_UPLINK: &str = "fixed_to_uplink";
     /// The outside interfaces; both families share it.
     pub const OUTSIDE: &str = "outside";
 }
@@ -213,6 +226,18 @@ impl Ruleset {
                 each: None,
             });
             sets.push(Set {
+                name: named(names::UPLINKS, family),
+                key: address,
+                value: Some(DataType::Verdict),
+                interval: true,
+                size: None,
+                each: None,
+            });
+            sets.push(Set {
+                value: Some(DataType::Verdict),
+                ..map(names::FIXED_TO_UPLINK)
+            });
+            sets.push(Set {
                 name: named(names::POOL, family),
                 key: address,
                 value: None,
@@ -225,6 +250,7 @@ impl Ruleset {
         chains.push(guard_local(site.block_free));
         chains.extend(site.guard.then(|| bypassed(&site.untranslated)));
         chains.extend(traffic::chains(site, uses));
+        chains.extend(uplinks::chains(site, uses.uplinks));
         sets.sort_by(|a, b| a.name.cmp(&b.name));
         chains.sort_by(|a, b| a.name.cmp(&b.name));
         Ruleset { sets, chains }

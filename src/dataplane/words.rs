@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::model::{AddressRange, Count, Family};
 
+use super::ruleset::uplink_chain;
 use super::{Element, PortElement, Reshape, Transaction};
 
 /// The set or map with what is in its braces, as `nft list` prints it.
@@ -84,6 +85,12 @@ impl fmt::Display for Element {
                     digit(floating.family())
                 )
             }
+            Element::FixedToUplink(fixed, number) => write!(
+                f,
+                "fixed_to_uplink{} {{ {fixed} : goto {} }}",
+                digit(fixed.family()),
+                uplink_chain(*number)
+            ),
             Element::Outside(name) => write!(f, "outside {{ \"{name}\" }}"),
         }
     }
@@ -97,6 +104,7 @@ impl Transaction {
             rebuild,
             reshape,
             pool,
+            uplinks,
             remove,
             add,
         } = self;
@@ -124,11 +132,15 @@ impl Transaction {
                 .filter(|range| range.family() == family)
                 .map(AddressRange::to_string)
                 .collect();
-            let set = format!("inet ipfloater pool{}", digit(family));
-            orders.push(format!("flush set {set}"));
-            if !ranges.is_empty() {
-                orders.push(format!("add element {set} {{ {} }}", ranges.join(", ")));
-            }
+            orders.extend(refilled("pool", family, &ranges));
+        }
+        for family in uplinks.iter().flat_map(|_| Family::BOTH) {
+            let numbers = uplinks.iter().flatten();
+            let ranges: Vec<_> = numbers
+                .filter(|(range, _)| range.family() == family)
+                .map(|(range, number)| format!("{range} : goto {}", uplink_chain(*number)))
+                .collect();
+            orders.extend(refilled("uplinks", family, &ranges));
         }
         let removed = remove.iter();
         orders.extend(removed.map(|element| format!("delete element inet ipfloater {element}")));
@@ -136,6 +148,16 @@ impl Transaction {
         orders.extend(added.map(|element| format!("add element inet ipfloater {element}")));
         orders
     }
+}
+
+/// The orders by which a set or map has these elements and no others.
+fn refilled(stem: &str, family: Family, elements: &[String]) -> Vec<String> {
+    let set = format!("inet ipfloater {stem}{}", digit(family));
+    let mut orders = vec![format!("flush set {set}")];
+    if !elements.is_empty() {
+        orders.push(format!("add element {set} {{ {} }}", elements.join(", ")));
+    }
+    orders
 }
 
 /// How the sets and maps of a family end.

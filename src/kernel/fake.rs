@@ -18,8 +18,8 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
 use crate::dataplane::{
-    Associations, Cut, Element, IfIndex, Link, Observed, PortElement, Ruleset, Transaction,
-    ruleset::DataType,
+    Associations, Cut, Element, IfIndex, Link, Observed, PortElement, Rerouting, Ruleset,
+    Transaction, ruleset::DataType,
 };
 use crate::model::{
     AddressRange, Direction, Family, FloatingIp, Forwarded, HardwareAddress, InterfaceName,
@@ -281,6 +281,18 @@ impl FakeKernel {
                 .map(|(floating, net)| format!("allowed {floating} . {net}")),
         );
         lines.extend(
+            held.uplinks
+                .iter()
+                .map(|(range, number)| format!("uplinks {range} : {number}")),
+        );
+        lines.extend(
+            held.fixed_to_uplink
+                .iter()
+                .map(|(fixed, number)| format!("fixed_to_uplink {fixed} : {number}")),
+        );
+        let rerouting = Rerouting::between(&Default::default(), &held.routing);
+        lines.extend(rerouting.orders());
+        lines.extend(
             held.presence
                 .iter()
                 .map(|(floating, index)| format!("local {floating} dev {}", index.0)),
@@ -334,6 +346,8 @@ impl Kernel for FakeKernel {
             filtered: Default::default(),
             allowed: Default::default(),
             pool: Vec::new(),
+            uplinks: Vec::new(),
+            fixed_to_uplink: HashMap::new(),
             outside: Default::default(),
             ..held
         })
@@ -383,6 +397,17 @@ impl Kernel for FakeKernel {
         errors
             .filter_map(|(floating, result): (_, Result<(), _>)| Some((floating, result.err()?)))
             .collect()
+    }
+
+    fn reroute(&mut self, rerouting: &Rerouting) -> Vec<KernelError> {
+        let order = rerouting.orders().join("; ");
+        match self.operate(Operation::Reroute(order)) {
+            Ok(mut inner) => {
+                inner.held.routing.alter(rerouting);
+                Vec::new()
+            }
+            Err(error) => vec![error],
+        }
     }
 
     fn features(&self) -> Features {
@@ -444,6 +469,9 @@ fn refuse(held: &Observed, transaction: &Transaction) -> Result<(), KernelError>
                 .allowed
                 .get_mut(floating)
                 .is_some_and(|nets| nets.remove(net)),
+            Element::FixedToUplink(fixed, number) => {
+                after.fixed_to_uplink.remove(fixed).as_ref() == Some(number)
+            }
             Element::Outside(name) => after.outside.remove(name),
         };
         if !there {
@@ -489,6 +517,10 @@ fn refuse(held: &Observed, transaction: &Transaction) -> Result<(), KernelError>
             Element::Limited(direction, floating, rate) => after.limited[direction.place()]
                 .insert(*floating, *rate)
                 .is_some_and(|other| other != *rate),
+            Element::FixedToUplink(fixed, number) => after
+                .fixed_to_uplink
+                .insert(*fixed, *number)
+                .is_some_and(|other| other != *number),
             Element::Filtered(floating) => {
                 after.filtered.insert(*floating);
                 false

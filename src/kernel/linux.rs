@@ -10,7 +10,7 @@ use neli::consts::socket::NlFamily;
 use nix::errno::Errno;
 
 use crate::dataplane::ruleset::{TABLE, counted, limited, named, names};
-use crate::dataplane::{IfIndex, Observed, Transaction};
+use crate::dataplane::{IfIndex, Observed, Rerouting, Transaction};
 use crate::model::{AddressRange, Direction, Family, FixedIp, FloatingIp};
 
 use super::conntrack;
@@ -191,6 +191,12 @@ impl LinuxKernel {
                     observed.allowed.entry(floating).or_default().insert(net);
                 }
             }));
+            let map = named(names::UPLINKS, family);
+            let uplinks = self.elements(listing, &map)?.uplinks(family);
+            keep(uplinks.map(|uplinks| observed.uplinks.extend(uplinks)));
+            let map = named(names::FIXED_TO_UPLINK, family);
+            let hosts = self.elements(listing, &map)?.uplinks_of_hosts();
+            keep(hosts.map(|hosts| observed.fixed_to_uplink.extend(hosts)));
             let pool = named(names::POOL, family);
             let ranges = self.elements(listing, &pool)?.ranges(family);
             keep(ranges.map(|ranges| observed.pool.extend(ranges)));
@@ -292,6 +298,10 @@ impl Kernel for LinuxKernel {
 
     fn withdraw(&mut self, addresses: &[(FloatingIp, IfIndex)]) -> Vec<(FloatingIp, KernelError)> {
         self.rtnl.withdraw(addresses)
+    }
+
+    fn reroute(&mut self, rerouting: &Rerouting) -> Vec<KernelError> {
+        self.rtnl.reroute(rerouting)
     }
 
     fn features(&self) -> Features {

@@ -14,6 +14,7 @@ mod linux;
 mod meter;
 mod neighbours;
 pub mod nft;
+mod routing;
 mod rtnl;
 mod socket;
 mod watch;
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::dataplane::{Associations, Cut, IfIndex, Link, Observed, Transaction};
+use crate::dataplane::{Associations, Cut, IfIndex, Link, Observed, Rerouting, Transaction};
 use crate::model::{AddressRange, Count, Family, FloatingIp, HardwareAddress};
 
 pub use announce::{Announcer, Report};
@@ -65,6 +66,10 @@ pub trait Kernel: Send {
     /// Makes the router stop answering for these addresses, and says which ones
     /// it could not. What is gone already is no error.
     fn withdraw(&mut self, addresses: &[(FloatingIp, IfIndex)]) -> Vec<(FloatingIp, KernelError)>;
+
+    /// Alters rules and routes, and says what it could not. What is there, or
+    /// gone, already is no error.
+    fn reroute(&mut self, rerouting: &Rerouting) -> Vec<KernelError>;
 
     /// What this kernel can do of what older ones cannot, for status.
     fn features(&self) -> Features;
@@ -222,6 +227,8 @@ pub enum Operation {
     Transact(String),
     /// Making the router answer for an address, or stop.
     Presence(FloatingIp),
+    /// Altering a routing rule or route: the order, as ip(8) takes it.
+    Reroute(String),
     /// Ending flows.
     Cut,
     /// Announcing an address.
@@ -243,6 +250,7 @@ impl fmt::Display for Operation {
             Operation::Presence(floating) => {
                 write!(f, "answering for {floating} on the outside link")
             }
+            Operation::Reroute(order) => write!(f, "{order}"),
             Operation::Cut => f.write_str("ending flows in conntrack"),
             Operation::Announce(floating) => write!(f, "announcing {floating}"),
             Operation::Probe(floating) => write!(f, "asking whether somebody else has {floating}"),

@@ -27,10 +27,10 @@ use neli::consts::socket::NlFamily;
 use nix::errno::Errno;
 use nix::libc;
 
-use crate::dataplane::{IfIndex, Link, Observed};
+use crate::dataplane::{IfIndex, Link, Observed, UplinkRoute, Way, WaysOut};
 use crate::model::{Family, FloatingIp, InterfaceName, RouterAddress};
 
-use super::socket::{self, Attributes, Message, Socket, address_family, attribute};
+use super::socket::{self, Attributes, Message, Socket, address_family, attribute, family_of};
 use super::{KernelError, Operation, PROTOCOL};
 
 /// So many requests go into one send(2): few enough that their refusals, which
@@ -39,11 +39,14 @@ const AT_ONCE: usize = 1_000;
 
 /// `IFA_PROTO`, of Linux 5.18, and `RTA_TABLE`.
 const IFA_PROTO: u16 = 11;
-const RTA_TABLE: u16 = 15;
+pub(super) const RTA_TABLE: u16 = 15;
+
+/// `RTA_VIA`, of Linux 4.1.
+pub(super) const RTA_VIA: u16 = 18;
 
 /// Interfaces, routes and addresses.
 pub(crate) struct Rtnl {
-    socket: Socket,
+    pub(super) socket: Socket,
 }
 
 /// A route, as far as it concerns us.
@@ -54,9 +57,8 @@ pub(super) struct Route {
     protocol: u8,
     kind: u8,
     to: Option<IpAddr>,
-    via: Vec<IpAddr>,
+    hops: Vec<Hop>,
     metric: u32,
-    interface: Option<u32>,
 }
 
 /// An address of an interface.
@@ -108,13 +110,17 @@ impl Rtnl {
                 routes
                     .iter()
                     .filter(|route| route.is_default())
-                    .flat_map(|route| route.via.iter().copied()),
+                    .flat_map(|route| route.hops.iter().filter_map(|hop| hop.via)),
             );
             let default = routes
                 .iter()
                 .filter(|route| route.is_default())
                 .min_by_key(|route| route.metric);
-            let default = name(default.and_then(|route| route.interface));
+            let default = name(default.and_then(Route::interface));
+            observed.ways_out.extend(ways_out(family, &routes));
+            let uplinks = routes.iter().filter_map(Route::uplink);
+            observed.routing.routes.extend(uplinks);
+            observed.routing.rules.extend(self.rules(family)?);
             match family {
                 Family::V4 => observed.default_route4 = default,
                 Family::V6 => observed.default_route6 = default,
@@ -269,7 +275,7 @@ impl Rtnl {
 impl Route {
     /// Whether it is a default route, or one of ours.
     pub(super) fn concerns_us(&self) -> bool {
-        self.is_default() || self.presence().is_some()
+        self.is_default() || self.presence().is_some() || self.uplink().is_some()
     }
 
     /// Whether it is a default route that packets leave by.
@@ -277,7 +283,33 @@ impl Route {
         self.prefix == 0
             && self.table == u32::from(libc::RT_TABLE_MAIN)
             && self.kind == libc::RTN_UNICAST
-            && self.interface.is_some()
+            && self.interface().is_some()
+    }
+
+    /// Its interface; that of the first hop stands for all of them.
+    fn interface(&self) -> Option<u32> {
+        self.hops.first().map(|hop| hop.interface)
+    }
+
+    /// The default route of an uplink's table, if it is one of ours.
+    fn uplink(&self) -> Option<UplinkRoute> {
+        let family = family_of(self.family)?;
+        let ours = self.protocol == PROTOCOL
+            && self.prefix == 0
+            && self.table != u32::from(libc::RT_TABLE_LOCAL);
+        let way = match self.kind {
+            libc::RTN_UNICAST => {
+                let hop = self.hops.first()?;
+                Way::Via {
+                    interface: IfIndex(hop.interface),
+                    gateway: hop.via,
+                }
+            }
+            libc::RTN_UNREACHABLE => Way::Nowhere,
+            _ => return None,
+        };
+        let table = self.table;
+        ours.then_some(UplinkRoute { family, table, way })
     }
 
     /// The floating IP that it makes the router answer for, and where.
@@ -288,7 +320,7 @@ impl Route {
             && i32::from(self.family) == libc::AF_INET
             && self.prefix == 32;
         let floating = FloatingIp::new(self.to.filter(|_| ours)?).ok()?;
-        Some((floating, IfIndex(self.interface?)))
+        Some((floating, IfIndex(self.interface()?)))
     }
 }
 
@@ -346,27 +378,25 @@ pub(super) fn route(message: &Message<'_>) -> Option<Route> {
         protocol: header[5],
         kind: header[7],
         to: None,
-        via: Vec::new(),
+        hops: Vec::new(),
         metric: 0,
-        interface: None,
     };
+    let (mut interface, mut via) = (None, None);
     for (attribute, value) in Attributes::new(&message.payload[12..]) {
         match attribute {
             libc::RTA_DST => route.to = ip(value),
-            libc::RTA_GATEWAY => route.via.extend(ip(value)),
-            libc::RTA_OIF => route.interface = u32_of(value),
+            libc::RTA_GATEWAY => via = ip(value),
+            // An IPv4 route over a next hop of the other family (RFC 8950).
+            RTA_VIA => via = ip(value.get(2..)?),
+            libc::RTA_OIF => interface = u32_of(value),
             libc::RTA_PRIORITY => route.metric = u32_of(value)?,
             RTA_TABLE => route.table = u32_of(value)?,
-            // The interface of the first hop stands for all of them.
-            libc::RTA_MULTIPATH => {
-                for hop in Hops(value) {
-                    route.interface = route.interface.or(Some(hop.interface));
-                    route.via.extend(hop.via);
-                }
-            }
+            libc::RTA_MULTIPATH => route.hops.extend(Hops(value)),
             _ => {}
         }
     }
+    let only = interface.map(|interface| Hop { interface, via });
+    route.hops.extend(only);
     Some(route)
 }
 
@@ -374,8 +404,8 @@ pub(super) fn route(message: &Message<'_>) -> Option<Route> {
 /// weight, interface), each with attributes.
 struct Hops<'a>(&'a [u8]);
 
-/// One of several hops of a route.
-#[derive(Debug, PartialEq, Eq)]
+/// A hop of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Hop {
     interface: u32,
     via: Option<IpAddr>,
@@ -429,7 +459,17 @@ fn ip(value: &[u8]) -> Option<IpAddr> {
     }
 }
 
-fn u32_of(value: &[u8]) -> Option<u32> {
+/// The hops of the default routes, by interface: where several lead out by one,
+/// that of the lowest metric.
+fn ways_out(family: Family, routes: &[Route]) -> WaysOut {
+    let mut defaults: Vec<_> = routes.iter().filter(|route| route.is_default()).collect();
+    defaults.sort_by_key(|route| std::cmp::Reverse(route.metric));
+    let hops = defaults.into_iter().flat_map(|route| &route.hops);
+    hops.map(|hop| ((family, IfIndex(hop.interface)), hop.via))
+        .collect()
+}
+
+pub(super) fn u32_of(value: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(value.try_into().ok()?))
 }
 

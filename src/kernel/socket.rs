@@ -512,6 +512,13 @@ pub(super) fn address_family(family: Family) -> u8 {
     }
 }
 
+/// The family of such a number.
+pub(super) fn family_of(number: u8) -> Option<Family> {
+    Family::BOTH
+        .into_iter()
+        .find(|family| address_family(*family) == number)
+}
+
 /// Rounded up to the alignment of messages and attributes.
 pub(crate) fn aligned(length: usize) -> usize {
     length.next_multiple_of(4)

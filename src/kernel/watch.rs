@@ -17,17 +17,20 @@ use crate::dataplane::Link;
 use crate::model::InterfaceName;
 
 use super::nft;
+use super::routing;
 use super::rtnl;
 use super::socket::{Message, Socket, is_loss};
 use super::{KernelError, Noticed, Operation, Watch};
 
-/// The multicast groups of links, addresses and routes (rtnetlink(7)).
-const GROUPS: [u32; 5] = [
+/// The multicast groups of links, addresses, routes and rules (rtnetlink(7)).
+const GROUPS: [u32; 7] = [
     libc::RTNLGRP_LINK,
     libc::RTNLGRP_IPV4_IFADDR,
     libc::RTNLGRP_IPV6_IFADDR,
     libc::RTNLGRP_IPV4_ROUTE,
     libc::RTNLGRP_IPV6_ROUTE,
+    libc::RTNLGRP_IPV4_RULE,
+    libc::RTNLGRP_IPV6_RULE,
 ];
 
 /// The ports of the sockets by which we alter things.
@@ -113,7 +116,7 @@ impl Watch for KernelWatch {
     }
 }
 
-/// Whether an interface, a default route, an address, or where we answer for a
+/// Whether an interface, a default route, an address, a rule of ours, or where we answer for a
 /// floating IP was altered.
 fn concerns_us(
     message: &Message<'_>,
@@ -145,6 +148,7 @@ fn concerns_us(
         Rtm::Newroute | Rtm::Delroute => {
             rtnl::route(message).is_some_and(|route| route.concerns_us())
         }
+        Rtm::Newrule | Rtm::Delrule => routing::rule(message).is_some(),
         _ => false,
     }
 }

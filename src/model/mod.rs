@@ -18,6 +18,7 @@ mod site;
 mod state;
 mod traffic;
 mod trial;
+mod uplink;
 
 pub use address::{AddressError, Family, FixedIp, FloatingIp, ParseAddressError};
 pub use allocation::{Allocation, Association, Forwarded};
@@ -34,3 +35,4 @@ pub use site::{NotAHost, RouterAddress, Site, Surroundings, Untranslated};
 pub use state::{Revision, Sequence, State, Timestamp, Uid};
 pub use traffic::{Count, Direction, MOST_SOURCES, Rate, RateError, Sources, SourcesError};
 pub use trial::Trial;
+pub use uplink::{Uplink, UplinkNumbers, UplinkNumbersError};

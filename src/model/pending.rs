@@ -15,6 +15,8 @@ pub enum PendingReason {
     InterfaceMissing(InterfaceName),
     /// The pool's outside interface is down.
     InterfaceDown(InterfaceName),
+    /// No route leads out by the pool's outside interface, although one did.
+    NoGateway(InterfaceName),
     /// The neighbours cannot be asked for the address: the pool's outside
     /// interface has no carrier.
     NoCarrier(InterfaceName),
@@ -45,6 +47,10 @@ impl fmt::Display for PendingReason {
             }
             PendingReason::InterfaceMissing(name) => write!(f, "interface {name} does not exist"),
             PendingReason::InterfaceDown(name) => write!(f, "interface {name} is down"),
+            PendingReason::NoGateway(name) => write!(
+                f,
+                "no default route leads out by interface {name}; add one, or set GATEWAY"
+            ),
             PendingReason::NoCarrier(name) => write!(f, "interface {name} has no carrier"),
             PendingReason::Probing(floating) => {
                 write!(f, "{} {floating}", PendingReason::PROBING)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Announcing, Family, FloatingIp, HardwareAddress};
+use super::{Announcing, Family, FloatingIp, HardwareAddress, Uplink};
 
 /// Why a name is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -288,6 +288,9 @@ pub struct Pool {
     pub ranges: Vec<AddressRange>,
     /// The outside interface; `None` means the one of the default route.
     pub interface: Option<InterfaceName>,
+    /// The next hops on it for what leaves as one of the addresses, at most one
+    /// of a family; none where the routes of the interface tell. Sorted.
+    pub gateways: Vec<IpAddr>,
     /// Whether the provider routes the addresses to us, so that no neighbour
     /// asks for them and nothing is to be answered or announced.
     pub routed: bool,
@@ -305,6 +308,15 @@ impl Pool {
         let address = floating.ip();
         let after = self.ranges.partition_point(|range| range.first <= address);
         after > 0 && self.ranges[after - 1].contains(address)
+    }
+
+    /// The uplink that it names.
+    #[must_use]
+    pub fn uplink(&self) -> Option<Uplink> {
+        Some(Uplink {
+            interface: self.interface.clone()?,
+            gateways: self.gateways.clone(),
+        })
     }
 
     /// How many addresses it has, as far as a `u64` counts.

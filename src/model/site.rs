@@ -1,12 +1,15 @@
 //! Where the daemon stands: what the administrator configured, and the
 //! addresses that the router itself was seen to have.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Family, FixedIp, FloatingIp, InterfaceName, Limits, Pool, PoolName};
+use super::{
+    Family, FixedIp, FloatingIp, InterfaceName, Limits, Pool, PoolName, Uplink, UplinkNumbers,
+};
 
 /// What the configuration says about addresses and traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub struct Site {
     pub counters: bool,
     /// What leaves as it is although it leaves by an outside interface.
     pub untranslated: Untranslated,
+    /// What tells uplinks apart where there are several.
+    pub uplink_numbers: UplinkNumbers,
     /// How much a user may have.
     pub limits: Limits,
     /// How long a released address is kept for its last owner.
@@ -48,6 +53,14 @@ impl Site {
     pub fn inside(&self) -> Vec<IpNet> {
         let destinations = &self.untranslated.destinations;
         self.private.iter().chain(destinations).copied().collect()
+    }
+
+    /// The uplinks that pools with addresses name, each once. Their numbers,
+    /// counted from 1, are their places here.
+    #[must_use]
+    pub fn uplinks(&self) -> BTreeSet<Uplink> {
+        let pools = self.pools.iter().filter(|pool| !pool.ranges.is_empty());
+        pools.filter_map(Pool::uplink).collect()
     }
 
     /// The pool of that name.

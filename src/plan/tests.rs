@@ -42,6 +42,7 @@ impl World {
             routed: false,
             announcing: Default::default(),
             hardware_addresses: Default::default(),
+            gateways: Vec::new(),
         };
         let site = Site {
             pools: vec![
@@ -59,6 +60,7 @@ impl World {
             block_free: true,
             counters: true,
             untranslated: Default::default(),
+            uplink_numbers: Default::default(),
             rest: std::time::Duration::ZERO,
             limits: Limits::default(),
         };

@@ -59,6 +59,7 @@ fn site() -> Site {
         name: name.parse().unwrap(),
         ranges: vec![AddressRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()],
         interface: interface.map(|name| name.parse().unwrap()),
+        gateways: Vec::new(),
         routed: interface.is_none(),
         announcing: Default::default(),
         hardware_addresses: [("60:60:00:00:00:01".parse().unwrap(), first.parse().unwrap())].into(),
@@ -73,6 +74,7 @@ fn site() -> Site {
         block_free: true,
         counters: true,
         untranslated: Default::default(),
+        uplink_numbers: Default::default(),
         rest: std::time::Duration::ZERO,
         limits: Default::default(),
     }

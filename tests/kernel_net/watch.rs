@@ -68,6 +68,7 @@ fn build() -> Transaction {
         block_free: true,
         counters: true,
         untranslated: Default::default(),
+        uplink_numbers: Default::default(),
         rest: std::time::Duration::ZERO,
         limits: Default::default(),
     };

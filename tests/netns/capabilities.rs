@@ -15,6 +15,7 @@ use super::lab::{Lab, floating};
 use super::namespace::eventually;
 use super::service::PORT;
 use super::talk::{Tcp, Transport, Udp, saw};
+use super::uplinks::second;
 
 /// Where a row is tried.
 struct Place<'a> {
@@ -253,6 +254,27 @@ capabilities! {
             assert_eq!(at.lab.host_a.ask(Tcp, at.far()), saw(&at.lab.far, a));
             let answer = at.lab.host_a.ask(Tcp, outside);
             assert_eq!(answer, saw(&at.lab.outside, at.ours));
+        };
+    // 8: several uplinks
+    what_leaves_as_another_providers_address_leaves_by_it: "[POOL second]
+IP_POOL = 192.0.2.10-192.0.2.29, 2001:db8:2::10-2001:db8:2::29
+OUTSIDE_INTERFACE = wan1
+GATEWAY = 192.0.2.1, 2001:db8:2::1
+PROBE = no",
+        |at| {
+            // The provider comes once, and stays until the test ends.
+            if at.family == Family::V4 {
+                std::mem::forget(at.lab.second_provider());
+            }
+            let [a, b, _] = at.hosts();
+            at.order(&format!("associate {} {a}", at.ours));
+            at.order(&format!("associate {} {b}", second(at.family, 10)));
+        },
+        |at| {
+            let theirs = second(at.family, 10);
+            assert_eq!(at.lab.far.ask(Tcp, theirs), saw(&at.lab.host_b, at.far()));
+            assert_eq!(at.lab.host_b.ask(Udp, at.far()), saw(&at.lab.far, theirs));
+            assert_eq!(at.lab.host_a.ask(Udp, at.far()), saw(&at.lab.far, at.ours));
         };
     // 9: duplicate address probe
     what_another_machine_has_is_left_to_it: "PROBE = yes",

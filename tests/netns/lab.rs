@@ -243,6 +243,60 @@ impl Lab {
         rival
     }
 
+    /// Another provider, on wan1 of the router, by which `far` is reached as well.
+    /// No provider takes packets from addresses that are not its own (BCP 38).
+    /// The router has no default route there.
+    pub(super) fn second_provider(&self) -> Host {
+        let second = Host::new("second", "192.0.2.1", "2001:db8:2::1");
+        second.sysctl("net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+        second.ip(&format!(
+            "link add eth0 index 200 type veth peer name wan1 netns {}
+             address add 192.0.2.1/24 dev eth0
+             address add 2001:db8:2::1/64 dev eth0 nodad
+             link set eth0 up
+             link add far0 index 201 type veth peer name eth1 netns {}
+             address add 198.18.0.1/24 dev far0
+             address add 2001:db8:e::1/64 dev far0 nodad
+             link set far0 up",
+            self.router.path(),
+            self.far.path()
+        ));
+        self.router.ip("address add 192.0.2.2/24 dev wan1
+             address add 2001:db8:2::2/64 dev wan1 nodad
+             link set wan1 up");
+        let Host { v4, v6, .. } = &self.far;
+        self.far.ip(&format!(
+            "address add 198.18.0.2/24 dev eth1
+             address add 2001:db8:e::2/64 dev eth1 nodad
+             link set eth1 up
+             route add 192.0.2.0/24 via 198.18.0.1 src {v4}
+             route add 2001:db8:2::/64 via 2001:db8:e::1 src {v6}"
+        ));
+        second.ip(&format!(
+            "route add {v4}/32 via 198.18.0.2
+             route add {v6}/128 via 2001:db8:e::2"
+        ));
+        for (provider, own) in [
+            (&self.outside, ["198.51.100.0/24", "2001:db8::/64"]),
+            (&second, ["192.0.2.0/24", "2001:db8:2::/64"]),
+        ] {
+            provider.nft(&format!(
+                "table inet provider {{
+                   chain forward {{
+                     type filter hook forward priority 0
+                     iifname eth0 ip saddr != {} drop
+                     iifname eth0 ip6 saddr != {} drop
+                   }}
+                 }}",
+                own[0], own[1]
+            ));
+        }
+        for host in [&second, &self.far, &self.router] {
+            eventually("its IPv6 addresses work", || host.has_settled());
+        }
+        second
+    }
+
     fn connect_outside(&self) {
         let forward = "net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1";
         self.outside.sysctl(forward);

@@ -79,3 +79,4 @@ mod teardown;
 mod traffic;
 mod trial;
 mod untranslated;
+mod uplinks;

@@ -151,8 +151,10 @@ impl Daemon {
     /// The command line on a terminal.
     pub(crate) fn terminal(&self, uid: u32, arguments: &str) -> Command {
         let line = format!("{} {arguments}", env!("CARGO_BIN_EXE_ipfloater"));
-        let mut command = by(uid, "script");
+        // Whoever runs the tests may have told them to outlive a terminal (nohup).
+        let mut command = by(uid, "env");
         command
+            .args(["--default-signal=HUP", "script"])
             .args(["--quiet", "--return", "--command", &line, "/dev/null"])
             .env("IPFLOATER_SOCKET", self.socket())
             .env("DBUS_SYSTEM_BUS_ADDRESS", self.bus.address())

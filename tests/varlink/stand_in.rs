@@ -184,6 +184,7 @@ fn snapshot(state: State) -> Snapshot {
             "203.0.113.4".parse().unwrap(),
         )]
         .into(),
+        gateways: Vec::new(),
     };
     let huge = Pool {
         name: "huge".parse().unwrap(),
@@ -195,6 +196,7 @@ fn snapshot(state: State) -> Snapshot {
         routed: true,
         announcing: Default::default(),
         hardware_addresses: Default::default(),
+        gateways: Vec::new(),
     };
     Snapshot {
         state,
@@ -206,6 +208,7 @@ fn snapshot(state: State) -> Snapshot {
             block_free: true,
             counters: true,
             untranslated: Default::default(),
+            uplink_numbers: Default::default(),
             rest: std::time::Duration::ZERO,
             limits: Default::default(),
         }),

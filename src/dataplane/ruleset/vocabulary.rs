@@ -44,6 +44,8 @@ pub enum DataType {
     AddressPort(Family),
     /// Two addresses.
     TwoAddresses(Family),
+    /// What happens to a packet: the name of a chain to continue in.
+    Verdict,
     /// A type that we never use, as seen in somebody else's edit of our table.
     Foreign(u32),
 }
@@ -78,6 +80,9 @@ pub struct Base {
 pub enum BaseKind {
     /// `type filter`: sees every packet.
     Filter,
+    /// `type route`: sees every packet, and has it routed anew when it altered
+    /// its mark.
+    Route,
     /// `type nat`: sees the first packet of a flow.
     Nat,
 }
@@ -100,6 +105,11 @@ pub enum Hook {
 /// A register of the nft virtual machine: `NFT_REG_1` to `NFT_REG_4`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Register(pub u8);
+
+impl Register {
+    /// The one that decides: `NFT_REG_VERDICT`.
+    pub const VERDICT: Self = Self(0);
+}
 
 /// An expression of the nft virtual machine, as far as our rules use them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +150,21 @@ pub enum Expr {
         register: Register,
         /// The mask, in the byte order of what is masked.
         mask: Vec<u8>,
+    },
+    /// Keep the bits of a mask, and set those of a value. They have none in
+    /// common.
+    Merge {
+        /// Which register, in and out.
+        register: Register,
+        /// The mask, in host order.
+        mask: u32,
+        /// The value, in host order.
+        value: u32,
+    },
+    /// Make a register the mark of the packet.
+    SetMark {
+        /// Which.
+        from: Register,
     },
     /// Go on if the comparison holds.
     Cmp {
@@ -194,6 +219,8 @@ pub enum MetaKey {
     Iifname,
     /// The name of the interface it leaves by.
     Oifname,
+    /// Its mark.
+    Mark,
 }
 
 /// A header that `payload` loads from.

@@ -73,6 +73,7 @@ impl Batch {
             rebuild,
             reshape,
             pool,
+            uplinks,
             remove,
             add,
         } = transaction;
@@ -81,16 +82,31 @@ impl Batch {
             None if possess => batch.table(NftMsg::NewTable, Some(dialect.table_flags())),
             None => {}
         }
-        if let Some(ranges) = pool {
-            if rebuild.is_none() {
-                batch.empty_pool();
+        if rebuild.is_none() {
+            let replaced = [
+                (names::POOL, pool.is_some()),
+                (names::UPLINKS, uplinks.is_some()),
+            ];
+            for (stem, _) in replaced.iter().filter(|(_, replaced)| *replaced) {
+                batch.empty(stem);
             }
-            batch.fill_pool(ranges);
         }
+        if let Some(ranges) = pool {
+            let ranges = ranges.iter().map(|range| (*range, None));
+            batch.fill(names::POOL, ranges);
+        }
+        // A chain goes only when nothing leads to it any more.
+        batch.elements_of_all_sets(NftMsg::DelSetElem, NlmF::empty(), remove);
         if let Some(reshape) = reshape {
             batch.reshape(reshape);
         }
-        batch.elements_of_all_sets(NftMsg::DelSetElem, NlmF::empty(), remove);
+        // They lead to chains, which have to be there.
+        if let Some(numbers) = uplinks {
+            let ranges = numbers
+                .iter()
+                .map(|(range, number)| (*range, Some(*number)));
+            batch.fill(names::UPLINKS, ranges);
+        }
         batch.elements_of_all_sets(NftMsg::NewSetElem, NlmF::CREATE, add);
         batch.message(NftMsg::BatchEnd, NlmF::ACK, Nfgenmsg::BATCH, |_| {});
         batch
@@ -297,22 +313,25 @@ impl Batch {
     }
 
     /// Without a list of elements all of them are deleted.
-    fn empty_pool(&mut self) {
+    fn empty(&mut self, stem: &str) {
         for family in Family::BOTH {
             self.message(NftMsg::DelSetElem, NlmF::empty(), Nfgenmsg::INET, |w| {
                 w.table(ElementListAttr::Table);
-                w.text(ElementListAttr::Set, &named(names::POOL, family));
+                w.text(ElementListAttr::Set, &named(stem, family));
             });
         }
     }
 
-    fn fill_pool(&mut self, ranges: &[AddressRange]) {
+    /// Fills a set of ranges; a map, in which each leads to an uplink.
+    fn fill(
+        &mut self,
+        stem: &str,
+        ranges: impl Iterator<Item = (AddressRange, Option<u32>)> + Clone,
+    ) {
         for family in Family::BOTH {
-            let ends = ranges
-                .iter()
-                .filter(|range| range.family() == family)
-                .flat_map(ends);
-            let set = named(names::POOL, family);
+            let of_family = ranges.clone().filter(|(range, _)| range.family() == family);
+            let ends = of_family.flat_map(|(range, uplink)| ends(&range, uplink));
+            let set = named(stem, family);
             self.elements(NftMsg::NewSetElem, NlmF::CREATE, &set, ends, write_end);
         }
     }
@@ -384,6 +403,7 @@ pub(super) fn range_fields(set: &Set) -> &'static [u32] {
             | DataType::AddressProtocolPort(_)
             | DataType::AddressPort(_)
             | DataType::TwoAddresses(_)
+            | DataType::Verdict
             | DataType::Foreign(_),
         ) => &[],
     }
@@ -412,6 +432,8 @@ pub(super) fn type_and_length(kind: DataType) -> (u32, u32) {
             let (address, length) = type_and_length(DataType::of(family));
             (address << 6 | address, 2 * length)
         }
+        // `NFT_DATA_VERDICT`, and the size of the kernel's `struct nft_verdict`.
+        DataType::Verdict => (0xffff_ff00, 16),
         DataType::Foreign(number) => (number, 4),
     }
 }
@@ -432,6 +454,7 @@ pub(super) fn type_of(number: u32, length: u32) -> DataType {
         DataType::AddressPort(Family::V6),
         DataType::TwoAddresses(Family::V4),
         DataType::TwoAddresses(Family::V6),
+        DataType::Verdict,
     ];
     ours.into_iter()
         .find(|kind| type_and_length(*kind) == (number, length))
@@ -445,9 +468,10 @@ fn byte_orders(set: &Set) -> Vec<u8> {
     let order = |kind| match kind {
         DataType::InterfaceName => 1_u32,
         DataType::Ipv4 | DataType::Ipv6 | DataType::Foreign(_) => 2,
-        DataType::AddressProtocolPort(_) | DataType::AddressPort(_) | DataType::TwoAddresses(_) => {
-            0
-        }
+        DataType::AddressProtocolPort(_)
+        | DataType::AddressPort(_)
+        | DataType::TwoAddresses(_)
+        | DataType::Verdict => 0,
     };
     let mut data = vec![0, 4];
     data.extend(order(set.key).to_ne_bytes());
@@ -473,6 +497,7 @@ pub(super) fn hook_number(hook: Hook) -> u32 {
 pub(super) fn kind_name(kind: BaseKind) -> &'static str {
     match kind {
         BaseKind::Filter => "filter",
+        BaseKind::Route => "route",
         BaseKind::Nat => "nat",
     }
 }

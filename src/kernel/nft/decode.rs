@@ -248,7 +248,7 @@ fn read_base(chain: &Fields<'_>, hook: &Fields<'_>) -> Option<Base> {
         && flags & !NFT_CHAIN_BASE == 0
         && hook.only(&[HookAttr::Number, HookAttr::Priority]);
     let base = Base {
-        kind: [BaseKind::Filter, BaseKind::Nat]
+        kind: [BaseKind::Filter, BaseKind::Route, BaseKind::Nat]
             .into_iter()
             .find(|ours| kind_name(*ours) == kind)?,
         hook: HOOKS
@@ -290,6 +290,7 @@ mod tests {
                 block_free,
                 counters: true,
                 untranslated: Default::default(),
+                uplink_numbers: Default::default(),
                 rest: std::time::Duration::ZERO,
                 limits: Default::default(),
             };

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::dataplane::ruleset::names;
+use crate::dataplane::ruleset::{Verdict, names, uplink_chain, uplink_number};
 use crate::dataplane::{Element, PortElement};
 use crate::kernel::socket::{Attributes, HEADER, Message, aligned};
 use crate::model::{
@@ -17,9 +17,10 @@ use crate::model::{
 };
 
 use super::decode::{Fields, data_value, of_our_table};
-use super::expr::{Doing, read_doing, write_doing};
+use super::expr::{Doing, read_doing, read_verdict, write_doing, write_verdict};
 use super::message::{
-    ATTRIBUTE, ElementAttr, ElementListAttr, ListAttr, NFGENMSG, NLA_F_NESTED, Named, Writer,
+    ATTRIBUTE, DataAttr, ElementAttr, ElementListAttr, ListAttr, NFGENMSG, NLA_F_NESTED, Named,
+    Writer,
 };
 
 /// `NFT_SET_ELEM_INTERVAL_END`.
@@ -115,7 +116,7 @@ impl Octets {
 }
 
 /// The sets that have elements of ours, in the order in which they are written.
-pub(super) const SETS: [&str; 27] = [
+pub(super) const SETS: [&str; 29] = [
     "floating_to_fixed4",
     "floating_to_fixed6",
     "fixed_to_floating4",
@@ -142,6 +143,8 @@ pub(super) const SETS: [&str; 27] = [
     "filtered6",
     "allowed4",
     "allowed6",
+    "fixed_to_uplink4",
+    "fixed_to_uplink6",
     names::OUTSIDE,
 ];
 
@@ -161,7 +164,8 @@ pub(super) fn place(element: &Element) -> usize {
         Element::Limited(Direction::Out, floating, _) => (20, floating.family()),
         Element::Filtered(floating) => (22, floating.family()),
         Element::Allowed(floating, _) => (24, floating.family()),
-        Element::Outside(_) => return 26,
+        Element::FixedToUplink(fixed, _) => (26, fixed.family()),
+        Element::Outside(_) => return 28,
     };
     match family {
         Family::V4 => v4,
@@ -201,6 +205,10 @@ pub(super) fn write_of_ours(writer: &mut Writer, element: &Element, key_only: bo
                 .map(|end| Octets::joined_addresses(floating.ip(), end));
             return write(writer, first.as_slice(), Some(last.as_slice()), None, 0);
         }
+        Element::FixedToUplink(fixed, number) => {
+            let number = (!key_only).then_some(*number);
+            return write_uplink(writer, fixed.ip(), number, 0);
+        }
         Element::Outside(name) => {
             return write(writer, &interface_key(name), None, None, 0);
         }
@@ -217,6 +225,23 @@ fn write_doer(writer: &mut Writer, floating: FloatingIp, doing: Option<Doing>) {
         w.data(ElementAttr::Key, Octets::of(floating.ip()).as_slice());
         if let Some(doing) = doing {
             write_doing(w, ElementAttr::Expression, doing);
+        }
+    });
+}
+
+/// Writes an element of a map of addresses that leads to the chain of an uplink.
+fn write_uplink(writer: &mut Writer, address: IpAddr, number: Option<u32>, flags: u32) {
+    writer.nest(ListAttr::Element, |w| {
+        w.data(ElementAttr::Key, Octets::of(address).as_slice());
+        if let Some(number) = number {
+            w.nest(ElementAttr::Data, |w| {
+                w.nest(DataAttr::Verdict, |w| {
+                    write_verdict(w, &Verdict::Goto(uplink_chain(number)));
+                });
+            });
+        }
+        if flags != 0 {
+            w.number(ElementAttr::Flags, flags);
         }
     });
 }
@@ -318,14 +343,17 @@ fn interface_key(name: &InterfaceName) -> [u8; INTERFACE_NAME as usize] {
 }
 
 /// Both ends of a range: its first address, and the address after its last,
-/// marked as end. The highest range of all has no end.
-pub(super) fn ends(range: &AddressRange) -> impl Iterator<Item = End> {
+/// marked as end. The highest range of all has no end. Of a map the first one
+/// leads somewhere.
+pub(super) fn ends(range: &AddressRange, uplink: Option<u32>) -> impl Iterator<Item = End> + use<> {
     let first = End {
         address: range.first(),
+        uplink,
         flags: 0,
     };
     let after = address_after(range.last()).map(|address| End {
         address,
+        uplink: None,
         flags: INTERVAL_END,
     });
     std::iter::once(first).chain(after)
@@ -334,18 +362,13 @@ pub(super) fn ends(range: &AddressRange) -> impl Iterator<Item = End> {
 /// One end of a range.
 pub(super) struct End {
     address: IpAddr,
+    uplink: Option<u32>,
     flags: u32,
 }
 
 /// Writes one end of a range.
 pub(super) fn write_end(writer: &mut Writer, end: End) {
-    write(
-        writer,
-        Octets::of(end.address).as_slice(),
-        None,
-        None,
-        end.flags,
-    );
+    write_uplink(writer, end.address, end.uplink, end.flags);
 }
 
 /// The element that lies at an offset of a message, as nft(8) writes it.
@@ -414,6 +437,8 @@ struct RawElement {
     /// The upper end of a key of several parts.
     key_end: Option<Octets>,
     value: Option<Octets>,
+    /// The number of an uplink, of whose chain it has the name.
+    uplink: Option<u32>,
     end: bool,
     doing: Option<Doing>,
 }
@@ -513,27 +538,53 @@ impl Elements {
     /// The elements of an interval set of a family: sorted, disjoint, not
     /// touching.
     pub(crate) fn ranges(self, family: Family) -> Option<Vec<AddressRange>> {
+        let ranges = self.intervals(family)?.into_iter();
+        Some(AddressRange::merge(
+            ranges.map(|(range, _)| range).collect(),
+        ))
+    }
+
+    /// The elements of a map from ranges of a family to uplinks, sorted.
+    pub(crate) fn uplinks(self, family: Family) -> Option<Vec<(AddressRange, u32)>> {
+        let ranges = self.intervals(family)?.into_iter();
+        ranges
+            .map(|(range, uplink)| Some((range, uplink?)))
+            .collect()
+    }
+
+    /// The elements of a map from hosts to uplinks.
+    pub(crate) fn uplinks_of_hosts(self) -> Option<Vec<(FixedIp, u32)>> {
+        let host = |element: &RawElement| {
+            let fixed = FixedIp::new(element.key.address()?).ok()?;
+            Some((fixed, element.uplink?))
+        };
+        self.plain()?.iter().map(host).collect()
+    }
+
+    /// The ranges of a family, sorted, with what each leads to.
+    fn intervals(self, family: Family) -> Option<Vec<(AddressRange, Option<u32>)>> {
         let mut elements = self.plain()?;
         // Where a range ends and another begins, the end comes first.
         elements.sort_unstable_by_key(|element| (element.key.bytes, !element.end));
         let mut ranges = Vec::new();
-        let mut open: Option<IpAddr> = None;
+        let mut open: Option<(IpAddr, Option<u32>)> = None;
         for element in elements {
             let address = element.key.address()?;
             match (open.take(), element.end) {
-                (None, false) => open = Some(address),
-                (Some(first), true) => {
-                    ranges.push(AddressRange::new(first, address_before(address)?).ok()?);
+                (None, false) => open = Some((address, element.uplink)),
+                (Some((first, uplink)), true) => {
+                    let range = AddressRange::new(first, address_before(address)?).ok()?;
+                    ranges.push((range, uplink));
                 }
                 // nft(8) begins a set with the end of what is below it.
                 (None, true) if ranges.is_empty() => {}
                 (Some(_), false) | (None, true) => return None,
             }
         }
-        if let Some(first) = open {
-            ranges.push(AddressRange::new(first, highest(family)).ok()?);
+        if let Some((first, uplink)) = open {
+            ranges.push((AddressRange::new(first, highest(family)).ok()?, uplink));
         }
-        Some(AddressRange::merge(ranges))
+        Some(ranges)
     }
 }
 
@@ -582,11 +633,17 @@ fn port_element(element: &RawElement) -> Option<(FloatingIp, PortElement)> {
 
 fn read_element(element: &[u8]) -> Option<RawElement> {
     let (mut key, mut key_end, mut value, mut flags) = (None, None, None, 0);
-    let mut doing = None;
+    let (mut doing, mut uplink) = (None, None);
     for (kind, bytes) in Attributes::new(element) {
         match ElementAttr::from(kind) {
             ElementAttr::Key => key = Some(Octets::new(data_value(bytes)?)?),
             ElementAttr::KeyEnd => key_end = Some(Octets::new(data_value(bytes)?)?),
+            ElementAttr::Data if let Some(verdict) = read_verdict(bytes) => {
+                let Verdict::Goto(chain) = verdict else {
+                    return None;
+                };
+                uplink = Some(uplink_number(&chain)?);
+            }
             ElementAttr::Data => value = Some(Octets::new(data_value(bytes)?)?),
             ElementAttr::Flags => flags = u32::from_be_bytes(bytes.try_into().ok()?),
             ElementAttr::Expression => doing = Some(read_doing(bytes)?),
@@ -601,6 +658,7 @@ fn read_element(element: &[u8]) -> Option<RawElement> {
         key: key?,
         key_end,
         value,
+        uplink,
         end: flags & INTERVAL_END != 0,
         doing,
     })

@@ -22,11 +22,15 @@ type Table<T> = [(T, u32)];
 
 /// `enum nft_meta_keys`.
 const META: &Table<MetaKey> = &[
+    (MetaKey::Mark, MARK),
     (MetaKey::Iifname, 6),
     (MetaKey::Oifname, 7),
     (MetaKey::Nfproto, 15),
     (MetaKey::L4proto, 16),
 ];
+
+/// `NFT_META_MARK`.
+const MARK: u32 = 3;
 
 /// `enum nft_payload_bases`.
 const BASES: &Table<PayloadBase> = &[(PayloadBase::Network, 1), (PayloadBase::Transport, 2)];
@@ -54,9 +58,6 @@ const FAMILIES: &Table<Family> = &[(Family::V4, 2), (Family::V6, 10)];
 /// `NFT_NAT_SNAT` and `NFT_NAT_DNAT`.
 const SNAT: u32 = 0;
 const DNAT: u32 = 1;
-
-/// `NFT_REG_VERDICT`.
-const VERDICT: u32 = 0;
 
 /// `NF_DROP`, `NF_ACCEPT`, `NFT_GOTO` and `NFT_JUMP`.
 const DROP: u32 = 0;
@@ -200,6 +201,21 @@ fn write(writer: &mut Writer, expr: &Expr) {
             w.data(BitwiseAttr::Mask, mask);
             w.data(BitwiseAttr::Xor, &vec![0; mask.len()]);
         }),
+        Expr::Merge {
+            register: r,
+            mask,
+            value,
+        } => named(writer, "bitwise", |w| {
+            register(w, BitwiseAttr::From, *r);
+            register(w, BitwiseAttr::To, *r);
+            w.number(BitwiseAttr::Length, 4);
+            w.data(BitwiseAttr::Mask, &mask.to_ne_bytes());
+            w.data(BitwiseAttr::Xor, &value.to_ne_bytes());
+        }),
+        Expr::SetMark { from } => named(writer, "meta", |w| {
+            w.number(MetaAttr::Key, MARK);
+            register(w, MetaAttr::From, *from);
+        }),
         Expr::Cmp {
             op,
             register: r,
@@ -224,7 +240,7 @@ fn write(writer: &mut Writer, expr: &Expr) {
         Expr::Snat { family, address } => nat(writer, SNAT, *family, *address, None),
         Expr::Masquerade => named(writer, "masq", |_| {}),
         Expr::Verdict(verdict) => named(writer, "immediate", |w| {
-            w.number(ImmediateAttr::To, VERDICT);
+            register(w, ImmediateAttr::To, Register::VERDICT);
             w.nest(ImmediateAttr::Data, |w| {
                 w.nest(DataAttr::Verdict, |w| write_verdict(w, verdict));
             });
@@ -252,7 +268,7 @@ fn nat(writer: &mut Writer, kind: u32, family: Family, address: Register, port: 
     });
 }
 
-fn write_verdict(writer: &mut Writer, verdict: &Verdict) {
+pub(super) fn write_verdict(writer: &mut Writer, verdict: &Verdict) {
     match verdict {
         Verdict::Accept => writer.number(VerdictAttr::Code, ACCEPT),
         Verdict::Drop => writer.number(VerdictAttr::Code, DROP),
@@ -383,18 +399,22 @@ fn read(expr: &[u8]) -> Expr {
         "payload" => read_payload(&data),
         "ct" => read_ct(&data),
         "rt" => read_rt(&data),
-        "bitwise" => read_mask(&data),
+        "bitwise" => read_bitwise(&data),
         "cmp" => read_cmp(&data),
         "lookup" => read_lookup(&data),
         "nat" => read_nat(&data),
         "masq" => data.only::<u16>(&[]).then_some(Expr::Masquerade),
-        "immediate" => read_verdict(&data),
+        "immediate" => read_immediate(&data),
         _ => None,
     };
     known.unwrap_or_else(|| Expr::Foreign(name.to_owned()))
 }
 
 fn read_meta(data: &Fields<'_>) -> Option<Expr> {
+    if data.only(&[MetaAttr::From, MetaAttr::Key]) {
+        let from = read_register(data, MetaAttr::From)?;
+        return (data.number(MetaAttr::Key)? == MARK).then_some(Expr::SetMark { from });
+    }
     data.only(&[MetaAttr::To, MetaAttr::Key]).then_some(())?;
     Some(Expr::Meta {
         key: meaning(META, data.number(MetaAttr::Key)?)?,
@@ -438,7 +458,7 @@ fn read_rt(data: &Fields<'_>) -> Option<Expr> {
     (data.number(RtAttr::Key)? == RT_IPSEC).then_some(Expr::RouteIpsec { to })
 }
 
-fn read_mask(data: &Fields<'_>) -> Option<Expr> {
+fn read_bitwise(data: &Fields<'_>) -> Option<Expr> {
     data.only(&[
         BitwiseAttr::From,
         BitwiseAttr::To,
@@ -452,10 +472,19 @@ fn read_mask(data: &Fields<'_>) -> Option<Expr> {
     let mask = data.value(BitwiseAttr::Mask)?.to_vec();
     // NFT_BITWISE_MASK_XOR is 0; kernels before 5.6 have no other and no name.
     let masks = data.number(BitwiseAttr::Operation).unwrap_or(0) == 0
-        && data.value(BitwiseAttr::Xor)?.iter().all(|byte| *byte == 0)
         && data.number(BitwiseAttr::Length)? == length(&mask)
         && read_register(data, BitwiseAttr::To)? == register;
-    masks.then_some(Expr::Mask { register, mask })
+    masks.then_some(())?;
+    let xor = data.value(BitwiseAttr::Xor)?;
+    if xor.iter().all(|byte| *byte == 0) {
+        return Some(Expr::Mask { register, mask });
+    }
+    let [mask, value] = [&mask, xor].map(|bits| <[u8; 4]>::try_from(bits).map(u32::from_ne_bytes));
+    Some(Expr::Merge {
+        register,
+        mask: mask.ok()?,
+        value: value.ok()?,
+    })
 }
 
 fn read_cmp(data: &Fields<'_>) -> Option<Expr> {
@@ -531,22 +560,27 @@ fn read_nat(data: &Fields<'_>) -> Option<Expr> {
     }
 }
 
-fn read_verdict(data: &Fields<'_>) -> Option<Expr> {
+fn read_immediate(data: &Fields<'_>) -> Option<Expr> {
     data.only(&[ImmediateAttr::To, ImmediateAttr::Data])
         .then_some(())?;
-    (data.number(ImmediateAttr::To)? == VERDICT).then_some(())?;
-    let data = Fields::new(data.bytes(ImmediateAttr::Data)?);
-    let verdict = Fields::new(data.bytes(DataAttr::Verdict)?);
+    let register = read_register(data, ImmediateAttr::To)?;
+    (register == Register::VERDICT).then_some(())?;
+    read_verdict(data.bytes(ImmediateAttr::Data)?).map(Expr::Verdict)
+}
+
+/// The verdict in the attributes of a `struct nft_data`.
+pub(super) fn read_verdict(data: &[u8]) -> Option<Verdict> {
+    let verdict = Fields::new(Fields::new(data).bytes(DataAttr::Verdict)?);
     match verdict.number(VerdictAttr::Code)? {
-        ACCEPT => Some(Expr::Verdict(Verdict::Accept)),
-        DROP => Some(Expr::Verdict(Verdict::Drop)),
+        ACCEPT => Some(Verdict::Accept),
+        DROP => Some(Verdict::Drop),
         code @ (GOTO | JUMP) => {
             let chain = verdict.text(VerdictAttr::Chain)?.to_owned();
             let jump = code == JUMP;
-            Some(Expr::Verdict(match jump {
+            Some(match jump {
                 true => Verdict::Jump(chain),
                 false => Verdict::Goto(chain),
-            }))
+            })
         }
         _ => None,
     }

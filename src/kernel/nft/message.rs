@@ -99,7 +99,7 @@ attributes! {
     ElementAttr { Key = 1, Data = 2, Flags = 3, UserData = 6, Expression = 7, KeyEnd = 10 }
     DataAttr { Value = 1, Verdict = 2 }
     VerdictAttr { Code = 1, Chain = 2 }
-    MetaAttr { To = 1, Key = 2 }
+    MetaAttr { To = 1, Key = 2, From = 3 }
     PayloadAttr { To = 1, Base = 2, Offset = 3, Length = 4 }
     CtAttr { To = 1, Key = 2, Direction = 3 }
     RtAttr { To = 1, Key = 2 }
