@@ -123,35 +123,96 @@ fn what_was_over_before_the_start_is_over_when_it_serves() {
     again.stop();
 }
 
+/// Two associations: for one hour, and for two.
+fn two_ends(running: &Running) -> [FloatingIp; 2] {
+    let (first, second) = ("198.51.100.7", "198.51.100.8");
+    for (floating, fixed, seconds) in [(first, "10.0.0.5", 3_600), (second, "10.0.0.6", 7_200)] {
+        running
+            .ask_on(associate(floating, fixed), lasting(seconds))
+            .unwrap();
+    }
+    [ip(first), ip(second)]
+}
+
 #[test]
-fn the_end_is_a_moment_of_the_wall_clock_however_that_is_set() {
+fn the_end_comes_when_the_time_has_passed_however_the_clock_is_set() {
+    for jump in [-86_400, 86_400] {
+        let room = Room::new();
+        let running = room.start();
+        let [first, second] = two_ends(&running);
+        room.clock.set_by(jump);
+        room.clock.pass(3_590);
+        std::thread::sleep(std::time::Duration::from_millis(2_500));
+        let snapshot = running.handle.snapshot();
+        assert_eq!(snapshot.state.associated(), 2, "{jump}");
+        // It is told by the clock as it is now.
+        let end = snapshot.state.allocation(first).unwrap();
+        let end = end.end(Lease::Association);
+        assert_eq!(end, Some(Timestamp(START + jump + 3_600)));
+        room.clock.pass(20);
+        running.wait_until("the first ends", |snapshot| {
+            snapshot.state.association(first).is_none()
+        });
+        assert!(
+            running
+                .handle
+                .snapshot()
+                .state
+                .association(second)
+                .is_some()
+        );
+        running.stop();
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_while_the_daemon_is_away_alters_no_end() {
+    for jump in [-86_400, 86_400] {
+        let room = Room::new();
+        let running = room.start();
+        let [first, second] = two_ends(&running);
+        running
+            .ask_on(allocate("2001:db8::8"), lasting(600))
+            .unwrap();
+        running.stop();
+        room.clock.set_by(jump);
+        room.clock.pass(3_700);
+        let again = room.start();
+        let snapshot = again.handle.snapshot();
+        assert!(snapshot.state.association(first).is_none(), "{jump}");
+        assert!(snapshot.state.allocation(ip("2001:db8::8")).is_none());
+        assert!(snapshot.state.association(second).is_some(), "{jump}");
+        // Twice is once.
+        again.stop();
+        let again = room.start();
+        let allocation = again.handle.snapshot().state.allocation(second).cloned();
+        let end = allocation.unwrap().end(Lease::Association);
+        assert_eq!(end, Some(Timestamp(START + jump + 7_200)));
+        again.stop();
+    }
+}
+
+#[test]
+fn over_a_reboot_the_wall_clock_counts() {
     let room = Room::new();
     let running = room.start();
-    let (first, second) = ("198.51.100.7", "198.51.100.8");
-    running
-        .ask_on(associate(first, "10.0.0.5"), lasting(3_600))
-        .unwrap();
-    running
-        .ask_on(associate(second, "10.0.0.6"), lasting(7_200))
-        .unwrap();
-    // Back a day, and time goes on: nothing ends before the clock says so.
-    room.clock.set_by(-86_400);
-    room.clock.pass(7_200);
+    let [first, second] = two_ends(&running);
+    running.stop();
+    // Down for more than an hour; the uptime begins anew.
+    room.clock.pass(4_000);
+    room.clock.reboot();
+    let again = room.start();
+    let snapshot = again.handle.snapshot();
+    assert!(snapshot.state.association(first).is_none());
+    assert!(snapshot.state.association(second).is_some());
+    // What the clock does in this run counts no more than in the one before.
+    room.clock.set_by(86_400);
     std::thread::sleep(std::time::Duration::from_millis(2_500));
-    assert_eq!(running.handle.snapshot().state.associated(), 2);
-    // Forward, past the first end: nobody asks for anything, and it ends.
-    room.clock.set_by(86_400 - 3_000);
-    running.wait_until("the first ends", |snapshot| {
-        snapshot.state.association(ip(first)).is_none()
+    assert!(again.handle.snapshot().state.association(second).is_some());
+    room.clock.pass(3_200);
+    again.wait_until("the second ends", |snapshot| {
+        snapshot.state.association(second).is_none()
     });
-    assert!(
-        running
-            .handle
-            .snapshot()
-            .state
-            .association(ip(second))
-            .is_some()
-    );
 }
 
 #[test]

@@ -62,6 +62,8 @@ enum With {
     Rates,
     /// Guard, count, and let in only some to as many addresses as can be.
     Sources,
+    /// Guard, count, and lead every packet to the first of two uplinks.
+    Uplinks,
 }
 
 impl With {
@@ -70,12 +72,12 @@ impl With {
         Uses {
             rates: [rates; 2],
             sources: matches!(self, With::OthersLimits | With::Sources),
-            uplinks: 0,
+            uplinks: if self == With::Uplinks { 2 } else { 0 },
         }
     }
 }
 
-const LAYOUTS: [Layout; 14] = [
+const LAYOUTS: [Layout; 16] = [
     Layout::Plain,
     Layout::OneRule,
     Layout::Ours(1, With::Guard),
@@ -90,7 +92,25 @@ const LAYOUTS: [Layout; 14] = [
     Layout::Ours(100_000, With::Rates),
     Layout::Ours(1, With::Sources),
     Layout::Ours(1_000, With::Sources),
+    Layout::Ours(1, With::Uplinks),
+    Layout::Ours(1_000, With::Uplinks),
 ];
+
+/// The routing rules that go with marks; the table of the uplink is not reached:
+/// what the bench sends goes to networks that the main table knows.
+const RULES: [&str; 2] = [
+    "pref 24500 not fwmark 0/0xff000000 lookup main suppress_prefixlength 0",
+    "pref 24501 fwmark 0x1000000/0xff000000 lookup 24501",
+];
+
+/// Adds or deletes the rules.
+fn rules(verb: &str) -> Result<(), String> {
+    RULES.iter().try_for_each(|rule| {
+        let words = ["rule", verb].into_iter().chain(rule.split(' '));
+        let words: Vec<_> = words.collect();
+        lab::run("ip", &words).map(drop)
+    })
+}
 
 /// Measures every layout.
 pub(crate) fn measure_all(rounds: usize) {
@@ -176,6 +196,7 @@ fn remove(lab: &Lab, kernel: Option<LinuxKernel>) {
         // Only one of them is there, if any.
         let _ = lab.in_router(|| lab::run("nft", &["delete", "table", "inet", table]));
     }
+    let _ = lab.in_router(|| rules("delete"));
 }
 
 /// Sets the layout up; the first floating IP leads to this host.
@@ -200,6 +221,9 @@ fn install(layout: Layout, host: Ipv4Addr) -> Option<LinuxKernel> {
             kernel
                 .transact(&table(associations, with, host))
                 .expect("the kernel takes the table");
+            if with == With::Uplinks {
+                rules("add").expect("the kernel takes the rules");
+            }
             Some(kernel)
         }
     }
@@ -258,6 +282,9 @@ fn table(associations: u32, with: With, first_host: Ipv4Addr) -> Transaction {
             add.push(Element::Filtered(address));
             add.push(Element::Allowed(address, clients));
         }
+        if with == With::Uplinks {
+            add.push(Element::FixedToUplink(fixed, 1));
+        }
         if counters {
             let count = |direction| Element::Counted(direction, address, Count::default());
             add.extend(Direction::BOTH.map(count));
@@ -268,7 +295,7 @@ fn table(associations: u32, with: With, first_host: Ipv4Addr) -> Transaction {
         rebuild: Some(Ruleset::using(&site, size, with.uses())),
         reshape: None,
         pool: Some(vec![range]),
-        uplinks: None,
+        uplinks: (with == With::Uplinks).then(|| vec![(range, 1)]),
         remove: vec![],
         add,
     }

@@ -13,6 +13,9 @@ pub trait Clock: Send {
 
     /// How long the system has been up, times asleep included.
     fn uptime(&self) -> Duration;
+
+    /// Which run of the system this is; empty where that cannot be told.
+    fn boot(&self) -> String;
 }
 
 /// The clocks of the system.
@@ -31,5 +34,10 @@ impl Clock for SystemClock {
         clock_gettime(ClockId::CLOCK_BOOTTIME)
             .expect("Linux has had this clock since 2.6.39")
             .into()
+    }
+
+    fn boot(&self) -> String {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        id.unwrap_or_default().trim().to_owned()
     }
 }

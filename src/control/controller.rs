@@ -13,8 +13,8 @@ use crate::chain;
 use crate::dataplane::{IfIndex, Observed, Ruleset, Uses};
 use crate::kernel::{Announcer, Flows, Kernel, Noticed};
 use crate::model::{
-    Actor, Change, Event, EventKind, Family, FloatingIp, InterfaceName, PendingReason, Recorded,
-    Sequence, Site, State, Via,
+    Actor, Change, ClockAnchor, Event, EventKind, Family, FloatingIp, InterfaceName, PendingReason,
+    Recorded, Sequence, Site, State, Via,
 };
 use crate::plan::View;
 use crate::request::{Outcome, Request, Terms};
@@ -82,6 +82,8 @@ pub struct Controller {
     /// The uplinks of which the log was told that no way out is known there.
     pub(super) unknown_ways: BTreeSet<(InterfaceName, Family)>,
     pub(super) clock: Box<dyn Clock>,
+    /// How the wall clock stood when all that has an end was last moved.
+    pub(super) anchor: Option<ClockAnchor>,
     /// The uptime before which nothing is ended: the store failed just now.
     pub(super) due_after: Duration,
     /// Until which uptime what is on trial by that number can be confirmed.
@@ -148,6 +150,7 @@ impl Controller {
             repairs: 0,
             unknown_ways: BTreeSet::new(),
             clock,
+            anchor: None,
             due_after: Duration::ZERO,
             deadlines: BTreeMap::new(),
             former_site: None,
@@ -158,6 +161,8 @@ impl Controller {
             waiting: HashMap::new(),
             last_ticket: 0,
         };
+        controller.anchor = controller.store.clock()?;
+        controller.follow_clock();
         controller.watch_trials();
         controller.end_what_was_due();
         // What is undone may need more of the table.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::audit::Who;
-use crate::model::{Actor, FloatingIp, Lease, Timestamp, Via};
+use crate::model::{Actor, ClockAnchor, FloatingIp, Lease, Timestamp, Via};
 use crate::request::Terms;
 
 use super::Controller;
@@ -12,6 +12,10 @@ use super::batch::Batch;
 /// The longest sleep before something that has an end: the wall clock may be set
 /// meanwhile, and the system may have slept.
 const NAP: Duration = Duration::from_secs(2);
+
+/// Up to so many seconds the two clocks may drift apart, or be read a moment
+/// after each other, before the wall clock counts as set.
+const SET: u64 = 1;
 
 /// How long after a failure of the store it is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -33,6 +37,38 @@ impl Controller {
         let next = end.into_iter().chain(deadline).min()?;
         let patience = self.due_after.saturating_sub(uptime);
         Some(next.min(NAP).max(patience))
+    }
+
+    /// Moves all that has an end when the wall clock was set, so that it ends when
+    /// its time has passed. What was known before a reboot goes by the wall clock:
+    /// how long the system was down nothing else tells.
+    pub(super) fn follow_clock(&mut self) {
+        let uptime = self.clock.uptime();
+        let boot = self.clock.boot();
+        if boot.is_empty() || uptime < self.due_after {
+            return;
+        }
+        let up = i64::try_from(uptime.as_secs()).unwrap_or(i64::MAX);
+        let ahead = self.clock.now().0.saturating_sub(up);
+        let former = self.anchor.as_ref().filter(|anchor| anchor.boot == boot);
+        let by = former.map(|anchor| ahead.saturating_sub(anchor.ahead));
+        if by.is_some_and(|by| by.unsigned_abs() <= SET) {
+            return;
+        }
+        let (anchor, by) = (ClockAnchor { boot, ahead }, by.unwrap_or_default());
+        if let Err(error) = self.store.set_clock(&anchor, by) {
+            tracing::error!(error = %crate::chain(&error), "what has an end cannot follow the clock; will try again");
+            self.due_after = uptime + AGAIN;
+            return;
+        }
+        self.anchor = Some(anchor);
+        if by != 0 {
+            tracing::info!(
+                "the wall clock was set by {by} s; all that has an end ends so much later by it"
+            );
+            self.state.later_by(by);
+            self.show();
+        }
     }
 
     /// Keeps the deadlines of what is on trial. They are counted by the uptime, so
@@ -60,6 +96,7 @@ impl Controller {
 
     /// Ends what is over, and undoes what was not confirmed.
     pub(super) fn end_what_is_due(&mut self) {
+        self.follow_clock();
         let uptime = self.clock.uptime();
         let former = self.former_site.as_ref();
         if former.is_some_and(|former| former.deadline <= uptime) {

@@ -63,6 +63,15 @@ impl Allocation {
         }
     }
 
+    /// The same, ending so many seconds later.
+    #[must_use]
+    pub(super) fn ending_later_by(mut self, seconds: i64) -> Self {
+        for end in [&mut self.expires, &mut self.association_expires] {
+            *end = end.map(|end| end.later_by(seconds));
+        }
+        self
+    }
+
     /// Whether packets to the address lead anywhere.
     #[must_use]
     pub fn is_in_use(&self) -> bool {

@@ -45,6 +45,14 @@ impl FromStr for Lease {
     }
 }
 
+impl Timestamp {
+    /// The moment so many seconds later.
+    #[must_use]
+    pub fn later_by(self, seconds: i64) -> Self {
+        Self(self.0.saturating_add(seconds))
+    }
+}
+
 /// A moment as people read it, in UTC: `2026-11-23 05:29:42Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

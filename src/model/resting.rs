@@ -79,6 +79,14 @@ impl RestingAddresses {
         }
     }
 
+    /// Moves all ends.
+    pub(super) fn later_by(&mut self, seconds: i64) {
+        for (floating, resting) in std::mem::take(self).iter() {
+            let until = resting.until.later_by(seconds);
+            self.insert(floating, Resting { until, ..resting });
+        }
+    }
+
     /// Forgets those whose rest is over.
     pub(super) fn forget(&mut self, now: Timestamp) {
         while let Some((until, floating)) = self.by_end.first().copied()

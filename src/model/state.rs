@@ -360,6 +360,20 @@ impl State {
         self.ends.iter().copied()
     }
 
+    /// Moves all that has an end: the wall clock was set by so many seconds.
+    pub fn later_by(&mut self, seconds: i64) {
+        let mut ending: Vec<_> = self.ends().map(|(_, floating, _)| floating).collect();
+        ending.sort_unstable();
+        ending.dedup();
+        for floating in ending {
+            self.alter(floating, |allocation| allocation.ending_later_by(seconds));
+        }
+        self.resting.later_by(seconds);
+        let trials = self.trials.iter();
+        let trials = trials.map(|(floating, trial)| (*floating, trial.clone().later_by(seconds)));
+        self.trials = trials.collect();
+    }
+
     /// How many addresses are allocated.
     #[must_use]
     pub fn allocated(&self) -> usize {

@@ -20,6 +20,15 @@ pub struct Trial {
 }
 
 impl Trial {
+    /// The same, so many seconds later.
+    #[must_use]
+    pub fn later_by(mut self, seconds: i64) -> Self {
+        self.since = self.since.later_by(seconds);
+        self.until = self.until.later_by(seconds);
+        self.former = self.former.map(|former| former.ending_later_by(seconds));
+        self
+    }
+
     /// Whose the address was.
     #[must_use]
     pub fn former_owner(&self) -> Option<super::Uid> {

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use crate::model::{Event, FloatingIp, Recorded, Revision, Sequence, State};
+use crate::model::{ClockAnchor, Event, FloatingIp, Recorded, Revision, Sequence, State};
 
 mod migrate;
 mod schema;
@@ -25,6 +25,13 @@ pub trait Store: Send {
     /// last revision. The events that alter the state carry the next revision;
     /// without any of those, the revision stays.
     fn commit(&mut self, expected: Revision, events: &[Event]) -> Result<(), StoreError>;
+
+    /// How the wall clock stood when [`Store::set_clock`] was last called.
+    fn clock(&mut self) -> Result<Option<ClockAnchor>, StoreError>;
+
+    /// Remembers how the wall clock stands, and moves all that has an end by so
+    /// many seconds: all of it or nothing. The revision stays.
+    fn set_clock(&mut self, anchor: &ClockAnchor, later_by: i64) -> Result<(), StoreError>;
 
     /// Reads what happened: at most `limit` events before `before` (or the
     /// latest), about one address or all, latest first.

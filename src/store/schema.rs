@@ -74,4 +74,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
          until   INTEGER NOT NULL,
          former  TEXT    NOT NULL
      ) WITHOUT ROWID, STRICT;",
+    // 8: how the wall clock stood; a row, or none.
+    "CREATE TABLE clock (
+         boot  TEXT    NOT NULL,
+         ahead INTEGER NOT NULL
+     ) STRICT;",
 ];

@@ -19,14 +19,16 @@ use rusqlite::{
 
 use crate::lock::Lock;
 use crate::model::{
-    Allocation, Attributes, Change, Event, EventKind, FloatingIp, Forward, Forwards, Lease,
-    Recorded, Resting, Revision, Sequence, State, Timestamp, Trial,
+    Allocation, Attributes, Change, ClockAnchor, Event, EventKind, FloatingIp, Forward, Forwards,
+    Lease, Recorded, Resting, Revision, Sequence, State, Timestamp, Trial,
 };
 
 use super::{EVENTS_KEPT, Store, StoreError, migrate};
 
 mod row;
-use row::{NEVER, allocation, event, forward, hosts_text, json, named, reading, resting, trial};
+use row::{
+    NEVER, allocation, clock, event, forward, hosts_text, json, named, reading, resting, trial,
+};
 
 /// The database and the lock, in the state directory.
 const DATABASE: &str = "ipfloater.db";
@@ -319,6 +321,37 @@ impl Store for SqliteStore {
         transaction.commit().map_err(fail)
     }
 
+    fn clock(&mut self) -> Result<Option<ClockAnchor>, StoreError> {
+        let anchors = Self::read_rows(
+            &self.connection,
+            "clock",
+            "SELECT boot, ahead FROM clock",
+            clock,
+        )?;
+        Ok(anchors.into_iter().next())
+    }
+
+    fn set_clock(&mut self, anchor: &ClockAnchor, later_by: i64) -> Result<(), StoreError> {
+        let fail = |source| StoreError::Access {
+            doing: "write",
+            source,
+        };
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(fail)?;
+        if later_by != 0 {
+            let trials = Self::read_trials(&transaction)?;
+            move_ends(&transaction, trials, later_by).map_err(fail)?;
+        }
+        let ClockAnchor { boot, ahead } = anchor;
+        transaction.execute("DELETE FROM clock", []).map_err(fail)?;
+        transaction
+            .execute("INSERT INTO clock VALUES (?1, ?2)", params![boot, ahead])
+            .map_err(fail)?;
+        transaction.commit().map_err(fail)
+    }
+
     fn history(
         &mut self,
         floating: Option<FloatingIp>,
@@ -400,6 +433,48 @@ impl Store for SqliteStore {
         })?;
         Ok(earliest.map(Sequence))
     }
+}
+
+/// Moves all that has an end.
+fn move_ends(
+    transaction: &Transaction<'_>,
+    trials: Vec<(FloatingIp, Trial)>,
+    later_by: i64,
+) -> rusqlite::Result<()> {
+    for order in [
+        "UPDATE floating_ip SET expires_at = expires_at + ?1,
+                                association_expires_at = association_expires_at + ?1
+         WHERE expires_at IS NOT NULL OR association_expires_at IS NOT NULL",
+        "UPDATE resting SET until = until + ?1",
+    ] {
+        transaction.execute(order, [later_by])?;
+    }
+    for (floating, trial) in trials {
+        transaction.execute(
+            "DELETE FROM trial WHERE address = ?1",
+            [floating.to_string()],
+        )?;
+        put_on_trial(transaction, floating, &trial.later_by(later_by))?;
+    }
+    Ok(())
+}
+
+/// Remembers that a change is not confirmed.
+fn put_on_trial(
+    transaction: &Transaction<'_>,
+    floating: FloatingIp,
+    trial: &Trial,
+) -> rusqlite::Result<usize> {
+    let Trial {
+        number,
+        since,
+        until,
+        former,
+    } = trial;
+    let address = floating.to_string();
+    transaction
+        .prepare_cached("INSERT INTO trial VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![address, number, since.0, until.0, json(former)])
 }
 
 fn record(
@@ -527,17 +602,7 @@ fn apply(transaction: &Transaction<'_>, change: &Change, at: Timestamp) -> rusql
                 .prepare_cached("DELETE FROM floating_ip WHERE address = ?1")?
                 .execute([address])?
         }
-        Change::Try { floating: _, trial } => {
-            let Trial {
-                number,
-                since,
-                until,
-                former,
-            } = &**trial;
-            transaction
-                .prepare_cached("INSERT INTO trial VALUES (?1, ?2, ?3, ?4, ?5)")?
-                .execute(params![address, number, since.0, until.0, json(former)])?
-        }
+        Change::Try { floating, trial } => put_on_trial(transaction, *floating, trial)?,
         Change::Confirm { floating: _ } => transaction
             .prepare_cached("DELETE FROM trial WHERE address = ?1")?
             .execute([address])?,

@@ -52,12 +52,13 @@ pub(crate) fn site() -> Site {
 
 /// A clock that stands still until it is set. Copies are the same clock.
 #[derive(Clone, Debug)]
-pub(crate) struct TestClock(Arc<Mutex<(i64, Duration)>>);
+pub(crate) struct TestClock(Arc<Mutex<(i64, Duration)>>, Arc<Mutex<u32>>);
 
 impl TestClock {
     /// A clock at this moment.
     pub(crate) fn at(now: i64) -> Self {
-        Self(Arc::new(Mutex::new((now, Duration::from_secs(1_000)))))
+        let clocks = (now, Duration::from_secs(1_000));
+        Self(Arc::new(Mutex::new(clocks)), Arc::default())
     }
 
     /// Time passes.
@@ -65,6 +66,12 @@ impl TestClock {
         let mut clocks = self.0.lock().unwrap();
         clocks.0 += i64::from(seconds);
         clocks.1 += Duration::from_secs(seconds.into());
+    }
+
+    /// The system is started anew.
+    pub(crate) fn reboot(&self) {
+        *self.1.lock().unwrap() += 1;
+        self.0.lock().unwrap().1 = Duration::from_secs(10);
     }
 
     /// Somebody sets the wall clock, by so many seconds.
@@ -80,6 +87,10 @@ impl Clock for TestClock {
 
     fn uptime(&self) -> Duration {
         self.0.lock().unwrap().1
+    }
+
+    fn boot(&self) -> String {
+        self.1.lock().unwrap().to_string()
     }
 }
 

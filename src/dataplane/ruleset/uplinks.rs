@@ -5,8 +5,7 @@
 //! of the packet's mark that are not ours.
 
 use super::parts::{
-    R1, base, chain, ct_bits, destination, go, on_interface, original_destination, source,
-    to_prefix,
+    R1, base, chain, ct_bits, destination, go, original_destination, source, to_prefix,
 };
 use super::traffic::is_reply;
 use super::vocabulary::{BaseKind, Chain, CtKey, Expr, Hook, MetaKey, Register, Rule, Verdict};
@@ -27,6 +26,12 @@ pub(super) fn chains(site: &Site, uplinks: u32) -> Vec<Chain> {
         return Vec::new();
     }
     let reply = || is_reply(go("uplink_of_reply"));
+    // What comes in for a floating IP. It is routed by what the main table knows,
+    // but a strict reverse path filter asks by which uplink the sender is reached:
+    // with the mark, if src_valid_mark says so.
+    let mut came_in = of(destination, names::UPLINKS);
+    came_in.push(reply());
+    came_in.extend(of_sender(site));
     let mut sent = vec![reply()];
     sent.extend(of(source, names::UPLINKS));
     let mut chains = vec![
@@ -35,21 +40,13 @@ pub(super) fn chains(site: &Site, uplinks: u32) -> Vec<Chain> {
             BaseKind::Filter,
             Hook::Prerouting,
             MANGLE,
-            vec![
-                // A strict reverse path filter asks by which uplink the sender is
-                // reached, with the mark if src_valid_mark says so.
-                on_interface(MetaKey::Iifname, vec![go("uplink_of_destination")]),
-                reply(),
-                vec![go("uplink_of_sender")],
-            ],
+            came_in,
         ),
         base("uplink_out", BaseKind::Route, Hook::Output, MANGLE, sent),
-        chain("uplink_of_destination", of(destination, names::UPLINKS)),
         chain(
             "uplink_of_reply",
             of(|family| vec![original_destination(family)], names::UPLINKS),
         ),
-        chain("uplink_of_sender", of_sender(site)),
     ];
     chains.extend((1..=uplinks).map(|number| chain(&name(number), vec![mark(site, number)])));
     chains

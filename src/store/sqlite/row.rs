@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 
 use super::StoreError;
 use crate::model::{
-    Actor, Allocation, Association, Attributes, Change, Event, EventKind, FixedIp, FloatingIp,
-    Forward, Forwards, PendingReason, PoolName, Port, PortRange, Resting, Revision, Sequence,
-    Timestamp, Trial, Via,
+    Actor, Allocation, Association, Attributes, Change, ClockAnchor, Event, EventKind, FixedIp,
+    FloatingIp, Forward, Forwards, PendingReason, PoolName, Port, PortRange, Resting, Revision,
+    Sequence, Timestamp, Trial, Via,
 };
 
 /// What an end that is none is called in the event log.
@@ -81,6 +81,14 @@ pub(super) fn resting(row: &Row<'_>) -> rusqlite::Result<(FloatingIp, Resting)> 
         until: Timestamp(row.get(2)?),
     };
     Ok((parse(row, 0)?, resting))
+}
+
+/// How the wall clock stood.
+pub(super) fn clock(row: &Row<'_>) -> rusqlite::Result<ClockAnchor> {
+    Ok(ClockAnchor {
+        boot: row.get(0)?,
+        ahead: row.get(1)?,
+    })
 }
 
 /// A change that is not confirmed, and its floating IP.

@@ -339,7 +339,7 @@ fn every_change_comes_back_as_it_was_recorded() {
         },
         try_out(3, Some(&furnished)),
     ];
-    let (events, state) = committed(&State::default(), &changes);
+    let (events, mut state) = committed(&State::default(), &changes);
     let mut store = SqliteStore::open(directory.path()).unwrap();
     store.commit(Revision(0), &events).unwrap();
     let mut history = store.history(None, None, 100).unwrap();
@@ -351,6 +351,22 @@ fn every_change_comes_back_as_it_was_recorded() {
     assert_eq!(loaded.ends().count(), 4);
     assert!(loaded.trials().eq(state.trials()));
     assert_eq!(loaded.trials().count(), 1);
+
+    // The wall clock is set: all ends move, and nothing else.
+    assert_eq!(store.clock().unwrap(), None);
+    let anchor = |ahead| ClockAnchor {
+        boot: "3b7c".into(),
+        ahead,
+    };
+    for (ahead, by) in [(1_000, 0), (87_400, 86_400), (400, -87_000)] {
+        state.later_by(by);
+        store.set_clock(&anchor(ahead), by).unwrap();
+        assert_eq!(store.clock().unwrap(), Some(anchor(ahead)));
+        let loaded = store.load().unwrap();
+        assert!(same(&loaded, &state), "{by}");
+        assert!(loaded.ends().eq(state.ends()), "{by}");
+        assert!(loaded.trials().eq(state.trials()), "{by}");
+    }
     let looked = SqliteStore::look(directory.path()).unwrap().unwrap();
     assert!(same(&looked, &state));
 }
@@ -385,6 +401,16 @@ fn what_rests_is_there_after_the_next_start_and_goes_when_it_is_over() {
         until: Timestamp(until),
     };
     assert_eq!(resting, [(floating(1), of(8)), (floating(2), of(9))]);
+    let anchor = ClockAnchor {
+        boot: "3b7c".into(),
+        ahead: 5,
+    };
+    for by in [60, -60] {
+        store.set_clock(&anchor, by).unwrap();
+        let mut moved = state.clone();
+        moved.later_by(if by > 0 { by } else { 0 });
+        assert!(same(&store.load().unwrap(), &moved));
+    }
     let mut history = store.history(None, None, 10).unwrap();
     history.reverse();
     assert_eq!(history, events);
