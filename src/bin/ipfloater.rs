@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    ipfloater::cli::answer_shell();
     ipfloater::cli::run().into()
 }

@@ -5,14 +5,18 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::terms::{DryRun, Lasting, Trial};
-use super::{exit, forward, set};
+use super::{complete, examples, exit, forward, set};
 use crate::client::DEFAULT_SOCKET;
 
-/// Floating IP addresses: gives public addresses to private hosts.
+/// Gives public addresses to private hosts, and moves them from one to another.
+///
+/// A floating IP is free, allocated (somebody's) or associated with a host: then
+/// what comes in for it reaches the host, and what the host sends out leaves as it.
 #[derive(Debug, Parser)]
 #[command(
     name = "ipfloater",
     version,
+    before_help = examples::IDEA,
     after_help = exit::HELP,
     subcommand_required = true,
     arg_required_else_help = true,
@@ -46,6 +50,9 @@ pub struct Common {
     /// Print tables without headings
     #[arg(long, global = true)]
     pub no_legend: bool,
+    /// Print nothing but errors
+    #[arg(short = 'q', long, global = true)]
+    pub quiet: bool,
     /// Accepted for older scripts; only this host is served
     #[arg(
         short = 'i',
@@ -72,18 +79,23 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Give a host a floating IP, or tell the one it has
+    #[command(after_help = examples::GETIP)]
     Getip {
         /// The private address of the host
+        #[arg(add = complete::hosts())]
         private: String,
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
     },
     /// Give a host this floating IP
+    #[command(after_help = examples::REDIRECT)]
     Redirect {
         /// The floating IP
+        #[arg(add = complete::floating())]
         floating: String,
         /// The private address of the host
+        #[arg(add = complete::hosts())]
         private: String,
         /// Take the address from the host that has it, and the host's own from it
         #[arg(long)]
@@ -93,25 +105,31 @@ pub enum Verb {
         dry_run: DryRun,
     },
     /// Take a floating IP from its host and give it back to its pool
+    #[command(after_help = examples::RELEASEIP)]
     Releaseip {
         /// The floating IP, or the private address that has it
+        #[arg(add = complete::either())]
         address: String,
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
     },
     /// Tell how the daemon is, and which host has which address
+    #[command(after_help = examples::STATUS)]
     Status,
     /// Tell the versions of this program and of the daemon
     Version,
     /// List the addresses of the pools
+    #[command(after_help = examples::IPPOOL)]
     Ippool,
     /// Tell the address that IP_POOL_FILE gives to a hardware address
+    #[command(after_help = examples::ARP)]
     Arp {
         /// The hardware address, such as 60:60:00:00:00:01
         mac: String,
     },
     /// Take an address from a pool, for later
+    #[command(after_help = examples::ALLOCATE)]
     Allocate {
         /// This address, instead of a free one
         address: Option<String>,
@@ -131,7 +149,7 @@ pub enum Verb {
         #[arg(long)]
         protect: bool,
         /// Of this pool
-        #[arg(long)]
+        #[arg(long, add = complete::pools())]
         pool: Option<String>,
         /// For this user, by name or number, instead of the one who asks
         #[arg(long, value_name = "USER")]
@@ -144,13 +162,13 @@ pub enum Verb {
         lasting: Lasting,
     },
     /// Tie a floating IP to a host
-    #[command(override_usage = "ipfloater associate [OPTIONS] [FLOATING] FIXED")]
+    #[command(override_usage = "ipfloater associate [OPTIONS] [FLOATING] FIXED", after_help = examples::ASSOCIATE)]
     Associate {
         /// The floating IP, instead of a free one; and the fixed address of the host
-        #[arg(num_args = 1..=2, required = true, value_name = "ADDRESS")]
+        #[arg(num_args = 1..=2, required = true, value_name = "ADDRESS", add = complete::either())]
         addresses: Vec<String>,
         /// Take a free address from this pool
-        #[arg(long)]
+        #[arg(long, add = complete::pools())]
         pool: Option<String>,
         /// Whose a free address becomes, by name or number
         #[arg(long, value_name = "USER")]
@@ -172,8 +190,10 @@ pub enum Verb {
         lasting: Lasting,
     },
     /// Untie a floating IP from its host; it stays allocated
+    #[command(after_help = examples::DISASSOCIATE)]
     Disassociate {
         /// The floating IP, or the fixed address that has it
+        #[arg(add = complete::either())]
         address: String,
         /// Whether to do it at all
         #[command(flatten)]
@@ -183,14 +203,15 @@ pub enum Verb {
         trial: Trial,
     },
     /// Lead ports of a floating IP to a host
+    #[command(after_help = examples::FORWARD)]
     Forward {
         /// The floating IP with its ports: ADDRESS:PORT or ADDRESS:FIRST-LAST,
         /// with /PROTOCOL when it is not tcp; an IPv6 address stands in brackets
-        #[arg(value_name = "FLOATING:PORTS", value_parser = forward::floating)]
+        #[arg(value_name = "FLOATING:PORTS", value_parser = forward::floating, add = complete::floating())]
         floating: forward::End,
         /// The fixed address of the host, and the port that the first one leads
         /// to when it is another
-        #[arg(value_name = "FIXED[:PORT]", value_parser = forward::fixed)]
+        #[arg(value_name = "FIXED[:PORT]", value_parser = forward::fixed, add = complete::hosts())]
         fixed: forward::End,
         /// As what the host leaves when it begins a flow itself: "router" leaves
         /// it to the router, "floating" is the floating IP
@@ -207,9 +228,10 @@ pub enum Verb {
         trial: Trial,
     },
     /// Lead ports of a floating IP to a host no longer
+    #[command(after_help = examples::UNFORWARD)]
     Unforward {
         /// The floating IP with its ports, as they were forwarded
-        #[arg(value_name = "FLOATING:PORTS", value_parser = forward::floating)]
+        #[arg(value_name = "FLOATING:PORTS", value_parser = forward::floating, add = complete::floating())]
         floating: forward::End,
         /// Whether to do it at all
         #[command(flatten)]
@@ -219,8 +241,10 @@ pub enum Verb {
         trial: Trial,
     },
     /// Alter what a floating IP has: label, tags, protection, rates, allowed sources
+    #[command(after_help = examples::SET)]
     Set {
         /// The floating IP, or the fixed address that has it
+        #[arg(add = complete::either())]
         address: String,
         /// What is to be noted
         #[command(flatten)]
@@ -230,8 +254,10 @@ pub enum Verb {
         dry_run: DryRun,
     },
     /// Give an address back to its pool, untied
+    #[command(after_help = examples::RELEASE)]
     Release {
         /// The floating IP, or the fixed address that has it
+        #[arg(add = complete::either())]
         address: String,
         /// Whether to do it at all
         #[command(flatten)]
@@ -241,25 +267,30 @@ pub enum Verb {
         trial: Trial,
     },
     /// Let a change that was made with --confirm stay
+    #[command(after_help = examples::CONFIRM)]
     Confirm {
         /// The floating IP, or the fixed address that has it or had it; none for the configuration
+        #[arg(add = complete::either())]
         address: Option<String>,
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
     },
     /// Undo a change that was made with --confirm, now
+    #[command(after_help = examples::REVERT)]
     Revert {
         /// The floating IP, or the fixed address that has it or had it; none for the configuration
+        #[arg(add = complete::either())]
         address: Option<String>,
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
     },
     /// List the addresses that are not free
+    #[command(after_help = examples::LIST)]
     List {
         /// Of this pool
-        #[arg(long)]
+        #[arg(long, add = complete::pools())]
         pool: Option<String>,
         /// In this state: allocated, pending or active
         #[arg(long)]
@@ -268,7 +299,7 @@ pub enum Verb {
         #[arg(long, value_name = "USER")]
         owner: Option<String>,
         /// Of the host with this fixed address
-        #[arg(long, value_name = "ADDRESS")]
+        #[arg(long, value_name = "ADDRESS", add = complete::hosts())]
         fixed: Option<String>,
         /// With this label
         #[arg(long)]
@@ -278,21 +309,41 @@ pub enum Verb {
         tag: Option<String>,
     },
     /// Tell everything about an address
+    #[command(after_help = examples::SHOW)]
     Show {
         /// The floating IP, or the fixed address that has one
+        #[arg(add = complete::either())]
         address: String,
     },
     /// Tell how much went through addresses, between the outside and hosts
+    #[command(after_help = examples::COUNTERS)]
     Counters {
         /// Only of this floating IP, or of that of the host with this fixed address
+        #[arg(add = complete::either())]
         address: Option<String>,
     },
+    /// Watch what goes through addresses, busiest first, until it is interrupted
+    #[command(after_help = examples::TOP)]
+    Top {
+        /// Count for so many seconds for each view
+        #[arg(short = 'd', long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        interval: u32,
+        /// End after so many views
+        #[arg(short = 'n', long, value_name = "N")]
+        views: Option<u32>,
+        /// Show so many addresses
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        rows: usize,
+    },
     /// Tell what you may do, and which polkit action decides
+    #[command(after_help = examples::PERMISSIONS)]
     Permissions {
         /// With this floating IP, or that of the host with this fixed address
+        #[arg(add = complete::either())]
         address: Option<String>,
     },
     /// Have the daemon read its configuration again
+    #[command(after_help = examples::RELOAD)]
     Reload {
         /// Whether to do it at all
         #[command(flatten)]
@@ -302,14 +353,17 @@ pub enum Verb {
         trial: Trial,
     },
     /// Tell what is so, and then everything that happens
+    #[command(after_help = examples::MONITOR)]
     Monitor {
         /// Tell what happened since this event, instead of what is so
         #[arg(long, value_name = "SEQUENCE")]
         since: Option<u64>,
     },
     /// Tell what happened, latest first
+    #[command(after_help = examples::HISTORY)]
     History {
         /// Only to this floating IP, or the one that this host has
+        #[arg(add = complete::either())]
         address: Option<String>,
         /// So many events, 1 to 1000
         #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 20)]

@@ -7,11 +7,11 @@ use super::output::Output;
 use crate::client::{Answer, Client};
 use crate::wire::{Counted, Counters};
 
-pub(super) fn counters(
-    mut client: Client,
-    output: &mut Output<'_>,
-    address: Option<String>,
-) -> Result<(), Failure> {
+/// The counters of an address, or of all, and the same as they came.
+pub(super) fn all(
+    client: &mut Client,
+    address: Option<&str>,
+) -> Result<(Vec<Counters>, Vec<Value>), Failure> {
     let (mut counters, mut json) = (Vec::new(), Vec::new());
     let mut after = None;
     loop {
@@ -26,9 +26,17 @@ pub(super) fn counters(
         }
         after = match message.next {
             Some(next) => Some(next.to_string()),
-            None => break,
+            None => return Ok((counters, json)),
         };
     }
+}
+
+pub(super) fn counters(
+    mut client: Client,
+    output: &mut Output<'_>,
+    address: Option<String>,
+) -> Result<(), Failure> {
+    let (counters, json) = all(&mut client, address.as_deref())?;
     if output.json {
         return Ok(output.json(&json!({"counters": json}))?);
     }

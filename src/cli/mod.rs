@@ -7,11 +7,13 @@
 use std::ffi::OsString;
 use std::io::{self, BufWriter, ErrorKind, Write};
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use serde_json::json;
 
 mod arguments;
+mod complete;
 mod counters;
+mod examples;
 mod exit;
 mod failure;
 mod forward;
@@ -21,10 +23,12 @@ mod output;
 mod set;
 mod terms;
 mod text;
+mod top;
 mod verbs;
 mod wait;
 
 pub use arguments::{Arguments, Common, Verb};
+pub use complete::answer_shell;
 pub use exit::Exit;
 pub use failure::Failure;
 pub use terms::{DryRun, Lasting, Trial};
@@ -73,9 +77,15 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         no_ask_password,
         no_wait,
         no_legend,
+        quiet,
         server_ip,
         server_port,
     } = common;
+    let (mut nowhere, mut unheard) = (io::sink(), io::sink());
+    let (out, err): (&mut dyn Write, &mut dyn Write) = match quiet && !json {
+        true => (&mut nowhere, &mut unheard),
+        false => (out, err),
+    };
     if !is_here(&server_ip) {
         return Err(Failure::Elsewhere {
             ip: server_ip,
@@ -226,6 +236,19 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         }
         Verb::Show { address } => verbs::show(connect()?, &mut output, &address),
         Verb::Counters { address } => counters::counters(connect()?, &mut output, address),
+        Verb::Top {
+            interval,
+            views,
+            rows,
+        } => {
+            let interval = std::time::Duration::from_secs(interval.into());
+            let terms = top::Terms {
+                interval,
+                views,
+                rows,
+            };
+            top::top(connect()?, &mut output, terms)
+        }
         Verb::Permissions { address } => verbs::permissions(connect()?, &mut output, address),
         Verb::Confirm { address, dry_run } => {
             let parameters = Terms::from(dry_run).with(json!({"address": address}));
@@ -241,7 +264,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         }
         Verb::Monitor { since } => monitor::monitor(connect, &mut output, since),
         Verb::History { address, lines } => verbs::history(connect()?, &mut output, address, lines),
-        Verb::Completion { shell } => Ok(output.script(&completion(shell))?),
+        Verb::Completion { shell } => Ok(output.script(&complete::script(shell))?),
     }
 }
 
@@ -250,13 +273,6 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
 fn is_here(server: &str) -> bool {
     let is_loopback = |address: std::net::IpAddr| address.is_loopback();
     server == "localhost" || server.parse().is_ok_and(is_loopback)
-}
-
-/// Made in memory: clap_complete panics when writing fails.
-fn completion(shell: clap_complete::Shell) -> Vec<u8> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "ipfloater", &mut script);
-    script
 }
 
 fn owner_uid(user: String) -> Result<u32, Failure> {

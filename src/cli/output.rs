@@ -1,8 +1,8 @@
 //! Where answers go: lines and tables for people, JSON for programs.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, TableStyle, Width};
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, TableStyle, Width};
 use serde_json::Value;
 
 use super::text::{harmless, harmless_json, user};
@@ -60,6 +60,15 @@ impl<'a> Output<'a> {
         writeln!(self.err, "{}", harmless(text))
     }
 
+    /// Begins a view anew, where it is a terminal that is written to.
+    pub(super) fn clear_screen(&mut self) -> io::Result<()> {
+        if io::stdout().is_terminal() {
+            // Home, and erase what follows (ECMA-48 8.3.21 and 8.3.39).
+            self.out.write_all(b"\x1b[H\x1b[2J")?;
+        }
+        Ok(())
+    }
+
     /// One of the original's headings.
     pub(super) fn heading(&mut self, text: &str) -> io::Result<()> {
         if !self.legend {
@@ -84,8 +93,20 @@ impl<'a> Output<'a> {
         if self.legend {
             table.set_header(headings);
         }
+        // https://no-color.org. Whether it is a terminal the table itself looks.
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let state = headings
+            .iter()
+            .position(|heading| *heading == "STATE" && !plain);
         for row in rows {
-            table.add_row(row.map(|cell| harmless(&cell).into_owned()));
+            let cells = row.iter().enumerate().map(|(place, text)| {
+                let cell = Cell::new(harmless(text));
+                match color(text).filter(|_| Some(place) == state) {
+                    Some(color) => cell.fg(color),
+                    None => cell,
+                }
+            });
+            table.add_row(cells);
         }
         for (place, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, 2));
@@ -134,6 +155,15 @@ impl<'a> Output<'a> {
     /// What was written is seen now.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+/// What a state is shown in.
+fn color(state: &str) -> Option<Color> {
+    match state.split(' ').next()? {
+        "active" => Some(Color::Green),
+        "pending" => Some(Color::Yellow),
+        _ => None,
     }
 }
 

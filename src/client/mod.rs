@@ -50,6 +50,7 @@ pub struct Client {
     /// Whether somebody may be asked to authenticate.
     asks: bool,
     waits: bool,
+    patience: Duration,
 }
 
 /// A reply: the message, and the JSON that it came as.
@@ -74,6 +75,7 @@ impl Client {
             protocol: Protocol::new(),
             asks: false,
             waits: false,
+            patience: PATIENCE,
         })
     }
 
@@ -89,6 +91,12 @@ impl Client {
     #[must_use]
     pub fn waiting(self, waits: bool) -> Self {
         Self { waits, ..self }
+    }
+
+    /// How long an answer is waited for, instead of half a minute.
+    #[must_use]
+    pub fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Whether such a change is waited for.
@@ -126,7 +134,7 @@ impl Client {
         interactive: bool,
     ) -> Result<Answer<M>, ClientError> {
         self.send(method, parameters.clone(), interactive, false)?;
-        self.patience((!interactive).then_some(PATIENCE))?;
+        self.patience((!interactive).then_some(self.patience))?;
         let (reply, _) = self.receive()?;
         self.answer(reply)
     }

@@ -596,3 +596,37 @@ fn what_cannot_be_a_rate_or_a_source_is_refused_by_its_field() {
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(told.contains("at most 64 prefixes"), "{told}");
 }
+
+#[test]
+fn the_busiest_addresses_are_watched_live() {
+    let lab = Lab::new();
+    let daemon = lab.start();
+    for family in Family::BOTH {
+        let (busy, idle) = (floating(family, 10), floating(family, 11));
+        daemon.associate(busy, &lab.host_a);
+        daemon.associate(idle, &lab.host_b);
+        let flow = lab
+            .far
+            .converse(Udp, busy)
+            .expect("a socket")
+            .keep_talking();
+        flow.wait_for_more(5);
+        let seen = daemon.json("top -d 1 -n 1");
+        let rows = seen["addresses"].as_array().expect("addresses");
+        assert_eq!(rows.len(), 1, "{seen}");
+        assert_eq!(rows[0]["floating_ip"], busy.to_string());
+        for part in ["bits_in", "bits_out", "packets_in", "packets_out"] {
+            assert!(
+                rows[0][part].as_u64().is_some_and(|rate| rate > 0),
+                "{seen}"
+            );
+        }
+        let told = daemon.order("top -d 1 -n 1");
+        assert!(told.starts_with("1 addresses with traffic; in "), "{told}");
+        assert!(told.contains(&busy.to_string()), "{told}");
+        assert!(!told.contains(&idle.to_string()), "{told}");
+        drop(flow.end());
+        daemon.release(busy);
+        daemon.release(idle);
+    }
+}

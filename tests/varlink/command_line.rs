@@ -462,3 +462,117 @@ fn what_is_noted_of_an_address_is_set_found_and_shown() {
     let why = "203.0.113.9 is allocated to nobody; allocate it first\n";
     assert_eq!((complaint.as_str(), code), (why, 5));
 }
+
+/// What a shell is offered for the last of these words.
+fn offered(daemon: &Daemon, words: &[&str]) -> Vec<String> {
+    let mut command = ipfloater(daemon, "--");
+    command
+        .arg("ipfloater")
+        .args(words)
+        .env("COMPLETE", "bash")
+        .env("_CLAP_COMPLETE_INDEX", words.len().to_string());
+    let (printed, complained, exit) = seen(command.output().unwrap());
+    assert_eq!((complained.as_str(), exit), ("", 0), "{words:?}");
+    printed.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_shell_is_offered_what_the_daemon_has() {
+    let daemon = Daemon::start();
+    run(&daemon, "associate 203.0.113.7 10.0.0.5");
+    run(&daemon, "allocate 203.0.113.8");
+    assert_eq!(
+        offered(&daemon, &["show", "2"]),
+        ["203.0.113.7", "203.0.113.8"]
+    );
+    assert_eq!(offered(&daemon, &["show", "10."]), ["10.0.0.5"]);
+    assert_eq!(
+        offered(&daemon, &["redirect", "203.0.113.8", "1"]),
+        ["10.0.0.5"]
+    );
+    assert_eq!(
+        offered(&daemon, &["allocate", "--pool", ""]),
+        ["default", "huge"]
+    );
+    assert_eq!(
+        offered(&daemon, &["rel"]),
+        ["releaseip", "release", "reload"]
+    );
+    // Without a daemon the words of the program are left, and nobody waits.
+    let socket = daemon.socket().to_owned();
+    drop(daemon);
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(["--", "ipfloater", "show", ""])
+        .env("IPFLOATER_SOCKET", socket)
+        .env("COMPLETE", "bash")
+        .env("_CLAP_COMPLETE_INDEX", "2");
+    let (printed, complained, exit) = seen(command.output().unwrap());
+    assert_eq!((complained.as_str(), exit), ("", 0));
+    assert!(!printed.contains("203.0.113"), "{printed}");
+}
+
+#[test]
+fn shells_read_a_script_that_asks_this_program() {
+    for (shell, says) in [
+        ("bash", "_clap_complete_ipfloater"),
+        ("zsh", "#compdef ipfloater"),
+        ("fish", "--command ipfloater"),
+    ] {
+        let output = Command::new(PROGRAM).args(["completion", shell]).output();
+        let (printed, _, exit) = seen(output.unwrap());
+        assert_eq!(exit, 0);
+        assert!(printed.contains(says), "{shell}: {printed}");
+    }
+}
+
+#[test]
+fn a_quiet_one_says_only_what_went_wrong() {
+    let daemon = Daemon::start();
+    let silent = (String::new(), String::new(), 0);
+    assert_eq!(run(&daemon, "-q associate 203.0.113.7 10.0.0.5"), silent);
+    assert_eq!(run(&daemon, "status --quiet"), silent);
+    let (printed, complained, exit) = run(&daemon, "-q show 192.0.2.99");
+    assert_eq!((printed.as_str(), exit), ("", 5));
+    assert_eq!(complained.lines().count(), 1, "{complained}");
+    // JSON is what a program asked for.
+    assert!(run(&daemon, "-q --json status").0.starts_with('{'));
+}
+
+/// What it prints on a terminal of so many columns.
+fn on_a_terminal(daemon: &Daemon, arguments: &str, columns: u32, no_color: bool) -> String {
+    let line = format!("stty cols {columns}; {PROGRAM} {arguments}");
+    let mut command = Command::new("script");
+    command
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .env("IPFLOATER_SOCKET", daemon.socket())
+        .env("SHELL", "/bin/sh")
+        .env("TERM", "xterm-256color")
+        .env_remove("NO_COLOR")
+        .stdin(Stdio::null());
+    if no_color {
+        command.env("NO_COLOR", "1");
+    }
+    let (printed, _, exit) = seen(command.output().unwrap());
+    assert_eq!(exit, 0, "{printed}");
+    printed
+}
+
+#[test]
+fn a_table_fits_the_terminal_and_has_colours_only_there() {
+    let daemon = Daemon::start();
+    run(&daemon, "associate 203.0.113.7 10.0.0.5");
+    let label = "a-rather-long-name-for-one-address-of-the-pool-that-nobody-would-type";
+    run(&daemon, &format!("set 203.0.113.7 --label {label}"));
+    for columns in [80, 160] {
+        let plain = on_a_terminal(&daemon, "list", columns, true);
+        assert!(!plain.contains('\x1b'), "{plain:?}");
+        for line in plain.lines() {
+            let width = line.trim_end().chars().count();
+            assert!(width <= columns as usize, "{width}: {line}");
+        }
+        let coloured = on_a_terminal(&daemon, "list", columns, false);
+        assert!(coloured.contains("\x1b[38;5;10mactive"), "{coloured:?}");
+    }
+    assert!(!run(&daemon, "list").0.contains('\x1b'));
+}
