@@ -184,6 +184,16 @@ impl SqliteStore {
         Ok(state.with_resting(resting).with_trials(trials))
     }
 
+    /// Begins to write: from now on nobody else does.
+    fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
+        let immediate = TransactionBehavior::Immediate;
+        let begun = self.connection.transaction_with_behavior(immediate);
+        begun.map_err(|source| StoreError::Access {
+            doing: "write",
+            source,
+        })
+    }
+
     /// All rows of a query of one table, each as it is understood.
     fn read_rows<T>(
         connection: &Connection,
@@ -309,10 +319,7 @@ impl Store for SqliteStore {
             doing: "write",
             source,
         };
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(fail)?;
+        let transaction = self.begin()?;
         let (found, _) = Self::read_counters(&transaction)?;
         if found != expected {
             return Err(StoreError::Conflict { expected, found });
@@ -336,10 +343,7 @@ impl Store for SqliteStore {
             doing: "write",
             source,
         };
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(fail)?;
+        let transaction = self.begin()?;
         if later_by != 0 {
             let trials = Self::read_trials(&transaction)?;
             move_ends(&transaction, trials, later_by).map_err(fail)?;
