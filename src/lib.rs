@@ -24,6 +24,7 @@ pub mod control;
 pub mod daemon;
 pub mod dataplane;
 pub mod given;
+pub mod import;
 pub mod kernel;
 pub mod lock;
 pub mod logging;

@@ -148,6 +148,7 @@ impl Reloader {
             site,
             warnings,
             files,
+            original_database: _,
         } = settings;
         let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
         let reloaded = self

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::import::Source;
 use super::terms::{DryRun, Lasting, Trial};
 use super::{complete, examples, exit, forward, set};
 use crate::client::DEFAULT_SOCKET;
@@ -368,6 +369,12 @@ pub enum Verb {
         /// So many events, 1 to 1000
         #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 20)]
         lines: u32,
+    },
+    /// Take over what the original IP Floater had, and clear what it left; tells first
+    Import {
+        /// What is to be taken over, and whether it is
+        #[command(flatten)]
+        source: Source,
     },
     /// Print what completes this command line in a shell
     #[command(hide = true)]

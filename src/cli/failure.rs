@@ -4,6 +4,7 @@ use std::io;
 
 use super::Exit;
 use crate::client::{ClientError, Refused};
+use crate::import::ImportError;
 use crate::model::{HardwareAddress, NoHardwareAddress};
 
 /// Why it did not do what it was asked.
@@ -53,6 +54,9 @@ pub enum Failure {
     /// The owner in a filter is nobody.
     #[error("there is no user {0}; --owner takes the name or number of one")]
     NoSuchUser(String),
+    /// The original was not taken over.
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// What was to be told cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -73,6 +77,18 @@ impl Failure {
             Failure::NoHardwareAddress { .. }
             | Failure::Elsewhere { .. }
             | Failure::NoSuchUser(_) => Exit::Usage,
+            Failure::Import(error) => match error {
+                ImportError::NotRoot => Exit::Denied,
+                ImportError::Configuration(_) | ImportError::NoSqlite(_) => Exit::Usage,
+                ImportError::NoDatabase(_) => Exit::NotFound,
+                ImportError::Client(error) | ImportError::Interrupted { source: error, .. } => {
+                    error.into()
+                }
+                ImportError::Database(_)
+                | ImportError::Kernel(_)
+                | ImportError::Bad { .. }
+                | ImportError::NotInForce { .. } => Exit::Failed,
+            },
             Failure::Output(_) => Exit::Failed,
         }
     }
@@ -81,20 +97,23 @@ impl Failure {
     #[must_use]
     pub fn name(&self) -> String {
         match self {
-            Failure::Client(error) | Failure::NoContact(error) | Failure::NoVersion(error) => {
-                match error {
-                    ClientError::Unreachable { .. } => "Unreachable",
-                    ClientError::Closed(_) => "Closed",
-                    ClientError::Silent(_) => "Silent",
-                    ClientError::BusSilent => "Silent",
-                    ClientError::Broken { .. } | ClientError::Bus(_) => "Broken",
-                    ClientError::Misunderstood { .. } | ClientError::Unexpected { .. } => {
-                        "Misunderstood"
-                    }
-                    ClientError::OtherDaemon => "CallerUnidentified",
-                    ClientError::Refused(refused) => &refused.name,
+            Failure::Client(error)
+            | Failure::NoContact(error)
+            | Failure::NoVersion(error)
+            | Failure::Import(
+                ImportError::Client(error) | ImportError::Interrupted { source: error, .. },
+            ) => match error {
+                ClientError::Unreachable { .. } => "Unreachable",
+                ClientError::Closed(_) => "Closed",
+                ClientError::Silent(_) => "Silent",
+                ClientError::BusSilent => "Silent",
+                ClientError::Broken { .. } | ClientError::Bus(_) => "Broken",
+                ClientError::Misunderstood { .. } | ClientError::Unexpected { .. } => {
+                    "Misunderstood"
                 }
-            }
+                ClientError::OtherDaemon => "CallerUnidentified",
+                ClientError::Refused(refused) => &refused.name,
+            },
             Failure::NoRedirection(refused) | Failure::NotReleased { why: refused, .. } => {
                 &refused.name
             }
@@ -102,6 +121,16 @@ impl Failure {
             Failure::NoHardwareAddress { .. }
             | Failure::Elsewhere { .. }
             | Failure::NoSuchUser(_) => "Usage",
+            Failure::Import(
+                ImportError::NotRoot
+                | ImportError::Configuration(_)
+                | ImportError::NoSqlite(_)
+                | ImportError::NoDatabase(_)
+                | ImportError::Database(_)
+                | ImportError::Kernel(_)
+                | ImportError::Bad { .. }
+                | ImportError::NotInForce { .. },
+            ) => "NotTakenOver",
             Failure::Output(_) => "Output",
         }
         .to_owned()

@@ -17,6 +17,7 @@ mod examples;
 mod exit;
 mod failure;
 mod forward;
+mod import;
 mod monitor;
 mod original;
 mod output;
@@ -31,6 +32,7 @@ pub use arguments::{Arguments, Common, Verb};
 pub use complete::answer_shell;
 pub use exit::Exit;
 pub use failure::Failure;
+pub use import::Source;
 pub use terms::{DryRun, Lasting, Trial};
 
 use crate::client::Client;
@@ -264,6 +266,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         }
         Verb::Monitor { since } => monitor::monitor(connect, &mut output, since),
         Verb::History { address, lines } => verbs::history(connect()?, &mut output, address, lines),
+        Verb::Import { source } => import::import(connect, &mut output, source),
         Verb::Completion { shell } => Ok(output.script(&complete::script(shell))?),
     }
 }

@@ -90,6 +90,9 @@ mod keys {
     /// Keys of a section `[USER name]` or `[GROUP name]`.
     pub(super) const LIMIT: [&str; 2] = [QUOTA, PERMITTED_IP_RANGES];
 
+    /// Where the original kept its redirections.
+    pub(super) const DB: &str = "DB";
+
     /// Keys of the original that no longer apply, and what to know instead.
     pub(super) const GONE: [(&str, &str); 6] = [
         (
@@ -109,8 +112,9 @@ mod keys {
             "there is no REST interface; D-Bus and varlink take its place",
         ),
         (
-            "DB",
-            "the store is in the state directory, /var/lib/ipfloater by default",
+            DB,
+            "the store is in the state directory, /var/lib/ipfloater by default; `ipfloater import` takes \
+             over what this one has",
         ),
         (
             "REMOVE_AT_BOOT",
@@ -138,6 +142,9 @@ pub struct Settings {
     pub warnings: Vec<Warning>,
     /// The files that were read, in the order of their precedence.
     pub files: Vec<PathBuf>,
+    /// Where the original kept its redirections, as it is written; it matters to
+    /// `ipfloater import` alone.
+    pub original_database: Option<String>,
 }
 
 /// What the administrator should know although it is no error.
@@ -378,6 +385,7 @@ impl Settings {
             site,
             warnings,
             files,
+            original_database: main.text(keys::DB).map(str::to_owned),
         })
     }
 }

@@ -14,10 +14,12 @@ mod linux;
 mod meter;
 mod neighbours;
 pub mod nft;
+mod original;
 mod routing;
 mod rtnl;
 mod socket;
 mod watch;
+mod xtables;
 
 use std::fmt;
 use std::io;
@@ -36,6 +38,8 @@ pub use frames::Speech;
 pub use linux::LinuxKernel;
 pub use meter::TableMeter;
 pub use neighbours::PacketNeighbours;
+pub use nft::IptablesChain;
+pub use original::{Leftovers, OriginalTraces};
 pub use watch::{KernelWatch, Ports};
 
 /// The protocol number that our routes and IPv6 addresses carry, so that a
@@ -239,6 +243,8 @@ pub enum Operation {
     Listen,
     /// Waiting for notifications.
     Watch,
+    /// Removing what the original left; which of it.
+    Clear(String),
 }
 
 impl fmt::Display for Operation {
@@ -256,6 +262,7 @@ impl fmt::Display for Operation {
             Operation::Probe(floating) => write!(f, "asking whether somebody else has {floating}"),
             Operation::Listen => f.write_str("hearing what the neighbours say"),
             Operation::Watch => f.write_str("watching the kernel's notifications"),
+            Operation::Clear(what) => write!(f, "removing {what}"),
         }
     }
 }

@@ -235,6 +235,34 @@ impl Rtnl {
         failed
     }
 
+    /// Takes an address off an interface, whoever put it there. One that is gone
+    /// is no error.
+    pub(crate) fn remove_address(&mut self, net: IpNet, index: IfIndex) -> Result<(), KernelError> {
+        let operation = || Operation::Clear(format!("the address {net}"));
+        let (family, address) = match net.addr() {
+            IpAddr::V4(v4) => (Family::V4, v4.octets().to_vec()),
+            IpAddr::V6(v6) => (Family::V6, v6.octets().to_vec()),
+        };
+        // struct ifaddrmsg: family, prefix, flags, scope, interface.
+        let mut payload = vec![address_family(family), net.prefix_len(), 0, 0];
+        payload.extend(index.0.to_ne_bytes());
+        payload.extend(attribute(libc::IFA_LOCAL, &address));
+        let sequence = self.socket.next_sequence();
+        let flags = NlmF::REQUEST | NlmF::ACK;
+        let message = socket::message(Rtm::Deladdr, flags, sequence, payload.as_slice());
+        let answers = self
+            .socket
+            .exchange(&message, |_| {})
+            .map_err(|error| KernelError::new(operation(), error))?;
+        let gone = [Errno::EADDRNOTAVAIL, Errno::ENODEV];
+        match answers.refusals.into_iter().next() {
+            Some(refusal) if !gone.contains(&Errno::from_raw(refusal.errno)) => {
+                Err(refusal.of(operation()))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn links(&mut self) -> Result<BTreeMap<InterfaceName, Link>, KernelError> {
         // struct ifinfomsg: 16 bytes, family first; AF_UNSPEC lists all.
         let request: &[u8] = &[0; 16];

@@ -38,8 +38,16 @@ fn migrate(
     let application = number(connection, "application_id")?;
     let is_empty = version == 0 && application == 0 && number(connection, "schema_version")? == 0;
     if !is_empty && application != APPLICATION_ID {
+        let is_the_originals = connection.table_exists(None, "endpoint").map_err(fail)?;
         return Err(foreign(
-            "is a database of another program; move it away".to_owned(),
+            match is_the_originals {
+                true => {
+                    "is the database of the original IP Floater; move it to /var/lib/ipfloater.db, \
+                     from where `ipfloater import` takes it over"
+                }
+                false => "is a database of another program; move it away",
+            }
+            .to_owned(),
         ));
     }
     let newest = i32::try_from(migrations.len()).expect("there are few migrations");
@@ -201,5 +209,12 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(foreign.contains("another program"), "{foreign}");
+        connection
+            .execute_batch("CREATE TABLE endpoint (id, public_ip)")
+            .unwrap();
+        let original = migrate(&mut connection, &path, OLD)
+            .unwrap_err()
+            .to_string();
+        assert!(original.contains("`ipfloater import`"), "{original}");
     }
 }

@@ -11,6 +11,7 @@ mod migrate;
 mod schema;
 mod sqlite;
 
+pub use schema::APPLICATION_ID;
 pub use sqlite::{SqliteStore, StateDirectory};
 
 /// How many events are kept; older ones are forgotten.

@@ -1,7 +1,7 @@
 //! The tables, and how older versions become the newest.
 
 /// Marks the file as ours: "IPFL" (PRAGMA application_id).
-pub(super) const APPLICATION_ID: i32 = 0x4950_464c;
+pub const APPLICATION_ID: i32 = 0x4950_464c;
 
 /// What leads from each version to the next. The first makes the tables; a
 /// store is as new as the number of those that it has seen (PRAGMA

@@ -20,7 +20,7 @@ pub use varlink::{Counted, Described, Details, Events, Listed, Monitored, Notice
 
 use crate::control::{self, Snapshot};
 use crate::kernel::Traffic;
-use crate::model::{FixedIp, FloatingIp, Label, PendingReason, Pool, PoolName};
+use crate::model::{AddressRange, FixedIp, FloatingIp, Label, PendingReason, Pool, PoolName};
 use crate::reload::Reread;
 
 /// The version of the interfaces. It grows when something is added; nothing is
@@ -120,6 +120,17 @@ pub struct PoolInfo {
 }
 
 impl PoolInfo {
+    /// Whether the address is one of the pool's.
+    #[must_use]
+    pub fn contains(&self, floating: FloatingIp) -> bool {
+        self.addresses.iter().any(|text| {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            let range = first.parse().ok().zip(last.parse().ok());
+            let range = range.and_then(|(first, last)| AddressRange::new(first, last).ok());
+            range.is_some_and(|range| range.contains(floating.ip()))
+        })
+    }
+
     /// All pools, in the order of the configuration.
     #[must_use]
     pub fn all(snapshot: &Snapshot) -> Vec<Self> {

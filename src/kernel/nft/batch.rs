@@ -17,6 +17,7 @@ use crate::model::{AddressRange, Family};
 use super::decode::Fields;
 use super::element::{INTERFACE_NAME, SETS, element_at, ends, place, write_end, write_of_ours};
 use super::expr::{without_map_keys, write_rule, write_stateful};
+use super::iptables::{IptablesChain, Jump};
 use super::message::{
     ChainAttr, ElementListAttr, HookAttr, ListAttr, NFGENMSG, Nfgenmsg, NftMsg, OWNER_AND_PERSIST,
     PLAIN, RuleAttr, SetAttr, SetDescriptionAttr, SetFieldAttr, TableAttr, Writer,
@@ -121,6 +122,41 @@ impl Batch {
         if carry_out {
             batch.message(NftMsg::BatchEnd, NlmF::ACK, Nfgenmsg::BATCH, |_| {});
         }
+        batch
+    }
+
+    /// A batch that removes chains of iptables' tables, with all that is in them,
+    /// and rules elsewhere that lead to them, by their handles.
+    #[must_use]
+    pub(crate) fn without_chains(first: u32, chains: &[IptablesChain], jumps: &[Jump]) -> Self {
+        // What a table has of newer kernels concerns ours alone.
+        let dialect = Dialect {
+            table_owner: false,
+            map_keys: false,
+        };
+        let mut batch = Self::begin(first, dialect);
+        let (none, ipv4) = (NlmF::empty(), Nfgenmsg::IPV4);
+        for jump in jumps {
+            batch.message(NftMsg::DelRule, none, ipv4, |w| {
+                w.text(RuleAttr::Table, &jump.from.table);
+                w.text(RuleAttr::Chain, &jump.from.name);
+                w.long(RuleAttr::Handle, jump.handle);
+            });
+        }
+        // A chain that another leads to cannot go: all are emptied first.
+        for IptablesChain { table, name } in chains {
+            batch.message(NftMsg::DelRule, none, ipv4, |w| {
+                w.text(RuleAttr::Table, table);
+                w.text(RuleAttr::Chain, name);
+            });
+        }
+        for IptablesChain { table, name } in chains {
+            batch.message(NftMsg::DelChain, none, ipv4, |w| {
+                w.text(ChainAttr::Table, table);
+                w.text(ChainAttr::Name, name);
+            });
+        }
+        batch.message(NftMsg::BatchEnd, NlmF::ACK, Nfgenmsg::BATCH, |_| {});
         batch
     }
 

@@ -18,6 +18,9 @@ use crate::kernel::socket::{HEADER, aligned, header};
 /// `NFPROTO_INET`: the family of our table.
 pub(crate) const NFPROTO_INET: u8 = 1;
 
+/// `NFPROTO_IPV4`: the family of the tables that iptables makes.
+const NFPROTO_IPV4: u8 = 2;
+
 /// `NFNLGRP_NFTABLES`: the multicast group of what happens to nf_tables.
 pub(crate) const GROUP: u32 = 7;
 
@@ -77,7 +80,7 @@ attributes! {
     TableAttr { Name = 1, Flags = 2 }
     ChainAttr { Table = 1, Name = 3, Hook = 4, Policy = 5, Type = 7, Flags = 10 }
     HookAttr { Number = 1, Priority = 2 }
-    RuleAttr { Table = 1, Chain = 2, Expressions = 4 }
+    RuleAttr { Table = 1, Chain = 2, Handle = 3, Expressions = 4 }
     ListAttr { Element = 1 }
     ExprAttr { Name = 1, Data = 2 }
     SetAttr {
@@ -140,6 +143,12 @@ impl Nfgenmsg {
         resource: 0,
     };
 
+    /// About something of iptables'.
+    pub(crate) const IPV4: Self = Self {
+        family: NFPROTO_IPV4,
+        resource: 0,
+    };
+
     /// About a batch.
     pub(crate) const BATCH: Self = Self {
         family: 0,
@@ -179,6 +188,14 @@ pub(crate) fn named<A: NlAttrType + Copy + Into<u16>>(attributes: &[(A, &str)]) 
 }
 
 impl Named {
+    /// A request about all objects of one kind that are iptables'.
+    pub(crate) fn of_iptables() -> Self {
+        Self {
+            general: Nfgenmsg::IPV4,
+            attributes: Vec::new(),
+        }
+    }
+
     /// A request about what is written.
     pub(super) fn of(writer: Writer) -> Self {
         Self {

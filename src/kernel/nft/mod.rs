@@ -10,11 +10,14 @@ mod batch;
 mod decode;
 mod element;
 mod expr;
+mod iptables;
 mod message;
 
 pub use batch::{Batch, Dialect};
 pub(crate) use decode::{Listing, concerns_us, generation};
 pub(crate) use element::{Elements, element_of};
+pub use iptables::IptablesChain;
+pub(crate) use iptables::{IptablesListing, Jump};
 pub(crate) use message::{
-    GROUP, NftMsg, OWNER_AND_PERSIST, PERSIST, PLAIN, SetAttr, TableAttr, named,
+    GROUP, Named, NftMsg, OWNER_AND_PERSIST, PERSIST, PLAIN, SetAttr, TableAttr, named,
 };

@@ -1,0 +1,218 @@
+//! The verb `import`: what the original had and left, and what becomes of it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::Failure;
+use super::output::Output;
+use crate::client::{Client, ClientError};
+use crate::import::{Fate, Finding, Import, ImportError, LEGACY_REMEDY, Options, Survey};
+use crate::kernel::{IptablesChain, Leftovers};
+
+/// What is to be taken over, and whether it is.
+#[derive(Clone, Debug, Args)]
+pub struct Source {
+    /// The original's database [default: the one that DB in the configuration names, or
+    /// /var/lib/ipfloater.db]
+    #[arg(long, value_name = "PATH", conflicts_with = "clear_only")]
+    database: Option<PathBuf>,
+    /// The configuration, for DB [default: /etc/ipfloaterd.conf, then /etc/ipfloaterd.conf.d/*.conf]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Do it, instead of telling what would be done
+    #[arg(long)]
+    apply: bool,
+    /// Leave out what cannot be taken over, instead of refusing all
+    #[arg(long)]
+    skip_bad: bool,
+    /// Take no redirection over, and only clear what the original left
+    #[arg(long)]
+    clear_only: bool,
+}
+
+pub(super) fn import(
+    connect: impl FnOnce() -> Result<Client, ClientError>,
+    output: &mut Output<'_>,
+    source: Source,
+) -> Result<(), Failure> {
+    let Source {
+        database,
+        config,
+        apply,
+        skip_bad,
+        clear_only,
+    } = source;
+    let mut import = Import::begin(connect)?;
+    let survey = import.survey(&Options {
+        database,
+        config,
+        clear_only,
+    })?;
+    let (bad, all) = (survey.bad(), survey.findings.len());
+    let is_refused = bad > 0 && !skip_bad;
+    let applies = apply && !is_refused;
+    if !output.json {
+        tell(output, &survey, applies)?;
+    }
+    if applies {
+        do_it(&mut import, &survey)?;
+    }
+    if output.json {
+        output.json(&as_json(&survey, applies))?;
+    } else if applies {
+        told_after(output, &survey)?;
+    } else if !is_refused {
+        output.line("Nothing was done. `ipfloater import --apply` does it.")?;
+    }
+    match is_refused {
+        true => Err(ImportError::Bad { bad, all }.into()),
+        false => Ok(()),
+    }
+}
+
+/// Associates first, and clears when that is in force: a packet finds one or the
+/// other.
+fn do_it(import: &mut Import, survey: &Survey) -> Result<(), ImportError> {
+    for redirection in survey.fresh() {
+        import.take_over(redirection)?;
+    }
+    import.wait(survey)?;
+    import.remove_chains(&survey.leftovers)?;
+    for address in &survey.leftovers.addresses {
+        import.remove_address(address)?;
+    }
+    Ok(())
+}
+
+fn tell(output: &mut Output<'_>, survey: &Survey, applies: bool) -> Result<(), Failure> {
+    let Survey {
+        database,
+        findings,
+        leftovers,
+    } = survey;
+    if let Some(database) = database {
+        output.line(&format!("In {}:", database.display()))?;
+        if findings.is_empty() {
+            output.line("  no redirection")?;
+        }
+        for Finding { text, fate } in findings {
+            output.line(&match (fate, applies) {
+                (Fate::New(_), _) => format!("  take over {text}"),
+                (Fate::There(_), _) => format!("  there already: {text}"),
+                (Fate::Bad(why), false) => format!("  cannot be taken over: {text}: {why}"),
+                (Fate::Bad(why), true) => format!("  left out: {text}: {why}"),
+            })?;
+        }
+    }
+    output.line("In the kernel, of the original:")?;
+    let Leftovers {
+        chains,
+        legacy,
+        addresses,
+        ..
+    } = leftovers;
+    if chains.is_empty() && legacy.is_empty() && addresses.is_empty() {
+        output.line("  nothing")?;
+    }
+    for (table, names) in by_table(chains) {
+        output.line(&format!(
+            "  remove from table {table}: {}",
+            names.join(", ")
+        ))?;
+    }
+    match leftovers.jumps() {
+        0 => {}
+        1 => output.line("  remove the rule that leads to these")?,
+        several => output.line(&format!("  remove the {several} rules that lead to these"))?,
+    }
+    for address in addresses {
+        let interface = &address.interface;
+        output.line(&format!("  take {} off {interface}", address.net.addr()))?;
+    }
+    for (table, names) in by_table(legacy) {
+        let names = names.join(", ");
+        output.line(&format!("  iptables-legacy has in table {table}: {names}"))?;
+    }
+    if !legacy.is_empty() {
+        output.line("  which only iptables-legacy can remove, when all this is done:")?;
+        output.line(&format!("    {LEGACY_REMEDY}"))?;
+    }
+    Ok(())
+}
+
+fn told_after(output: &mut Output<'_>, survey: &Survey) -> Result<(), Failure> {
+    let Leftovers {
+        chains, addresses, ..
+    } = &survey.leftovers;
+    let new = survey.fresh().count();
+    output.line(&format!(
+        "Done: {} taken over, {} and {} removed.",
+        counted(new, "redirection", "redirections"),
+        counted(chains.len(), "chain", "chains"),
+        counted(addresses.len(), "address", "addresses")
+    ))?;
+    if !addresses.is_empty() {
+        output.remark(
+            "The next boot brings the addresses back unless they are taken out of the configuration \
+             of the network, too",
+        )?;
+    }
+    Ok(())
+}
+
+fn counted(number: usize, one: &str, several: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        number => format!("{number} {several}"),
+    }
+}
+
+/// The names of chains, by their tables.
+fn by_table(chains: &[IptablesChain]) -> std::collections::BTreeMap<&str, Vec<&str>> {
+    let mut tables = std::collections::BTreeMap::<&str, Vec<&str>>::new();
+    for IptablesChain { table, name } in chains {
+        tables.entry(table).or_default().push(name);
+    }
+    tables
+}
+
+fn as_json(survey: &Survey, applied: bool) -> Value {
+    let Survey {
+        database,
+        findings,
+        leftovers,
+    } = survey;
+    let redirection = |Finding { text, fate }: &Finding| match fate {
+        Fate::New(_) => json!({"redirection": text, "fate": "new"}),
+        Fate::There(_) => json!({"redirection": text, "fate": "there"}),
+        Fate::Bad(why) => json!({"redirection": text, "fate": "bad", "reason": why}),
+    };
+    let address = |address: &crate::model::RouterAddress| {
+        json!({
+            "address": address.net.addr(), "interface": address.interface,
+        })
+    };
+    let Leftovers {
+        chains,
+        legacy,
+        addresses,
+        ..
+    } = leftovers;
+    let mut survey = json!({
+        "applied": applied,
+        "redirections": findings.iter().map(redirection).collect::<Vec<_>>(),
+        "chains": by_table(chains),
+        "rules": leftovers.jumps(),
+        "addresses": addresses.iter().map(address).collect::<Vec<_>>(),
+        "legacy_chains": by_table(legacy),
+    });
+    if let Some(database) = database {
+        survey["database"] = database.display().to_string().into();
+    }
+    if !legacy.is_empty() {
+        survey["command"] = LEGACY_REMEDY.into();
+    }
+    survey
+}

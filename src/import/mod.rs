@@ -1,0 +1,362 @@
+//! Taking over from the original IP Floater: its redirections, and what it left
+//! in the kernel.
+//!
+//! Runs in the command line, as root. It reads the original's database, asks the
+//! daemon what would become of each redirection, and, when it is told to, has the
+//! daemon make them; only when all are in force it removes the original's chains
+//! of iptables and the addresses that were put on the interface for it. So every
+//! packet finds one or the other. Nothing is half done: a redirection that cannot
+//! be made refuses all of them, unless it is to be left out. Once more is no error.
+
+mod database;
+
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::client::{Answer, Client, ClientError};
+use crate::config::{ConfigError, Settings};
+use crate::kernel::{KernelError, Leftovers, OriginalTraces};
+use crate::model::{FloatingIp, InterfaceName, PendingReason, RouterAddress};
+use crate::wire::{Address, Changed, Described, PoolInfo, Pools, Status};
+
+pub use database::{DatabaseError, Redirection, RowError};
+
+/// Where the original's own configuration put its database.
+const DEFAULT_DATABASE: &str = "/var/lib/ipfloater.db";
+
+/// Where our store is: root opens no database in a directory that a user may
+/// write to, and the daemon would not have started beside the original's.
+const STATE_DIRECTORY: &str = "/var/lib/ipfloater/";
+
+/// What `DB` begins with when it names a file.
+const SQLITE: &str = "sqlite://";
+
+/// How long it is waited until all addresses are in force: asking the neighbours
+/// takes 7 s at most.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How a chain of iptables-legacy is removed.
+pub const LEGACY_REMEDY: &str =
+    "iptables-legacy-save | grep -v -e ipfloater- -e ipfl-rule- | iptables-legacy-restore";
+
+/// What is to be looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The database; `None` for the one of the configuration, or the usual one.
+    pub database: Option<PathBuf>,
+    /// The configuration file; `None` for the usual places.
+    pub config: Option<PathBuf>,
+    /// Whether no redirection is to be taken over.
+    pub clear_only: bool,
+}
+
+/// Why it was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// It takes root.
+    #[error(
+        "taking over from the original takes root: its database, and what it left in the kernel, are root's; use sudo"
+    )]
+    NotRoot,
+    /// The configuration, which names the database, cannot be read.
+    #[error("{}", crate::chain(.0))]
+    Configuration(ConfigError),
+    /// The configuration names something else than a file of SQLite.
+    #[error(
+        "DB is {0:?}, which names no file of SQLite as sqlite:///PATH does; name the file with --database"
+    )]
+    NoSqlite(String),
+    /// There is no database.
+    #[error(
+        "there is no database of the original: looked at {}; name it with --database, or use \
+         --clear-only when it had none",
+        paths(.0)
+    )]
+    NoDatabase(Vec<PathBuf>),
+    /// It cannot be read.
+    #[error("{}", crate::chain(.0))]
+    Database(#[from] DatabaseError),
+    /// The daemon did not answer.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The kernel did not show what it has, or did not let it go.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The daemon did not make a redirection that it would have made before.
+    #[error(
+        "{redirection} was not taken over: {source}; those before it were, and nothing was cleared; run it again"
+    )]
+    Interrupted {
+        /// Which.
+        redirection: Redirection,
+        /// Why.
+        source: ClientError,
+    },
+    /// Not all redirections can be taken over.
+    #[error(
+        "{bad} of {all} redirections cannot be taken over, so nothing was done; correct what stands \
+         behind them, or leave them out with --skip-bad"
+    )]
+    Bad {
+        /// How many.
+        bad: usize,
+        /// Of how many.
+        all: usize,
+    },
+    /// What was taken over does not work yet.
+    #[error(
+        "nothing was cleared, because {floating} is not in force: {reason}; run it again when it is"
+    )]
+    NotInForce {
+        /// An address.
+        floating: FloatingIp,
+        /// What it waits for.
+        reason: String,
+    },
+}
+
+/// What becomes of a redirection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It can be taken over.
+    New(Redirection),
+    /// We have it already.
+    There(Redirection),
+    /// It cannot be taken over; why.
+    Bad(String),
+}
+
+/// A redirection, and what becomes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What the database says.
+    pub text: String,
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
+/// What there is to take over and to clear.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// The database that was read, if one was.
+    pub database: Option<PathBuf>,
+    /// Its redirections.
+    pub findings: Vec<Finding>,
+    /// What the original left in the kernel.
+    pub leftovers: Leftovers,
+}
+
+impl Survey {
+    /// How many redirections cannot be taken over.
+    #[must_use]
+    pub fn bad(&self) -> usize {
+        let is_bad = |finding: &&Finding| matches!(finding.fate, Fate::Bad(_));
+        self.findings.iter().filter(is_bad).count()
+    }
+
+    /// The redirections that can be taken over, or are.
+    pub fn good(&self) -> impl Iterator<Item = &Redirection> {
+        self.findings
+            .iter()
+            .filter_map(|finding| match &finding.fate {
+                Fate::New(redirection) | Fate::There(redirection) => Some(redirection),
+                Fate::Bad(_) => None,
+            })
+    }
+
+    /// Those that are new.
+    pub fn fresh(&self) -> impl Iterator<Item = &Redirection> {
+        self.findings
+            .iter()
+            .filter_map(|finding| match &finding.fate {
+                Fate::New(redirection) => Some(redirection),
+                Fate::There(_) | Fate::Bad(_) => None,
+            })
+    }
+}
+
+/// Takes over from the original.
+pub struct Import {
+    client: Client,
+    traces: OriginalTraces,
+}
+
+impl Import {
+    /// Begins, with a daemon that runs. Needs root.
+    pub fn begin(
+        connect: impl FnOnce() -> Result<Client, ClientError>,
+    ) -> Result<Self, ImportError> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(ImportError::NotRoot);
+        }
+        Ok(Self {
+            client: connect()?,
+            traces: OriginalTraces::open()?,
+        })
+    }
+
+    /// Looks at everything and alters nothing.
+    pub fn survey(&mut self, options: &Options) -> Result<Survey, ImportError> {
+        let mut survey = Survey::default();
+        if !options.clear_only {
+            let path = find(options)?;
+            for row in database::read(&path)? {
+                let fate = match row.redirection {
+                    Ok(redirection) => self.fate(redirection)?,
+                    Err(error) => Fate::Bad(error.to_string()),
+                };
+                survey.findings.push(Finding {
+                    text: row.text,
+                    fate,
+                });
+            }
+            survey.database = Some(path);
+        }
+        let Pools { pools } = self.client.call("ListPools", Value::Null)?.message;
+        let Status { outside, .. } = self.client.call("GetStatus", Value::Null)?.message;
+        let outside: Vec<InterfaceName> = outside
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
+        let of_a_pool = |floating| pools.iter().any(|pool: &PoolInfo| pool.contains(floating));
+        survey.leftovers = self.traces.look(&outside, of_a_pool)?;
+        Ok(survey)
+    }
+
+    fn fate(&mut self, redirection: Redirection) -> Result<Fate, ImportError> {
+        let (method, mut parameters) = redirection.call();
+        parameters["dry_run"] = true.into();
+        match self.client.call::<Changed>(method, parameters) {
+            Ok(answer) if answer.message.changed => Ok(Fate::New(redirection)),
+            Ok(_) => Ok(Fate::There(redirection)),
+            Err(ClientError::Refused(refused)) => Ok(Fate::Bad(refused.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Has the daemon make a redirection.
+    pub fn take_over(&mut self, redirection: &Redirection) -> Result<(), ImportError> {
+        let (method, parameters) = redirection.call();
+        let answer = self.client.call::<Changed>(method, parameters);
+        answer.map(drop).map_err(|source| ImportError::Interrupted {
+            redirection: *redirection,
+            source,
+        })
+    }
+
+    /// Waits until the redirections that were taken over are in force.
+    pub fn wait(&mut self, survey: &Survey) -> Result<(), ImportError> {
+        let deadline = Instant::now() + PATIENCE;
+        for redirection in survey.good() {
+            let floating = redirection.floating();
+            while let Some(reason) = self.waits_for(floating)? {
+                let is_asking = reason.starts_with(PendingReason::PROBING) && self.client.waits();
+                if !is_asking || Instant::now() > deadline {
+                    return Err(ImportError::NotInForce { floating, reason });
+                }
+                sleep(LOOK);
+            }
+        }
+        Ok(())
+    }
+
+    /// What an address waits for.
+    fn waits_for(&mut self, floating: FloatingIp) -> Result<Option<String>, ImportError> {
+        let asked = json!({"address": floating});
+        let answer: Answer<Described> = self.client.call("Describe", asked)?;
+        let Address { state, reason, .. } = answer.message.address;
+        Ok(match state.as_str() {
+            "active" => None,
+            _ => Some(reason.unwrap_or(state)),
+        })
+    }
+
+    /// Removes the chains of the original that can be removed.
+    pub fn remove_chains(&mut self, leftovers: &Leftovers) -> Result<(), ImportError> {
+        Ok(self.traces.remove_chains(leftovers)?)
+    }
+
+    /// Takes one of the addresses off its interface.
+    pub fn remove_address(&mut self, address: &RouterAddress) -> Result<(), ImportError> {
+        Ok(self.traces.remove_address(address)?)
+    }
+}
+
+/// The database that is meant.
+fn find(options: &Options) -> Result<PathBuf, ImportError> {
+    if let Some(path) = &options.database {
+        return Ok(path.clone());
+    }
+    let settings = Settings::load(options.config.as_deref()).map_err(ImportError::Configuration)?;
+    let places = places(settings.original_database)?;
+    let there = places.iter().find(|path| path.exists());
+    there.cloned().ok_or(ImportError::NoDatabase(places))
+}
+
+/// Where the database may be: where `DB` says, and in the usual place, to which
+/// it was moved out of the way of our store.
+fn places(named: Option<String>) -> Result<Vec<PathBuf>, ImportError> {
+    let mut places = Vec::new();
+    if let Some(named) = named {
+        match named.strip_prefix(SQLITE).map(Path::new) {
+            Some(path) if path.starts_with(STATE_DIRECTORY) => {}
+            Some(path) if path.is_absolute() => places.push(path.to_owned()),
+            Some(_) | None => return Err(ImportError::NoSqlite(named)),
+        }
+    }
+    let usual = PathBuf::from(DEFAULT_DATABASE);
+    if !places.contains(&usual) {
+        places.push(usual);
+    }
+    Ok(places)
+}
+
+fn paths(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    paths.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_database_is_where_the_original_was_told_to_keep_it() {
+        let found = |named: Option<&str>| {
+            let places = places(named.map(str::to_owned)).map_err(|error| error.to_string())?;
+            Ok::<_, String>(paths(&places))
+        };
+        let usual = "/var/lib/ipfloater.db";
+        for (named, expected) in [
+            (None, usual.to_owned()),
+            (Some("sqlite:///var/lib/ipfloater.db"), usual.to_owned()),
+            (
+                Some("sqlite:///srv/floater.sqlite"),
+                format!("/srv/floater.sqlite, {usual}"),
+            ),
+            // There our store is by now; it was moved away for that.
+            (
+                Some("sqlite:///var/lib/ipfloater/ipfloater.db"),
+                usual.to_owned(),
+            ),
+        ] {
+            assert_eq!(found(named), Ok(expected), "{named:?}");
+        }
+        for named in ["mysql://u:p@h/db", "sqlite://floater.db", "/srv/floater.db"] {
+            let error = found(Some(named)).unwrap_err();
+            assert!(
+                error.contains(named) && error.contains("--database"),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What the original IP Floater left in the kernel: its chains of iptables, and
+//! pool addresses that its manual had administrators put on the interface.
+//!
+//! Recognised by name alone: the original marked nothing. In table nat it had
+//! `ipfloater-PREROUTING`, `-OUTPUT`, `-POSTROUTING`, and three chains for each
+//! redirection, `ipfl-rule-` with six characters of a UUID; in table filter
+//! `ipfloater-INPUT` and `-FORWARD`. The chains of iptables itself stay, with
+//! every rule in them that does not lead to one of these.
+
+use ipnet::IpNet;
+use neli::consts::socket::NlFamily;
+
+use crate::dataplane::Observed;
+use crate::model::{FloatingIp, InterfaceName, RouterAddress};
+
+use super::nft::{Batch, IptablesChain, IptablesListing, Jump, Named, NftMsg};
+use super::rtnl::Rtnl;
+use super::socket::Socket;
+use super::{KernelError, Operation, xtables};
+
+/// The chains that there were in each table, whatever was redirected.
+const FIXED: [(&str, &[&str]); 2] = [
+    (
+        "nat",
+        &[
+            "ipfloater-PREROUTING",
+            "ipfloater-OUTPUT",
+            "ipfloater-POSTROUTING",
+        ],
+    ),
+    ("filter", &["ipfloater-INPUT", "ipfloater-FORWARD"]),
+];
+
+/// The beginning of the name of a chain of table nat that was made for one
+/// redirection, how long its id is, and the ends.
+const RULE: &str = "ipfl-rule-";
+const ID: usize = 6;
+const RULE_ENDS: [&str; 3] = ["-PREROUTING", "-OUTPUT", "-POSTROUTING"];
+
+/// What the original left.
+#[derive(Clone, Debug, Default)]
+pub struct Leftovers {
+    /// Chains that iptables-nft shows, which can be removed.
+    pub chains: Vec<IptablesChain>,
+    /// Chains that iptables-legacy shows, which only iptables-legacy can remove.
+    pub legacy: Vec<IptablesChain>,
+    /// Addresses of pools, alone on an outside interface as a /32.
+    pub addresses: Vec<RouterAddress>,
+    /// The rules that lead to the chains from elsewhere.
+    jumps: Vec<Jump>,
+}
+
+impl Leftovers {
+    /// How many rules lead to the chains from elsewhere.
+    #[must_use]
+    pub fn jumps(&self) -> usize {
+        self.jumps.len()
+    }
+}
+
+/// Looks for what the original left, and removes it.
+pub struct OriginalTraces {
+    nft: Socket,
+    rtnl: Rtnl,
+    observed: Observed,
+}
+
+impl OriginalTraces {
+    /// Opens the sockets. Needs CAP_NET_ADMIN in the network namespace.
+    pub fn open() -> Result<Self, KernelError> {
+        Ok(Self {
+            nft: Socket::open(NlFamily::Netfilter, "nf_tables")?,
+            rtnl: Rtnl::open()?,
+            observed: Observed::default(),
+        })
+    }
+
+    /// Looks at what there is. `outside` are the outside interfaces; `of_a_pool`
+    /// tells the addresses of pools.
+    pub fn look(
+        &mut self,
+        outside: &[InterfaceName],
+        of_a_pool: impl Fn(FloatingIp) -> bool,
+    ) -> Result<Leftovers, KernelError> {
+        let IptablesListing { chains, .. } = self.list(NftMsg::GetChain)?;
+        let mut chains: Vec<_> = chains.into_iter().filter(is_the_originals).collect();
+        chains.sort_unstable();
+        let leads_there = |jump: &Jump| {
+            let to = IptablesChain {
+                table: jump.from.table.clone(),
+                name: jump.to.clone(),
+            };
+            chains.contains(&to) && !chains.contains(&jump.from)
+        };
+        let mut jumps = Vec::new();
+        if !chains.is_empty() {
+            let listing = self.list(NftMsg::GetRule)?;
+            jumps.extend(listing.jumps.into_iter().filter(leads_there));
+        }
+        let legacy = xtables::chains()?
+            .into_iter()
+            .flat_map(|(table, names)| {
+                let chain = move |name| IptablesChain {
+                    table: table.clone(),
+                    name,
+                };
+                names.into_iter().map(chain)
+            })
+            .filter(is_the_originals)
+            .collect();
+        self.observed = self.rtnl.observe()?;
+        let was_put_there = |own: &&RouterAddress| {
+            let host = own.net.addr().is_ipv4() && own.net.prefix_len() == 32;
+            let pool = FloatingIp::new(own.net.addr()).is_ok_and(&of_a_pool);
+            host && pool && outside.contains(&own.interface)
+        };
+        let addresses = self.observed.surroundings.addresses.iter();
+        Ok(Leftovers {
+            addresses: addresses.filter(was_put_there).cloned().collect(),
+            chains,
+            legacy,
+            jumps,
+        })
+    }
+
+    fn list(&mut self, kind: NftMsg) -> Result<IptablesListing, KernelError> {
+        let gather = |listing: &mut IptablesListing, message: super::socket::Message<'_>| {
+            listing.take(&message);
+        };
+        self.nft.dump(kind, &Named::of_iptables(), gather)
+    }
+
+    /// Removes the chains of iptables-nft and what leads to them: all or nothing,
+    /// in one transaction.
+    pub fn remove_chains(&mut self, leftovers: &Leftovers) -> Result<(), KernelError> {
+        let Leftovers { chains, jumps, .. } = leftovers;
+        if chains.is_empty() {
+            return Ok(());
+        }
+        let batch = Batch::without_chains(self.nft.next_sequence(), chains, jumps);
+        self.nft.skip_to(batch.next_sequence());
+        let all = || Operation::Clear("the chains of the original".to_owned());
+        let answers = self
+            .nft
+            .exchange(batch.bytes(), |_| {})
+            .map_err(|error| KernelError::new(all(), error))?;
+        match answers.refusals.into_iter().next() {
+            None => Ok(()),
+            Some(refusal) => {
+                let object = batch.object(refusal.sequence, None);
+                Err(refusal.of(Operation::Clear(object)))
+            }
+        }
+    }
+
+    /// Takes one of the addresses off its interface.
+    pub fn remove_address(&mut self, address: &RouterAddress) -> Result<(), KernelError> {
+        let RouterAddress { net, interface, .. } = address;
+        match self.observed.links.get(interface) {
+            Some(link) => self
+                .rtnl
+                .remove_address(IpNet::from(net.addr()), link.index),
+            // With its interface it is gone.
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_the_originals(chain: &IptablesChain) -> bool {
+    let IptablesChain { table, name } = chain;
+    let fixed = |(of, names): &(&str, &[&str])| of == table && names.contains(&name.as_str());
+    FIXED.iter().any(fixed) || table == "nat" && is_of_a_redirection(name)
+}
+
+fn is_of_a_redirection(name: &str) -> bool {
+    let Some((id, end)) = name
+        .strip_prefix(RULE)
+        .and_then(|rest| rest.split_at_checked(ID))
+    else {
+        return false;
+    };
+    id.bytes().all(|digit| digit.is_ascii_hexdigit()) && RULE_ENDS.contains(&end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_originals_chains_are_known_by_their_names_and_tables() {
+        for (table, name, expected) in [
+            ("nat", "ipfloater-PREROUTING", true),
+            ("nat", "ipfloater-POSTROUTING", true),
+            ("filter", "ipfloater-INPUT", true),
+            ("filter", "ipfloater-PREROUTING", false),
+            ("mangle", "ipfloater-OUTPUT", false),
+            ("nat", "ipfl-rule-ab12ef-OUTPUT", true),
+            ("filter", "ipfl-rule-ab12ef-OUTPUT", false),
+            ("nat", "ipfl-rule-ab12ef-INPUT", false),
+            ("nat", "ipfl-rule-ab12e-OUTPUT", false),
+            ("nat", "ipfl-rule-äb12e-OUTPUT", false),
+            ("nat", "ipfl-rule-mine!!-OUTPUT", false),
+            ("nat", "ipfloater", false),
+            ("nat", "ipfloater-mine", false),
+            ("nat", "PREROUTING", false),
+        ] {
+            let chain = IptablesChain {
+                table: table.to_owned(),
+                name: name.to_owned(),
+            };
+            assert_eq!(is_the_originals(&chain), expected, "{chain}");
+        }
+    }
+}
