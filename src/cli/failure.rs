@@ -87,7 +87,8 @@ impl Failure {
                 ImportError::Database(_)
                 | ImportError::Kernel(_)
                 | ImportError::Bad { .. }
-                | ImportError::NotInForce { .. } => Exit::Failed,
+                | ImportError::NotInForce { .. }
+                | ImportError::NotInForceAgain { .. } => Exit::Failed,
             },
             Failure::Output(_) => Exit::Failed,
         }
@@ -129,7 +130,8 @@ impl Failure {
                 | ImportError::Database(_)
                 | ImportError::Kernel(_)
                 | ImportError::Bad { .. }
-                | ImportError::NotInForce { .. },
+                | ImportError::NotInForce { .. }
+                | ImportError::NotInForceAgain { .. },
             ) => "NotTakenOver",
             Failure::Output(_) => "Output",
         }

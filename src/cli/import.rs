@@ -83,7 +83,7 @@ fn do_it(import: &mut Import, survey: &Survey) -> Result<(), ImportError> {
     for address in &survey.leftovers.addresses {
         import.remove_address(address)?;
     }
-    Ok(())
+    import.wait_again(survey)
 }
 
 fn tell(output: &mut Output<'_>, survey: &Survey, applies: bool) -> Result<(), Failure> {

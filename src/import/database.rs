@@ -314,3 +314,6 @@ fn without_clashes(rows: Vec<Row>) -> Vec<Row> {
     }
     kept
 }
+
+#[cfg(test)]
+mod tests;

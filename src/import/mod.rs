@@ -6,7 +6,8 @@
 //! daemon make them; only when all are in force it removes the original's chains
 //! of iptables and the addresses that were put on the interface for it. So every
 //! packet finds one or the other. Nothing is half done: a redirection that cannot
-//! be made refuses all of them, unless it is to be left out. Once more is no error.
+//! be made refuses all of them, unless it is to be left out. Should it be interrupted,
+//! what was taken over stays and goes on where it was, and once more does the rest.
 
 mod database;
 
@@ -41,9 +42,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How a chain of iptables-legacy is removed.
-pub const LEGACY_REMEDY: &str =
-    "iptables-legacy-save | grep -v -e ipfloater- -e ipfl-rule- | iptables-legacy-restore";
+/// How the chains of iptables-legacy are removed.
+pub const LEGACY_REMEDY: &str = "iptables-legacy-save | grep -vE \
+     '(ipfloater|ipfl-rule-[0-9a-fA-F]{6})-(PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING)' | \
+     iptables-legacy-restore";
 
 /// What is to be looked at.
 #[derive(Clone, Debug, Default)]
@@ -114,6 +116,17 @@ pub enum ImportError {
         "nothing was cleared, because {floating} is not in force: {reason}; run it again when it is"
     )]
     NotInForce {
+        /// An address.
+        floating: FloatingIp,
+        /// What it waits for.
+        reason: String,
+    },
+    /// What was taken over does not work any more.
+    #[error(
+        "all is taken over and cleared, but {floating} is not in force again yet: {reason}; \
+         `ipfloater status` tells when it is"
+    )]
+    NotInForceAgain {
         /// An address.
         floating: FloatingIp,
         /// What it waits for.
@@ -252,18 +265,41 @@ impl Import {
 
     /// Waits until the redirections that were taken over are in force.
     pub fn wait(&mut self, survey: &Survey) -> Result<(), ImportError> {
+        match self.pending(survey)? {
+            None => Ok(()),
+            Some((floating, reason)) => Err(ImportError::NotInForce { floating, reason }),
+        }
+    }
+
+    /// Waits until they are again. For an address that the router had itself the
+    /// daemon answers only now, and may ask the neighbours before.
+    pub fn wait_again(&mut self, survey: &Survey) -> Result<(), ImportError> {
+        if survey.leftovers.addresses.is_empty() {
+            return Ok(());
+        }
+        // The kernel tells the daemon that they are gone.
+        sleep(LOOK);
+        match self.pending(survey)? {
+            None => Ok(()),
+            Some((floating, reason)) => Err(ImportError::NotInForceAgain { floating, reason }),
+        }
+    }
+
+    /// The first address that is not in force, and for another reason than that
+    /// the neighbours are being asked, or for too long.
+    fn pending(&mut self, survey: &Survey) -> Result<Option<(FloatingIp, String)>, ImportError> {
         let deadline = Instant::now() + PATIENCE;
         for redirection in survey.good() {
             let floating = redirection.floating();
             while let Some(reason) = self.waits_for(floating)? {
                 let is_asking = reason.starts_with(PendingReason::PROBING) && self.client.waits();
                 if !is_asking || Instant::now() > deadline {
-                    return Err(ImportError::NotInForce { floating, reason });
+                    return Ok(Some((floating, reason)));
                 }
                 sleep(LOOK);
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// What an address waits for.

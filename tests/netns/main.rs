@@ -41,7 +41,7 @@
 //! | `sniffer`, `craft` | packets seen, packets made by hand |
 //! | the others | the scenarios |
 //!
-//! They need root, ip(8), nft(8), conntrack(8), setpriv(1) and strace(1), and
+//! They need root, ip(8), nft(8), iptables(8), conntrack(8), setpriv(1) and strace(1), and
 //! fail without.
 #![allow(clippy::disallowed_types, reason = "tests start programs")]
 
@@ -65,6 +65,7 @@ mod errors;
 mod expiry;
 mod forwards;
 mod hairpin;
+mod import;
 mod moves;
 mod neighbours;
 mod privileges;

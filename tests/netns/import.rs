@@ -1,0 +1,505 @@
+//! `ipfloater import`: what the original IP Floater had goes on, and what it left
+//! is gone.
+
+use std::path::PathBuf;
+use std::process::Output;
+
+use ipfloater::import::LEGACY_REMEDY;
+use ipfloater::model::Family;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use super::daemon::{Daemon, Start};
+use super::lab::{Lab, floating};
+use super::nobody::NOBODY;
+use super::talk::{Tcp, Transport, Udp, saw};
+
+/// A daemon that lets the original go on beside it: it does not close what it has
+/// given to nobody yet, and answers for an address as soon as the router does not.
+const BESIDE: Start = Start {
+    configuration: "BLOCK_PUBLIC_IPS = no\nPROBE = no",
+    ..Start::PLAIN
+};
+
+/// The same, but for asking the neighbours first.
+const ASKS: Start = Start {
+    configuration: "BLOCK_PUBLIC_IPS = no\nPROBE = yes",
+    ..Start::PLAIN
+};
+
+/// The two kinds of iptables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backend {
+    Nft,
+    Legacy,
+}
+
+impl Backend {
+    fn name(self) -> &'static str {
+        match self {
+            Backend::Nft => "iptables-nft",
+            Backend::Legacy => "iptables-legacy",
+        }
+    }
+
+    /// Whether the kernel knows it; iptables-legacy can be left out of one.
+    fn is_there(self, lab: &Lab) -> bool {
+        let listed = lab.router.try_program(&format!("{} -S", self.name()), "");
+        listed
+            .inspect_err(|error| eprintln!("not tried: {error}"))
+            .is_ok()
+    }
+
+    /// All rules, without the counters and comments that alter by themselves.
+    fn rules(self, lab: &Lab) -> Vec<String> {
+        let saved = lab.router.program(&format!("{}-save", self.name()));
+        let lines = saved.lines().filter(|line| !line.starts_with('#'));
+        lines
+            .map(|line| line.split(" [").next().unwrap_or(line).to_owned())
+            .collect()
+    }
+
+    /// The rules that are not the original's.
+    fn others(self, lab: &Lab) -> Vec<String> {
+        let mut rules = self.rules(lab);
+        rules.retain(|rule| !is_the_originals(rule));
+        rules
+    }
+}
+
+fn is_the_originals(rule: &str) -> bool {
+    let is_like_one = rule.contains("ipfloater-") || rule.contains("ipfl-rule-");
+    is_like_one && !rule.contains("ipfl-rule-mine")
+}
+
+/// A host behind a public address, as the original kept it in its database.
+const ROWS: &str = "
+    ('ab12ef', '198.51.100.10', 0, '10.0.1.11', 0, 1500000000),
+    ('cd34aa', '198.51.100.11', '8080', '10.0.1.12', 7.0, '1500000001')";
+
+/// What the original leaves in the kernel for these rows, with rules and chains
+/// of others before, behind and beside them.
+const LEFT: &str = "\
+*nat
+:mine - [0:0]
+:ipfl-rule-mine - [0:0]
+:ipfloater-PREROUTING - [0:0]
+:ipfloater-OUTPUT - [0:0]
+:ipfloater-POSTROUTING - [0:0]
+:ipfl-rule-ab12ef-PREROUTING - [0:0]
+:ipfl-rule-ab12ef-OUTPUT - [0:0]
+:ipfl-rule-ab12ef-POSTROUTING - [0:0]
+:ipfl-rule-cd34aa-PREROUTING - [0:0]
+:ipfl-rule-cd34aa-OUTPUT - [0:0]
+:ipfl-rule-cd34aa-POSTROUTING - [0:0]
+-A PREROUTING -d 192.0.2.1/32 -j mine
+-A PREROUTING -j ipfloater-PREROUTING
+-A PREROUTING -d 192.0.2.2/32 -j DNAT --to-destination 10.0.2.13
+-A OUTPUT -j ipfloater-OUTPUT
+-A POSTROUTING -o nowhere -j MASQUERADE
+-A POSTROUTING -j ipfloater-POSTROUTING
+-A mine -j RETURN
+-A ipfloater-POSTROUTING -m conntrack ! --ctstate DNAT -j ACCEPT
+-A ipfloater-PREROUTING -j ipfl-rule-ab12ef-PREROUTING
+-A ipfloater-PREROUTING -j ipfl-rule-cd34aa-PREROUTING
+-A ipfloater-OUTPUT -j ipfl-rule-ab12ef-OUTPUT
+-A ipfloater-OUTPUT -j ipfl-rule-cd34aa-OUTPUT
+-A ipfloater-POSTROUTING -j ipfl-rule-ab12ef-POSTROUTING
+-A ipfloater-POSTROUTING -j ipfl-rule-cd34aa-POSTROUTING
+-A ipfl-rule-ab12ef-PREROUTING -d 198.51.100.10/32 -j DNAT --to-destination 10.0.1.11
+-A ipfl-rule-ab12ef-OUTPUT -d 198.51.100.10/32 -j DNAT --to-destination 10.0.1.11
+-A ipfl-rule-ab12ef-POSTROUTING -s 10.0.1.11/32 -j SNAT --to-source 198.51.100.10
+-A ipfl-rule-cd34aa-PREROUTING -d 198.51.100.11/32 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.0.1.12:7
+-A ipfl-rule-cd34aa-OUTPUT -d 198.51.100.11/32 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.0.1.12:7
+COMMIT
+*filter
+:ipfloater-INPUT - [0:0]
+:ipfloater-FORWARD - [0:0]
+-A INPUT -p tcp -m tcp --dport 2222 -j DROP
+-A INPUT -j ipfloater-INPUT
+-A FORWARD -d 192.0.2.3/32 -j DROP
+-A FORWARD -j ipfloater-FORWARD
+-A ipfloater-INPUT -d 198.51.100.10/32 -j DROP
+-A ipfloater-INPUT -d 198.51.100.12/32 -j DROP
+-A ipfloater-FORWARD -d 198.51.100.10/32 -j ACCEPT
+COMMIT
+";
+
+/// Makes what the original leaves, on a router: its rules, and the addresses that
+/// its manual had people put on the interface. Three others stay: one of no pool,
+/// one with a network, one on another interface.
+fn leave(lab: &Lab, backend: Backend) {
+    let restore = format!("{}-restore --noflush", backend.name());
+    let restored = lab.router.try_program(&restore, LEFT);
+    restored.unwrap_or_else(|error| panic!("{error}"));
+    lab.router.ip("address add 198.51.100.10/32 dev wan0
+         address add 198.51.100.11/32 dev wan0
+         address add 198.51.100.12/32 dev wan0
+         address add 198.51.100.40/32 dev wan0
+         address add 198.51.100.14/24 dev wan0
+         address add 198.51.100.15/32 dev lan1");
+}
+
+/// The IPv4 addresses of the router, as INTERFACE ADDRESS.
+fn addresses(lab: &Lab) -> Vec<String> {
+    let shown = lab.router.program("ip -oneline -4 address show");
+    let address = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        format!("{} {}", words[1], words[3])
+    };
+    shown.lines().map(address).collect()
+}
+
+impl Daemon {
+    /// Writes a database of the original with these rows.
+    fn original(&self, rows: &str) -> PathBuf {
+        let path = self.directory().join("original.db");
+        let _ = std::fs::remove_file(&path);
+        let database = Connection::open(&path).expect("a file can be written");
+        database
+            .execute_batch(&format!(
+                "CREATE TABLE endpoint (id, public_ip, public_port, private_ip, private_port, timestamp);
+                 INSERT INTO endpoint VALUES {rows}"
+            ))
+            .expect("it is SQL");
+        path
+    }
+
+    /// `ipfloater import` in the router.
+    fn import(&self, lab: &Lab, options: &str) -> Output {
+        let path = self.directory().join("original.db");
+        let line = format!("import --database {} {options}", path.display());
+        lab.router.run(|| self.ipfloater(&line))
+    }
+
+    /// An import that must succeed, and what it printed.
+    fn imported(&self, lab: &Lab, options: &str) -> String {
+        let output = self.import(lab, options);
+        let (code, said) = said(&output);
+        assert_eq!(code, Some(0), "{said}");
+        said
+    }
+}
+
+fn said(output: &Output) -> (Option<i32>, String) {
+    let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    (output.status.code(), said.concat())
+}
+
+/// What there is that an import could alter.
+fn all(lab: &Lab, daemon: &Daemon) -> (Vec<String>, Vec<String>, Vec<String>, Value) {
+    (
+        Backend::Nft.rules(lab),
+        Backend::Legacy.rules(lab),
+        addresses(lab),
+        daemon.json("list"),
+    )
+}
+
+fn assert_reached(lab: &Lab, what: &str) {
+    let (whole, port) = (floating(Family::V4, 10), floating(Family::V4, 11));
+    let far = lab.far.address(Family::V4);
+    for transport in Transport::BOTH {
+        let answer = lab.far.ask(transport, whole);
+        assert_eq!(answer, saw(&lab.host_a, far), "{what}");
+    }
+    let answer = lab.far.ask_port(Tcp, port, 8080);
+    assert_eq!(answer, saw(&lab.host_b, far), "{what}");
+}
+
+/// From the running original to this program, with flows that notice nothing.
+fn takes_over(backend: Backend) {
+    let lab = Lab::new();
+    if !backend.is_there(&lab) {
+        return;
+    }
+    leave(&lab, backend);
+    assert_reached(&lab, "the original");
+    let others = backend.others(&lab);
+    let (whole, port) = (floating(Family::V4, 10), floating(Family::V4, 11));
+    let flows = [
+        lab.far.converse(Udp, whole),
+        lab.far.converse(Tcp, whole),
+        lab.far.converse_port(Tcp, port, 8080),
+        lab.host_a.converse(Tcp, lab.far.address(Family::V4)),
+    ]
+    .map(|flow| {
+        let mut flow = flow.expect("the original lets it through");
+        let answer = flow.say();
+        (answer, flow.keep_talking())
+    });
+
+    let mut daemon = lab.start_with(BESIDE);
+    let database = daemon.original(ROWS);
+    assert_reached(&lab, "both run");
+    let before = all(&lab, &daemon);
+    let told = daemon.imported(&lab, "");
+    for line in [
+        &format!("In {}:", database.display()),
+        "take over 198.51.100.10 -> 10.0.1.11",
+        "take over 198.51.100.11:8080 -> 10.0.1.12:7",
+        "take 198.51.100.10 off wan0",
+        "take 198.51.100.12 off wan0",
+        "Nothing was done. `ipfloater import --apply` does it.",
+    ] {
+        assert!(told.contains(line), "no {line:?} in {told}");
+    }
+    for other in ["mine", "198.51.100.40", "198.51.100.14", "198.51.100.15"] {
+        assert!(!told.contains(other), "{other} in {told}");
+    }
+    assert_eq!(all(&lab, &daemon), before, "it only looked");
+
+    let told = daemon.imported(&lab, "--apply");
+    assert!(told.contains("2 redirections taken over"), "{told}");
+    assert!(told.contains("3 addresses removed"), "{told}");
+    if backend == Backend::Legacy {
+        assert_reached(&lab, "the rules of the original are there, too");
+        assert!(told.contains(LEGACY_REMEDY), "{told}");
+        let restored = lab.router.try_program("sh", LEGACY_REMEDY);
+        restored.unwrap_or_else(|error| panic!("{error}"));
+    }
+    assert_eq!(backend.rules(&lab), others, "the rules of others stay");
+    assert_eq!(
+        addresses(&lab),
+        [
+            "lo 127.0.0.1/8",
+            "wan0 198.51.100.2/24",
+            "wan0 198.51.100.40/32",
+            "wan0 198.51.100.14/24",
+            "lan0 10.0.1.1/24",
+            "lan1 10.0.2.1/24",
+            "lan1 198.51.100.15/32",
+        ],
+    );
+    let router = lab
+        .outside
+        .hardware_address_of(lab.router.address(Family::V4));
+    assert!(router.is_some(), "the router answers");
+    for floating in [whole, port] {
+        assert_eq!(lab.outside.hardware_address_of(floating), router);
+    }
+    assert_reached(&lab, "this program");
+    let outside = lab.outside.address(Family::V4);
+    assert_eq!(lab.host_a.ask(Tcp, outside), saw(&lab.outside, whole));
+    for (number, (answer, flow)) in flows.into_iter().enumerate() {
+        flow.wait_for_more(20);
+        flow.end()
+            .assert_whole(&answer, &format!("{backend:?}: flow {number}"));
+    }
+
+    let before = all(&lab, &daemon);
+    let told = daemon.imported(&lab, "--apply");
+    for line in [
+        "there already: 198.51.100.10 -> 10.0.1.11",
+        "there already: 198.51.100.11:8080 -> 10.0.1.12:7",
+        "In the kernel, of the original:\n  nothing\n",
+        "Done: 0 redirections taken over, 0 chains and 0 addresses removed.",
+    ] {
+        assert!(told.contains(line), "no {line:?} in {told}");
+    }
+    assert_eq!(all(&lab, &daemon), before, "once more is harmless");
+    assert_eq!(daemon.repairs(), 0, "nothing of ours was touched");
+
+    daemon.configure("");
+    daemon.order("reload");
+    assert_reached(&lab, "what is given to nobody is closed");
+}
+
+#[test]
+fn what_the_original_had_with_iptables_nft_goes_on_and_what_it_left_goes() {
+    takes_over(Backend::Nft);
+}
+
+#[test]
+fn what_the_original_had_with_iptables_legacy_goes_on_and_what_it_left_goes() {
+    takes_over(Backend::Legacy);
+}
+
+#[test]
+fn one_row_that_cannot_be_refuses_all_unless_it_is_left_out() {
+    let lab = Lab::new();
+    leave(&lab, Backend::Nft);
+    let daemon = lab.start_with(BESIDE);
+    // Of no pool, no host of ours, a port to a whole address, no address, a name
+    // that would write on the terminal, two for one address, two for one host.
+    daemon.original(&format!(
+        "{ROWS},
+        ('000001', '192.0.2.99', 0, '10.0.1.12', 0, 1),
+        ('000002', '198.51.100.16', 0, '10.9.9.9', 0, 1),
+        ('000003', '198.51.100.17', 22, '10.0.1.12', 0, 1),
+        ('000004', NULL, 0, 10.5, 0, 1),
+        ('000005', 'a' || char(27) || '[2J', 0, '10.0.1.12', 0, 1),
+        ('000006', '198.51.100.10', 0, '10.0.1.12', 0, 1),
+        ('000007', '198.51.100.18', 0, '10.0.1.11', 0, 1),
+        ('000008', '198.51.100.11', 8081, '10.0.1.12', 65536, 1)"
+    ));
+    let before = all(&lab, &daemon);
+    for options in ["", "--apply"] {
+        let (code, told) = said(&daemon.import(&lab, options));
+        assert_eq!(code, Some(1), "{told}");
+        for line in [
+            "192.0.2.99 -> 10.0.1.12: 192.0.2.99 is in no pool",
+            "198.51.100.16 -> 10.9.9.9: 10.9.9.9",
+            "\"198.51.100.17\":22 -> \"10.0.1.12\":0: it leads a port to a whole address",
+            "NULL:0 -> 10.5:0: public_ip cannot be used: it is not an IPv4 address",
+            "\"a\\u{1b}[2J\":0 -> \"10.0.1.12\":0: public_ip cannot be used",
+            "198.51.100.10 -> 10.0.1.12: an earlier row has 198.51.100.10 -> 10.0.1.11",
+            "198.51.100.18 -> 10.0.1.11: an earlier row has 198.51.100.10 -> 10.0.1.11",
+            "\"198.51.100.11\":8081 -> \"10.0.1.12\":65536: private_port is no port",
+            "8 of 10 redirections cannot be taken over, so nothing was done",
+            "--skip-bad",
+        ] {
+            assert!(told.contains(line), "no {line:?} in {told}");
+        }
+        assert_eq!(all(&lab, &daemon), before, "{options}");
+    }
+    assert_reached(&lab, "the original");
+
+    let told: Value =
+        serde_json::from_str(&daemon.imported(&lab, "--skip-bad --json")).expect("it is JSON");
+    assert_eq!(told["applied"], false, "{told}");
+    assert_eq!(all(&lab, &daemon), before, "it only looked");
+    let told: Value = serde_json::from_str(&daemon.imported(&lab, "--skip-bad --apply --json"))
+        .expect("it is JSON");
+    assert_eq!(told["applied"], true, "{told}");
+    assert_eq!(told["rules"], 5, "{told}");
+    assert_eq!(
+        told["addresses"],
+        json!([
+            {"address": "198.51.100.10", "interface": "wan0"},
+            {"address": "198.51.100.11", "interface": "wan0"},
+            {"address": "198.51.100.12", "interface": "wan0"},
+        ])
+    );
+    let with_fate = |fate: &str| {
+        let findings = told["redirections"].as_array().expect("it is a list");
+        findings.iter().filter(|row| row["fate"] == fate).count()
+    };
+    assert_eq!((with_fate("new"), with_fate("bad")), (2, 8), "{told}");
+    assert_eq!(daemon.json("status")["allocated"], 2);
+    assert_reached(&lab, "this program");
+    assert!(
+        !Backend::Nft
+            .rules(&lab)
+            .iter()
+            .any(|rule| is_the_originals(rule))
+    );
+}
+
+#[test]
+fn nothing_is_cleared_before_all_is_in_force() {
+    let lab = Lab::new();
+    leave(&lab, Backend::Nft);
+    let rival = lab.rival();
+    rival.ip("address add 198.51.100.10/32 dev eth0");
+    // What the router has already, nobody is asked about.
+    lab.router.ip("address delete 198.51.100.10/32 dev wan0");
+    let daemon = lab.start_with(ASKS);
+    daemon.original(ROWS);
+    let (rules, had) = (Backend::Nft.rules(&lab), addresses(&lab));
+    let (code, told) = said(&daemon.import(&lab, "--apply"));
+    assert_eq!(code, Some(1), "{told}");
+    let why = "nothing was cleared, because 198.51.100.10 is not in force";
+    assert!(told.contains(why), "{told}");
+    assert_eq!(Backend::Nft.rules(&lab), rules);
+    assert_eq!(addresses(&lab), had);
+
+    rival.ip("address delete 198.51.100.10/32 dev eth0");
+    daemon.order("associate 198.51.100.10 10.0.1.11");
+    super::namespace::eventually("it is asked again", || {
+        daemon.state(floating(Family::V4, 10)) == "active"
+    });
+    let told = daemon.imported(&lab, "--apply");
+    assert!(told.contains("2 addresses removed"), "{told}");
+    // The neighbours were asked about this one when the router had it no more.
+    assert_eq!(daemon.state(floating(Family::V4, 11)), "active");
+    assert_reached(&lab, "this program");
+}
+
+#[test]
+fn what_is_no_database_of_the_original_is_refused() {
+    let lab = Lab::new();
+    let daemon = lab.start();
+    leave(&lab, Backend::Nft);
+    let file = |name: &str, content: &[u8]| {
+        let path = daemon.directory().join(name);
+        std::fs::write(&path, content).expect("a file can be written");
+        path
+    };
+    let empty = file("empty.db", b"");
+    let text = file(
+        "text.db",
+        b"This is not a database, and it is long enough to tell.\n",
+    );
+    let store = daemon.directory().join("state/ipfloater.db");
+    let none = daemon.directory().join("none.db");
+    let directory = daemon.directory();
+    let before = all(&lab, &daemon);
+    for (path, why) in [
+        (&empty, "has no table endpoint"),
+        (&text, "is not a database"),
+        (&store, "is the store of ipfloaterd"),
+        (&none, "No such file"),
+        (&directory, "is not a file"),
+    ] {
+        let line = format!("import --apply --database {}", path.display());
+        let (code, told) = said(&lab.router.run(|| daemon.ipfloater(&line)));
+        assert_eq!(code, Some(1), "{told}");
+        assert!(told.contains(why), "no {why:?} in {told}");
+        assert!(told.contains(&path.display().to_string()), "{told}");
+    }
+    assert_eq!(all(&lab, &daemon), before);
+
+    // Who had none, or has lost it.
+    let told = lab
+        .router
+        .run(|| daemon.order("import --apply --clear-only"));
+    assert!(told.contains("0 redirections taken over"), "{told}");
+    assert!(
+        !Backend::Nft
+            .rules(&lab)
+            .iter()
+            .any(|rule| is_the_originals(rule))
+    );
+}
+
+#[test]
+fn the_configuration_tells_where_the_database_is() {
+    let lab = Lab::new();
+    let daemon = lab.start();
+    let database = daemon.original(ROWS);
+    let file = daemon.directory().join("original.conf");
+    let import = |line: &str| {
+        std::fs::write(&file, format!("[IPFLOATER]\n{line}\n")).expect("a file can be written");
+        let line = format!("import --config {}", file.display());
+        said(&lab.router.run(|| daemon.ipfloater(&line)))
+    };
+    let (code, told) = import(&format!("DB = sqlite://{}", database.display()));
+    assert_eq!(code, Some(0), "{told}");
+    assert!(
+        told.contains("take over 198.51.100.10 -> 10.0.1.11"),
+        "{told}"
+    );
+    let (code, told) = import("DB = mysql://user@host/floaters");
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("names no file of SQLite"), "{told}");
+    assert!(daemon.json("list")["addresses"] == json!([]));
+}
+
+#[test]
+fn only_root_takes_over() {
+    let lab = Lab::new();
+    let daemon = lab.start();
+    let socket = daemon.directory().join("run/org.ipfloater");
+    let told = lab.router.try_program(
+        &format!(
+            "setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups {} --socket {} import",
+            env!("CARGO_BIN_EXE_ipfloater"),
+            socket.display()
+        ),
+        "",
+    );
+    let error = told.expect_err("a user may not");
+    assert!(error.contains("takes root"), "{error}");
+    assert!(error.contains("exit status: 4"), "{error}");
+}
