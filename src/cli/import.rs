@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::output::Output;
 use crate::client::{Client, ClientError};
-use crate::import::{Fate, Finding, Import, ImportError, LEGACY_REMEDY, Options, Survey};
+use crate::import::{Fate, Finding, Import, ImportError, Options, Survey};
 use crate::kernel::{IptablesChain, Leftovers};
 
 /// What is to be taken over, and whether it is.
@@ -116,11 +116,11 @@ fn tell(output: &mut Output<'_>, survey: &Survey, applies: bool) -> Result<(), F
     if chains.is_empty() && legacy.is_empty() && addresses.is_empty() {
         output.line("  nothing")?;
     }
-    for (table, names) in by_table(chains) {
-        output.line(&format!(
-            "  remove from table {table}: {}",
-            names.join(", ")
-        ))?;
+    for (chains, of) in [(chains, ""), (legacy, " of iptables-legacy")] {
+        for (table, names) in by_table(chains) {
+            let names = names.join(", ");
+            output.line(&format!("  remove from table {table}{of}: {names}"))?;
+        }
     }
     match leftovers.jumps() {
         0 => {}
@@ -131,26 +131,22 @@ fn tell(output: &mut Output<'_>, survey: &Survey, applies: bool) -> Result<(), F
         let interface = &address.interface;
         output.line(&format!("  take {} off {interface}", address.net.addr()))?;
     }
-    for (table, names) in by_table(legacy) {
-        let names = names.join(", ");
-        output.line(&format!("  iptables-legacy has in table {table}: {names}"))?;
-    }
-    if !legacy.is_empty() {
-        output.line("  which only iptables-legacy can remove, when all this is done:")?;
-        output.line(&format!("    {LEGACY_REMEDY}"))?;
-    }
     Ok(())
 }
 
 fn told_after(output: &mut Output<'_>, survey: &Survey) -> Result<(), Failure> {
     let Leftovers {
-        chains, addresses, ..
+        chains,
+        legacy,
+        addresses,
+        ..
     } = &survey.leftovers;
+    let chains = chains.len() + legacy.len();
     let new = survey.fresh().count();
     output.line(&format!(
         "Done: {} taken over, {} and {} removed.",
         counted(new, "redirection", "redirections"),
-        counted(chains.len(), "chain", "chains"),
+        counted(chains, "chain", "chains"),
         counted(addresses.len(), "address", "addresses")
     ))?;
     if !addresses.is_empty() {
@@ -210,9 +206,6 @@ fn as_json(survey: &Survey, applied: bool) -> Value {
     });
     if let Some(database) = database {
         survey["database"] = database.display().to_string().into();
-    }
-    if !legacy.is_empty() {
-        survey["command"] = LEGACY_REMEDY.into();
     }
     survey
 }

@@ -42,11 +42,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How the chains of iptables-legacy are removed.
-pub const LEGACY_REMEDY: &str = "iptables-legacy-save | grep -vE \
-     '(ipfloater|ipfl-rule-[0-9a-fA-F]{6})-(PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING)' | \
-     iptables-legacy-restore";
-
 /// What is to be looked at.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -313,7 +308,7 @@ impl Import {
         })
     }
 
-    /// Removes the chains of the original that can be removed.
+    /// Removes the chains of the original.
     pub fn remove_chains(&mut self, leftovers: &Leftovers) -> Result<(), ImportError> {
         Ok(self.traces.remove_chains(leftovers)?)
     }

@@ -40,21 +40,23 @@ const RULE_ENDS: [&str; 3] = ["-PREROUTING", "-OUTPUT", "-POSTROUTING"];
 /// What the original left.
 #[derive(Clone, Debug, Default)]
 pub struct Leftovers {
-    /// Chains that iptables-nft shows, which can be removed.
+    /// Chains that iptables-nft shows.
     pub chains: Vec<IptablesChain>,
-    /// Chains that iptables-legacy shows, which only iptables-legacy can remove.
+    /// Chains that iptables-legacy shows.
     pub legacy: Vec<IptablesChain>,
     /// Addresses of pools, alone on an outside interface as a /32.
     pub addresses: Vec<RouterAddress>,
     /// The rules that lead to the chains from elsewhere.
     jumps: Vec<Jump>,
+    /// How many of these iptables-legacy has.
+    legacy_jumps: usize,
 }
 
 impl Leftovers {
     /// How many rules lead to the chains from elsewhere.
     #[must_use]
     pub fn jumps(&self) -> usize {
-        self.jumps.len()
+        self.jumps.len() + self.legacy_jumps
     }
 }
 
@@ -97,17 +99,21 @@ impl OriginalTraces {
             let listing = self.list(NftMsg::GetRule)?;
             jumps.extend(listing.jumps.into_iter().filter(leads_there));
         }
-        let legacy = xtables::chains()?
-            .into_iter()
-            .flat_map(|(table, names)| {
-                let chain = move |name| IptablesChain {
-                    table: table.clone(),
-                    name,
-                };
-                names.into_iter().map(chain)
-            })
-            .filter(is_the_originals)
-            .collect();
+        let (mut legacy, mut legacy_jumps) = (Vec::new(), 0);
+        for table in xtables::tables()? {
+            let chain = |name| IptablesChain {
+                table: table.name.clone(),
+                name,
+            };
+            legacy.extend(
+                table
+                    .chains()
+                    .into_iter()
+                    .map(chain)
+                    .filter(is_the_originals),
+            );
+            legacy_jumps += table.jumps(|name| is_the_originals(&chain(name.to_owned())));
+        }
         self.observed = self.rtnl.observe()?;
         let was_put_there = |own: &&RouterAddress| {
             let host = own.net.addr().is_ipv4() && own.net.prefix_len() == 32;
@@ -120,6 +126,7 @@ impl OriginalTraces {
             chains,
             legacy,
             jumps,
+            legacy_jumps,
         })
     }
 
@@ -130,13 +137,25 @@ impl OriginalTraces {
         self.nft.dump(kind, &Named::of_iptables(), gather)
     }
 
-    /// Removes the chains of iptables-nft and what leads to them: all or nothing,
-    /// in one transaction.
+    /// Removes the chains and what leads to them: those of iptables-nft in one
+    /// transaction, those of iptables-legacy in one for each table.
     pub fn remove_chains(&mut self, leftovers: &Leftovers) -> Result<(), KernelError> {
-        let Leftovers { chains, jumps, .. } = leftovers;
-        if chains.is_empty() {
-            return Ok(());
+        if !leftovers.chains.is_empty() {
+            self.remove_from_nft(leftovers)?;
         }
+        if !leftovers.legacy.is_empty() {
+            xtables::remove(|table, name| {
+                is_the_originals(&IptablesChain {
+                    table: table.to_owned(),
+                    name: name.to_owned(),
+                })
+            })?;
+        }
+        Ok(())
+    }
+
+    fn remove_from_nft(&mut self, leftovers: &Leftovers) -> Result<(), KernelError> {
+        let Leftovers { chains, jumps, .. } = leftovers;
         let batch = Batch::without_chains(self.nft.next_sequence(), chains, jumps);
         self.nft.skip_to(batch.next_sequence());
         let all = || Operation::Clear("the chains of the original".to_owned());

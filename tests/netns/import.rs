@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 use std::process::Output;
 
-use ipfloater::import::LEGACY_REMEDY;
 use ipfloater::model::Family;
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -98,7 +97,7 @@ const LEFT: &str = "\
 -A OUTPUT -j ipfloater-OUTPUT
 -A POSTROUTING -o nowhere -j MASQUERADE
 -A POSTROUTING -j ipfloater-POSTROUTING
--A mine -j RETURN
+-A mine -c 5 300 -j RETURN
 -A ipfloater-POSTROUTING -m conntrack ! --ctstate DNAT -j ACCEPT
 -A ipfloater-PREROUTING -j ipfl-rule-ab12ef-PREROUTING
 -A ipfloater-PREROUTING -j ipfl-rule-cd34aa-PREROUTING
@@ -252,13 +251,10 @@ fn takes_over(backend: Backend) {
     let told = daemon.imported(&lab, "--apply");
     assert!(told.contains("2 redirections taken over"), "{told}");
     assert!(told.contains("3 addresses removed"), "{told}");
-    if backend == Backend::Legacy {
-        assert_reached(&lab, "the rules of the original are there, too");
-        assert!(told.contains(LEGACY_REMEDY), "{told}");
-        let restored = lab.router.try_program("sh", LEGACY_REMEDY);
-        restored.unwrap_or_else(|error| panic!("{error}"));
-    }
+    assert!(told.contains("11 chains"), "{told}");
     assert_eq!(backend.rules(&lab), others, "the rules of others stay");
+    let counted = lab.router.program(&format!("{}-save -c", backend.name()));
+    assert!(counted.contains("[5:300] -A mine -j RETURN"), "{counted}");
     assert_eq!(
         addresses(&lab),
         [
