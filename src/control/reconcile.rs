@@ -13,7 +13,9 @@ use crate::dataplane::{
     Tenants, Uses, Way,
 };
 use crate::kernel::KernelError;
-use crate::model::{Announcing, EventKind, FloatingIp, InterfaceName, PendingReason, State};
+use crate::model::{
+    Announcing, EventKind, FloatingIp, InterfaceName, PendingReason, Revision, State,
+};
 
 use super::Controller;
 use super::agenda::Look;
@@ -56,6 +58,7 @@ impl Controller {
         self.announcer.know(self.observed.links.values().cloned());
         // What the daemon before us answered for is ours.
         self.hold(self.observed.presence.clone());
+        let is_first = self.is_first();
         let delta = Delta::whole(&self.desired(), &self.observed);
         tracing::info!(
             associations = self.state.associated(),
@@ -76,7 +79,9 @@ impl Controller {
         if applied.failure.is_some() {
             return Ok(());
         }
-        self.cutter.settle(self.associations());
+        if !is_first {
+            self.cutter.settle(self.associations());
+        }
         let held: Vec<_> = self
             .observed
             .presence
@@ -85,6 +90,15 @@ impl Controller {
             .collect();
         self.announce(&held);
         Ok(())
+    }
+
+    /// Whether nobody before us gave an address to a host: then the flows of
+    /// pool addresses are somebody else's, such as those of the original, from
+    /// which they may be taken over yet.
+    fn is_first(&self) -> bool {
+        self.state.revision() == Revision(0)
+            && self.observed.table.is_none()
+            && self.observed.presence.is_empty()
     }
 
     /// Makes the kernel agree about a few addresses. Says whether the table

@@ -1,6 +1,7 @@
 //! `ipfloater import`: what the original IP Floater had goes on, and what it left
 //! is gone.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Output;
 
@@ -195,6 +196,23 @@ fn all(lab: &Lab, daemon: &Daemon) -> (Vec<String>, Vec<String>, Vec<String>, Va
     )
 }
 
+/// By what conntrack tells the flow that this end began from all others: one that
+/// was ended and begins anew has another.
+fn id_of(lab: &Lab, local: SocketAddr) -> Option<String> {
+    let (source, port) = (local.ip(), local.port());
+    let flows = lab.router.program("conntrack -L -f ipv4 -o id");
+    let began = |flow: &&str| {
+        let end = flow.find(&format!("src={source} "));
+        let port = flow.find(&format!("sport={port} "));
+        // The one that began is told first.
+        end.zip(port)
+            .is_some_and(|(end, port)| end < port && flow.find("src=") == Some(end))
+    };
+    let flow = flows.lines().find(began)?;
+    let id = flow.split(' ').find(|word| word.starts_with("id="))?;
+    Some(id.to_owned())
+}
+
 fn assert_reached(lab: &Lab, what: &str) {
     let (whole, port) = (floating(Family::V4, 10), floating(Family::V4, 11));
     let far = lab.far.address(Family::V4);
@@ -225,7 +243,9 @@ fn takes_over(backend: Backend) {
     .map(|flow| {
         let mut flow = flow.expect("the original lets it through");
         let answer = flow.say();
-        (answer, flow.keep_talking())
+        let id = id_of(&lab, flow.local());
+        assert!(id.is_some(), "conntrack knows it");
+        (flow.local(), id, answer, flow.keep_talking())
     });
 
     let mut daemon = lab.start_with(BESIDE);
@@ -277,10 +297,11 @@ fn takes_over(backend: Backend) {
     assert_reached(&lab, "this program");
     let outside = lab.outside.address(Family::V4);
     assert_eq!(lab.host_a.ask(Tcp, outside), saw(&lab.outside, whole));
-    for (number, (answer, flow)) in flows.into_iter().enumerate() {
+    for (number, (local, id, answer, flow)) in flows.into_iter().enumerate() {
+        let what = format!("{backend:?}: flow {number}");
         flow.wait_for_more(20);
-        flow.end()
-            .assert_whole(&answer, &format!("{backend:?}: flow {number}"));
+        assert_eq!(id_of(&lab, local), id, "{what} is another by now");
+        flow.end().assert_whole(&answer, &what);
     }
 
     let before = all(&lab, &daemon);
