@@ -371,6 +371,7 @@ pub enum Verb {
         lines: u32,
     },
     /// Take over what the original IP Floater had, and clear what it left; tells first
+    #[command(after_help = examples::IMPORT)]
     Import {
         /// What is to be taken over, and whether it is
         #[command(flatten)]

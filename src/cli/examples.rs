@@ -107,6 +107,12 @@ Examples:
   ipfloater top
   ipfloater top -d 10 -n 1 --json";
 
+pub(super) const IMPORT: &str = "\
+Examples:
+  ipfloater import                                      what would be done
+  ipfloater import --apply
+  ipfloater import --database /root/old.db --apply --skip-bad";
+
 pub(super) const PERMISSIONS: &str = "\
 Examples:
   ipfloater permissions 203.0.113.7";
