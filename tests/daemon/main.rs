@@ -7,6 +7,7 @@
 
 #[path = "../dbus/bus.rs"]
 mod bus;
+mod documents;
 mod monitor;
 #[path = "../common/nobody.rs"]
 mod nobody;
@@ -38,9 +39,13 @@ struct Daemon {
 
 impl Daemon {
     fn start() -> Self {
+        Self::with(CONFIGURATION)
+    }
+
+    fn with(configuration: &str) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let bus = PrivateBus::start();
-        let child = command(&directory, CONFIGURATION)
+        let child = command(&directory, configuration)
             .arg("--simulate")
             .env("DBUS_SYSTEM_BUS_ADDRESS", bus.address())
             .stderr(Stdio::null())

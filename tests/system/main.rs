@@ -27,6 +27,7 @@ mod harness;
 mod install;
 mod journal;
 mod matrix;
+mod moving;
 mod privileges;
 mod reload;
 mod sandbox;
