@@ -196,10 +196,11 @@ impl<'a> Desired<'a> {
         if observed.routing.is_empty() {
             return None;
         }
-        let uplink = self.site.pool_of(floating)?.uplink()?;
-        let uplinks = self.uplinks(observed);
-        let is_cut_off = uplinks.is_cut_off(&uplink, floating.family());
-        is_cut_off.then_some(PendingReason::NoGateway(uplink.interface))
+        let uplink = self.site.pool_of(floating)?.uplink();
+        let family = floating.family();
+        let is_cut_off = self.uplinks(observed).is_cut_off(&uplink, family);
+        let name = outside(uplink.interface.as_ref(), family, observed)?;
+        is_cut_off.then(|| PendingReason::NoGateway(name.clone()))
     }
 
     /// What keeps the router from answering for the address.
@@ -219,8 +220,8 @@ impl<'a> Desired<'a> {
         observed: &'b Observed,
     ) -> Result<&'b Link, PendingReason> {
         let pool = self.site.pool_of(floating);
-        let name =
-            outside(pool, floating.family(), observed).ok_or(PendingReason::NoDefaultRoute)?;
+        let name = outside(named(pool), floating.family(), observed)
+            .ok_or(PendingReason::NoDefaultRoute)?;
         match observed.links.get(name) {
             None => Err(PendingReason::InterfaceMissing(name.clone())),
             Some(link) if !link.up => Err(PendingReason::InterfaceDown(name.clone())),
@@ -239,7 +240,7 @@ impl<'a> Desired<'a> {
                 if !pool.ranges.iter().any(|range| range.family() == family) {
                     continue;
                 }
-                match outside(Some(pool), family, observed) {
+                match outside(named(Some(pool)), family, observed) {
                     Some(name) => drop(names.insert(name.clone())),
                     None => names.extend(observed.outside.iter().cloned()),
                 }
@@ -291,10 +292,15 @@ impl<'a> Desired<'a> {
     }
 }
 
-/// The outside interface of a pool; of one that names none, and of one that is
-/// gone, that of the default route, of the other family if need be.
-fn outside<'a>(
-    pool: Option<&'a Pool>,
+/// The outside interface that a pool names.
+fn named(pool: Option<&Pool>) -> Option<&InterfaceName> {
+    pool.and_then(|pool| pool.interface.as_ref())
+}
+
+/// The outside interface: the one that is named; without one that of the default
+/// route, of the other family if need be.
+pub(super) fn outside<'a>(
+    named: Option<&'a InterfaceName>,
     family: Family,
     observed: &'a Observed,
 ) -> Option<&'a InterfaceName> {
@@ -307,6 +313,5 @@ fn outside<'a>(
         Family::V4 => default_route4.as_ref().or(default_route6.as_ref()),
         Family::V6 => default_route6.as_ref().or(default_route4.as_ref()),
     };
-    pool.and_then(|pool| pool.interface.as_ref())
-        .or(default_route)
+    named.or(default_route)
 }

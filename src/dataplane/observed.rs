@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use ipnet::IpNet;
 
-use crate::model::{AddressRange, Count, FixedIp, FloatingIp, InterfaceName, Rate, Surroundings};
+use crate::model::{
+    AddressRange, Count, Family, FixedIp, FloatingIp, InterfaceName, Rate, Surroundings,
+};
 
 use super::{Element, PortElements, Routing, Ruleset, Transaction, WaysOut};
 
@@ -74,6 +76,8 @@ pub struct Observed {
     pub default_route6: Option<InterfaceName>,
     /// The default routes of the main table by interface.
     pub ways_out: WaysOut,
+    /// The families whose default route leads out by several interfaces at once.
+    pub divided: BTreeSet<Family>,
     /// The routing rules and routes that carry our protocol number.
     pub routing: Routing,
     /// The addresses that the router has, ours left out.
@@ -105,6 +109,7 @@ impl Observed {
             default_route4,
             default_route6,
             ways_out,
+            divided,
             routing,
             surroundings,
         } = newer;
@@ -114,6 +119,7 @@ impl Observed {
             default_route4,
             default_route6,
             ways_out,
+            divided,
             routing,
             surroundings,
             ..std::mem::take(self)
@@ -139,6 +145,7 @@ impl Observed {
             default_route4: self.default_route4.clone(),
             default_route6: self.default_route6.clone(),
             ways_out: self.ways_out.clone(),
+            divided: self.divided.clone(),
             routing: self.routing.clone(),
             surroundings: self.surroundings.clone(),
             ..Observed::default()

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use crate::model::{AddressRange, Family, FloatingIp, InterfaceName, Pool, Site, Uplink};
 
+use super::desired::outside;
 use super::{IfIndex, Observed};
 
 /// A routing rule, as in ip-rule(8).
@@ -222,27 +223,36 @@ impl<'a> Uplinks<'a> {
     pub fn new(site: &'a Site, observed: &Observed) -> Self {
         let mut led = Vec::new();
         let mut unknown = BTreeSet::new();
-        for (number, uplink) in (1..).zip(site.uplinks()) {
-            for family in Family::BOTH {
-                let concerned = concerned(site, &uplink, family);
-                if !concerned || !are_several(site, family, observed) {
-                    continue;
-                }
-                let way = way(site, number, &uplink, family, observed);
+        let numbered: Vec<_> = (1..).zip(site.uplinks()).collect();
+        for family in Family::BOTH {
+            let concerned = numbered
+                .iter()
+                .filter(|(_, uplink)| is_of(site, uplink, family));
+            if !are_several(
+                concerned.clone().map(|(_, uplink)| uplink),
+                family,
+                observed,
+            ) {
+                continue;
+            }
+            for (number, uplink) in concerned {
+                let number = *number;
+                let way = way(site, number, uplink, family, observed);
                 let was_led = observed.routing.routes.contains(&UplinkRoute {
                     family,
                     table: site.uplink_numbers.table(number),
                     way: Way::Nowhere,
                 });
                 if way.is_some() || was_led || uplink.gateway(family).is_some() {
+                    let uplink = uplink.clone();
                     led.push(Led {
                         family,
                         number,
-                        uplink: uplink.clone(),
+                        uplink,
                         way,
                     });
-                } else {
-                    unknown.insert((uplink.interface.clone(), family));
+                } else if let Some(name) = outside(uplink.interface.as_ref(), family, observed) {
+                    unknown.insert((name.clone(), family));
                 }
             }
         }
@@ -319,13 +329,13 @@ impl<'a> Uplinks<'a> {
     }
 
     fn number_of(&self, pool: &Pool, family: Family) -> Option<u32> {
-        let uplink = pool.uplink()?;
+        let uplink = pool.uplink();
         let mut led = self.led.iter();
         led.find(|led| led.family == family && led.uplink == uplink)
             .map(|led| led.number)
     }
 
-    /// The interface of an uplink to which no way is known at the moment.
+    /// Whether packets are led to an uplink to which no way is known at the moment.
     #[must_use]
     pub fn is_cut_off(&self, uplink: &Uplink, family: Family) -> bool {
         self.led
@@ -335,30 +345,33 @@ impl<'a> Uplinks<'a> {
 }
 
 /// Whether a pool with that uplink has addresses of the family.
-fn concerned(site: &Site, uplink: &Uplink, family: Family) -> bool {
-    site.pools.iter().any(|pool| {
-        pool.uplink().as_ref() == Some(uplink)
-            && pool.ranges.iter().any(|range| range.family() == family)
+fn is_of(site: &Site, uplink: &Uplink, family: Family) -> bool {
+    let mut pools = site.pools.iter();
+    pools.any(|pool| {
+        pool.uplink() == *uplink && pool.ranges.iter().any(|range| range.family() == family)
     })
 }
 
-/// Whether the pools and the default route of a family lead to more than one
+/// Whether the uplinks and the default route of a family lead to more than one
 /// interface, or over a next hop that the configuration names.
-fn are_several(site: &Site, family: Family, observed: &Observed) -> bool {
+fn are_several<'a>(
+    uplinks: impl Iterator<Item = &'a Uplink> + Clone,
+    family: Family,
+    observed: &'a Observed,
+) -> bool {
     let default_route = match family {
         Family::V4 => &observed.default_route4,
         Family::V6 => &observed.default_route6,
     };
-    let uplinks = site.uplinks();
-    let concerned = uplinks
-        .iter()
-        .filter(|uplink| concerned(site, uplink, family));
-    let names = concerned.clone().map(|uplink| &uplink.interface);
+    let names = uplinks
+        .clone()
+        .filter_map(|uplink| outside(uplink.interface.as_ref(), family, observed));
     let names: BTreeSet<&InterfaceName> = names.chain(default_route).collect();
-    names.len() > 1
-        || concerned
-            .into_iter()
-            .any(|uplink| uplink.gateway(family).is_some())
+    let mut uplinks = uplinks.peekable();
+    uplinks.peek().is_some()
+        && (names.len() > 1
+            || observed.divided.contains(&family)
+            || uplinks.any(|uplink| uplink.gateway(family).is_some()))
 }
 
 /// The way out by an uplink: what the configuration names, what the main table
@@ -370,7 +383,8 @@ fn way(
     family: Family,
     observed: &Observed,
 ) -> Option<Way> {
-    let link = observed.links.get(&uplink.interface);
+    let name = outside(uplink.interface.as_ref(), family, observed)?;
+    let link = observed.links.get(name);
     let interface = link.filter(|link| link.up)?.index;
     if let Some(gateway) = uplink.gateway(family) {
         let gateway = Some(gateway);
@@ -472,6 +486,17 @@ mod tests {
     }
 
     #[test]
+    fn a_default_route_of_two_hops_is_two_uplinks_even_for_one_pool() {
+        let site = site(&[("", "", "198.51.100.10")]);
+        let mut observed = router(WAYS);
+        observed.divided.insert(Family::V4);
+        let (orders, marks) = told(&site, &observed);
+        assert_eq!(marks, 1);
+        let route = "ip -4 route add default via 198.51.100.1 dev if1 table 24501";
+        assert!(orders.iter().any(|order| order == route), "{orders:?}");
+    }
+
+    #[test]
     fn each_uplink_has_a_mark_a_rule_and_a_table() {
         let site = site(&[("wan0", "", "198.51.100.10"), ("wan1", "", "192.0.2.10")]);
         let observed = router(WAYS);
@@ -518,16 +543,17 @@ mod tests {
         let site = site(&[("", "", "198.51.100.10"), ("wan1", "", "192.0.2.10")]);
         let mut observed = router(WAYS);
         observed.routing = Uplinks::new(&site, &observed).routing();
-        observed.ways_out.clear();
-        assert_eq!(told(&site, &observed), (Vec::new(), 1));
+        observed.ways_out.retain(|(_, by), _| *by == IfIndex(1));
+        assert_eq!(told(&site, &observed).0, [""; 0]);
+        assert_eq!(told(&site, &observed).1, 2);
         // With the link the kernel takes the route.
         let wan1: InterfaceName = "wan1".parse().unwrap();
         observed.links.get_mut(&wan1).unwrap().up = false;
         let uplinks = Uplinks::new(&site, &observed);
-        let uplink = site.pools[1].uplink().unwrap();
+        let uplink = site.pools[1].uplink();
         assert!(uplinks.is_cut_off(&uplink, Family::V4));
-        assert_eq!(uplinks.count(), 1);
-        let gone = "ip -4 route delete default via 192.0.2.1 dev if2 table 24501";
+        assert_eq!(uplinks.count(), 2);
+        let gone = "ip -4 route delete default via 192.0.2.1 dev if2 table 24502";
         assert_eq!(told(&site, &observed).0, [gone]);
     }
 

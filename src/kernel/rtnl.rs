@@ -116,6 +116,9 @@ impl Rtnl {
                 .iter()
                 .filter(|route| route.is_default())
                 .min_by_key(|route| route.metric);
+            if default.is_some_and(Route::is_divided) {
+                observed.divided.insert(family);
+            }
             let default = name(default.and_then(Route::interface));
             observed.ways_out.extend(ways_out(family, &routes));
             let uplinks = routes.iter().filter_map(Route::uplink);
@@ -317,6 +320,12 @@ impl Route {
     /// Its interface; that of the first hop stands for all of them.
     fn interface(&self) -> Option<u32> {
         self.hops.first().map(|hop| hop.interface)
+    }
+
+    /// Whether its hops are by several interfaces.
+    fn is_divided(&self) -> bool {
+        let mut hops = self.hops.iter();
+        hops.any(|hop| Some(hop.interface) != self.interface())
     }
 
     /// The default route of an uplink's table, if it is one of ours.

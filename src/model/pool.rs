@@ -310,13 +310,13 @@ impl Pool {
         after > 0 && self.ranges[after - 1].contains(address)
     }
 
-    /// The uplink that it names.
+    /// The uplink that it has.
     #[must_use]
-    pub fn uplink(&self) -> Option<Uplink> {
-        Some(Uplink {
-            interface: self.interface.clone()?,
+    pub fn uplink(&self) -> Uplink {
+        Uplink {
+            interface: self.interface.clone(),
             gateways: self.gateways.clone(),
-        })
+        }
     }
 
     /// How many addresses it has, as far as a `u64` counts.

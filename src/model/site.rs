@@ -55,12 +55,12 @@ impl Site {
         self.private.iter().chain(destinations).copied().collect()
     }
 
-    /// The uplinks that pools with addresses name, each once. Their numbers,
+    /// The uplinks of the pools with addresses, each once. Their numbers,
     /// counted from 1, are their places here.
     #[must_use]
     pub fn uplinks(&self) -> BTreeSet<Uplink> {
         let pools = self.pools.iter().filter(|pool| !pool.ranges.is_empty());
-        pools.filter_map(Pool::uplink).collect()
+        pools.map(Pool::uplink).collect()
     }
 
     /// The pool of that name.

@@ -9,8 +9,8 @@ use super::{Family, InterfaceName};
 /// name the same share it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Uplink {
-    /// The outside interface.
-    pub interface: InterfaceName,
+    /// The outside interface; `None` is that of the default route.
+    pub interface: Option<InterfaceName>,
     /// The next hops that the configuration names, at most one of a family;
     /// for the others the routes of the interface tell. Sorted.
     pub gateways: Vec<IpAddr>,

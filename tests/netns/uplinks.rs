@@ -110,6 +110,96 @@ fn what_is_answered_and_what_a_host_begins_leaves_by_its_provider() {
     }
 }
 
+/// How a router may know its way out by the second provider, besides by a
+/// default route with a higher metric.
+#[test]
+fn the_way_out_is_found_however_the_router_knows_it() {
+    for (what, orders, start) in [
+        (
+            "one route with two hops",
+            "route delete default
+             -6 route delete default
+             route add default nexthop via 198.51.100.1 dev wan0 nexthop via 192.0.2.1 dev wan1
+             -6 route add default nexthop via 2001:db8::1 dev wan0 nexthop via 2001:db8:2::1 dev wan1",
+            TWO_POOLS,
+        ),
+        (
+            "nexthop objects",
+            "nexthop add id 7 via 192.0.2.1 dev wan1
+             nexthop add id 8 via 2001:db8:2::1 dev wan1
+             route add default nhid 7 metric 2048
+             -6 route add default nhid 8 metric 2048",
+            TWO_POOLS,
+        ),
+        (
+            "a link with one other end, which answers for all",
+            "route add default dev wan1 metric 2048
+             -6 route add default via fe80::1 dev wan1 metric 2048",
+            TWO_POOLS,
+        ),
+        (
+            "next hops of the configuration, out of the networks of the link",
+            "",
+            Start {
+                configuration: "[POOL second]
+IP_POOL = 192.0.2.10-192.0.2.29, 2001:db8:2::10-2001:db8:2::29
+OUTSIDE_INTERFACE = wan1
+GATEWAY = 198.18.7.1, fe80::1
+PROBE = no",
+                ..Start::PLAIN
+            },
+        ),
+    ] {
+        let lab = Lab::new();
+        let provider = lab.second_provider();
+        provider.ip("address add fe80::1/64 dev eth0 nodad
+            address add 198.18.7.1/32 dev eth0");
+        provider.sysctl("net.ipv4.conf.eth0.proxy_arp=1 net.ipv4.conf.eth0.arp_ignore=0");
+        for order in orders.lines() {
+            lab.router.program(&format!("ip {}", order.trim()));
+        }
+        println!("{what}");
+        let daemon = lab.start_with(start);
+        for family in Family::BOTH {
+            tie(&lab, &daemon, family);
+            assert_both_reach_far(&lab, family);
+        }
+    }
+}
+
+#[test]
+fn an_uplink_whose_interface_comes_anew_is_led_to_again() {
+    let (lab, provider) = two_providers();
+    let daemon = lab.start_with(NAMED_GATEWAY);
+    for family in Family::BOTH {
+        tie(&lab, &daemon, family);
+    }
+    provider.ip("link delete eth0");
+    for family in Family::BOTH {
+        eventually("it waits", || daemon.state(second(family, 10)) == "pending");
+    }
+    provider.ip(&format!(
+        "link add eth0 index 210 type veth peer name wan1 netns {}
+         address add 192.0.2.1/24 dev eth0
+         address add 2001:db8:2::1/64 dev eth0 nodad
+         link set eth0 up",
+        lab.router.path()
+    ));
+    lab.router.ip("address add 192.0.2.2/24 dev wan1
+         address add 2001:db8:2::2/64 dev wan1 nodad
+         link set wan1 up");
+    for family in Family::BOTH {
+        eventually("it is back", || {
+            daemon.state(second(family, 10)) == "active"
+        });
+        let far = lab.far.address(family);
+        eventually("and reached", || {
+            lab.far.ask_briefly(Udp, second(family, 10)) == saw(&lab.host_b, far)
+        });
+        assert_both_reach_far(&lab, family);
+    }
+}
+
 #[test]
 fn a_host_with_forwards_from_both_providers_answers_by_the_one_it_was_asked_by() {
     let (lab, _second) = two_providers();
@@ -467,6 +557,10 @@ fn where_no_way_out_is_known_the_log_says_so_once_and_the_main_table_decides() {
             packet.source == second(family, 10) && packet.says(&flow.tag())
         });
     }
-    assert_eq!(routing(&lab), "");
+    let routing = routing(&lab);
+    assert!(
+        !routing.contains("24502") && !routing.contains("wan1"),
+        "{routing}"
+    );
     assert_eq!(daemon.log().matches(told).count(), 2, "{}", daemon.log());
 }
