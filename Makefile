@@ -69,12 +69,16 @@ install: build
 	install -D -m 644 -t $(dbus)/interfaces interfaces/org.ipfloater.*.xml
 	install -D -m 644 -t $(share) interfaces/org.ipfloater.varlink
 	$(if $(wildcard polkit/*.policy),install -D -m 644 -t $(polkit) polkit/*.policy)
-	$(if $(wildcard polkit/*.rules),install -D -m 644 -t $(doc)/examples polkit/*.rules)
 	install -D -m 644 -t $(etc)/default etc/default/ipfloaterd.conf
 	install -D -m 644 -t $(man)/man1 docs/man/*.1
 	install -D -m 644 -t $(man)/man5 docs/man/*.5
 	install -D -m 644 -t $(man)/man8 docs/man/*.8
 	install -D -m 644 -t $(doc) README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md LICENSE-* docs/*.md
+	install -D -m 644 -t $(doc)/examples examples/README.md
+	install -D -m 644 -t $(doc)/examples/polkit examples/polkit/*.rules
+	install -D -m 755 -t $(doc)/examples/python examples/python/*.py
+	install -D -m 755 -t $(doc)/examples/shell examples/shell/*.sh
+	install -D -m 644 -t $(doc)/examples/systemd examples/systemd/*.conf
 	mkdir -p $(bashdir) $(zshdir) $(fishdir)
 	$(built)/ipfloater completion bash >$(bashdir)/ipfloater
 	$(built)/ipfloater completion zsh >$(zshdir)/_ipfloater

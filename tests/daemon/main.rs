@@ -125,6 +125,37 @@ fn command_in(directory: &TempDir, configuration: &str, state: &Path, run: &Path
     command
 }
 
+/// The example for people to copy does what it says.
+#[test]
+fn the_example_in_python_moves_an_address_by_varlink() {
+    let daemon = Daemon::start();
+    let python = std::env::var("IPFLOATER_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let example = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/examples/python/varlink_client.py"
+    );
+    let run = |arguments: [&str; 2]| {
+        let mut command = Command::new(&python);
+        command.arg(example).args(arguments).arg(daemon.socket());
+        let output = command.output().expect("python is installed");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8(said).expect("it is text"),
+        )
+    };
+    let (exit, said) = run(["198.51.100.10", "10.0.0.5"]);
+    assert_eq!(exit, Some(0), "{said}");
+    assert!(said.starts_with("198.51.100.10 -> 10.0.0.5, "), "{said}");
+    let (exit, said) = run(["198.51.100.10", "10.0.0.6"]);
+    assert_eq!(exit, Some(0), "{said}");
+    assert!(said.contains("\n  198.51.100.10 "), "{said}");
+    assert!(said.trim_end().ends_with(": 10.0.0.6"), "{said}");
+    let (exit, said) = run(["192.0.2.1", "10.0.0.6"]);
+    assert_eq!(exit, Some(1), "{said}");
+    assert!(said.starts_with("org.ipfloater."), "{said}");
+}
+
 /// A client that others wrote understands the daemon: the one of PyPI.
 /// `make test` installs it and says where.
 #[test]

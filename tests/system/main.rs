@@ -23,6 +23,7 @@ mod package;
 
 mod authorization;
 mod buses;
+mod examples;
 mod harness;
 mod install;
 mod journal;

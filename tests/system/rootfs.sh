@@ -13,7 +13,7 @@ rootfs=$cache/rootfs-$suite-$(printf '%s ' "$@" | cat "$0" - | sha256sum | cut -
 # from), and what the tests look with.
 packages=(
     systemd systemd-sysv libpam-systemd dbus polkitd sudo login passwd adduser init-system-helpers
-    nftables iproute2 conntrack procps iputils-ping python3-minimal less lintian
+    nftables iproute2 conntrack procps iputils-ping python3-minimal python3-dbus jq less lintian
     "${@:2}"
 )
 
