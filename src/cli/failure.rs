@@ -86,7 +86,9 @@ impl Failure {
                 }
                 ImportError::Database(_)
                 | ImportError::Kernel(_)
+                | ImportError::StillRuns(_)
                 | ImportError::Bad { .. }
+                | ImportError::WouldWait { .. }
                 | ImportError::NotInForce { .. }
                 | ImportError::NotInForceAgain { .. } => Exit::Failed,
             },
@@ -129,7 +131,9 @@ impl Failure {
                 | ImportError::NoDatabase(_)
                 | ImportError::Database(_)
                 | ImportError::Kernel(_)
+                | ImportError::StillRuns(_)
                 | ImportError::Bad { .. }
+                | ImportError::WouldWait { .. }
                 | ImportError::NotInForce { .. }
                 | ImportError::NotInForceAgain { .. },
             ) => "NotTakenOver",

@@ -50,9 +50,8 @@ pub(super) fn import(
         config,
         clear_only,
     })?;
-    let (bad, all) = (survey.bad(), survey.findings.len());
-    let is_refused = bad > 0 && !skip_bad;
-    let applies = apply && !is_refused;
+    let obstacle = obstacle(&survey, apply, skip_bad);
+    let applies = apply && obstacle.is_none();
     if !output.json {
         tell(output, &survey, applies)?;
     }
@@ -63,13 +62,26 @@ pub(super) fn import(
         output.json(&as_json(&survey, applies))?;
     } else if applies {
         told_after(output, &survey)?;
-    } else if !is_refused {
+    } else if obstacle.is_none() {
         output.line("Nothing was done. `ipfloater import --apply` does it.")?;
     }
-    match is_refused {
-        true => Err(ImportError::Bad { bad, all }.into()),
-        false => Ok(()),
+    obstacle.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Why it is not done, if it is to be.
+fn obstacle(survey: &Survey, apply: bool, skip_bad: bool) -> Option<ImportError> {
+    let (bad, all) = (survey.bad(), survey.findings.len());
+    if bad > 0 && !skip_bad {
+        return Some(ImportError::Bad { bad, all });
     }
+    let original = survey.original.map(ImportError::StillRuns);
+    let waiting = survey
+        .waiting()
+        .map(|(floating, reason)| ImportError::WouldWait {
+            floating,
+            reason: reason.to_owned(),
+        });
+    original.or(waiting).filter(|_| apply)
 }
 
 /// Associates first, and clears when that is in force: a packet finds one or the
@@ -91,19 +103,32 @@ fn tell(output: &mut Output<'_>, survey: &Survey, applies: bool) -> Result<(), F
         database,
         findings,
         leftovers,
+        original,
     } = survey;
+    if let Some(process) = original {
+        output.line(&format!("The original still runs, as process {process}."))?;
+    }
     if let Some(database) = database {
         output.line(&format!("In {}:", database.display()))?;
         if findings.is_empty() {
             output.line("  no redirection")?;
         }
-        for Finding { text, fate } in findings {
-            output.line(&match (fate, applies) {
+        for Finding {
+            text,
+            fate,
+            waits_for,
+        } in findings
+        {
+            let mut line = match (fate, applies) {
                 (Fate::New(_), _) => format!("  take over {text}"),
                 (Fate::There(_), _) => format!("  there already: {text}"),
                 (Fate::Bad(why), false) => format!("  cannot be taken over: {text}: {why}"),
                 (Fate::Bad(why), true) => format!("  left out: {text}: {why}"),
-            })?;
+            };
+            if let Some(reason) = waits_for {
+                line += &format!("; it waits, because {reason}");
+            }
+            output.line(&line)?;
         }
     }
     output.line("In the kernel, of the original:")?;
@@ -179,11 +204,24 @@ fn as_json(survey: &Survey, applied: bool) -> Value {
         database,
         findings,
         leftovers,
+        original,
     } = survey;
-    let redirection = |Finding { text, fate }: &Finding| match fate {
-        Fate::New(_) => json!({"redirection": text, "fate": "new"}),
-        Fate::There(_) => json!({"redirection": text, "fate": "there"}),
-        Fate::Bad(why) => json!({"redirection": text, "fate": "bad", "reason": why}),
+    let redirection = |finding: &Finding| {
+        let Finding {
+            text,
+            fate,
+            waits_for,
+        } = finding;
+        let (fate, reason) = match fate {
+            Fate::New(_) => ("new", waits_for.as_ref()),
+            Fate::There(_) => ("there", waits_for.as_ref()),
+            Fate::Bad(why) => ("bad", Some(why)),
+        };
+        let mut row = json!({"redirection": text, "fate": fate});
+        if let Some(reason) = reason {
+            row["reason"] = reason.as_str().into();
+        }
+        row
     };
     let address = |address: &crate::model::RouterAddress| {
         json!({
@@ -204,6 +242,9 @@ fn as_json(survey: &Survey, applied: bool) -> Value {
         "addresses": addresses.iter().map(address).collect::<Vec<_>>(),
         "legacy_chains": by_table(legacy),
     });
+    if let Some(process) = original {
+        survey["original_process"] = (*process).into();
+    }
     if let Some(database) = database {
         survey["database"] = database.display().to_string().into();
     }

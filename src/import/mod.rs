@@ -10,6 +10,8 @@
 //! what was taken over stays and goes on where it was, and once more does the rest.
 
 mod database;
+mod error;
+mod running;
 
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -18,12 +20,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, ClientError};
-use crate::config::{ConfigError, Settings};
-use crate::kernel::{KernelError, Leftovers, OriginalTraces};
+use crate::config::Settings;
+use crate::kernel::{Leftovers, OriginalTraces};
 use crate::model::{FloatingIp, InterfaceName, PendingReason, RouterAddress};
 use crate::wire::{Address, Changed, Described, PoolInfo, Pools, Status};
 
 pub use database::{DatabaseError, Redirection, RowError};
+pub use error::ImportError;
 
 /// Where the original's own configuration put its database.
 const DEFAULT_DATABASE: &str = "/var/lib/ipfloater.db";
@@ -53,82 +56,6 @@ pub struct Options {
     pub clear_only: bool,
 }
 
-/// Why it was not done.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {
-    /// It takes root.
-    #[error(
-        "taking over from the original takes root: its database, and what it left in the kernel, are root's; use sudo"
-    )]
-    NotRoot,
-    /// The configuration, which names the database, cannot be read.
-    #[error("{}", crate::chain(.0))]
-    Configuration(ConfigError),
-    /// The configuration names something else than a file of SQLite.
-    #[error(
-        "DB is {0:?}, which names no file of SQLite as sqlite:///PATH does; name the file with --database"
-    )]
-    NoSqlite(String),
-    /// There is no database.
-    #[error(
-        "there is no database of the original: looked at {}; name it with --database, or use \
-         --clear-only when it had none",
-        paths(.0)
-    )]
-    NoDatabase(Vec<PathBuf>),
-    /// It cannot be read.
-    #[error("{}", crate::chain(.0))]
-    Database(#[from] DatabaseError),
-    /// The daemon did not answer.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    /// The kernel did not show what it has, or did not let it go.
-    #[error(transparent)]
-    Kernel(#[from] KernelError),
-    /// The daemon did not make a redirection that it would have made before.
-    #[error(
-        "{redirection} was not taken over: {source}; those before it were, and nothing was cleared; run it again"
-    )]
-    Interrupted {
-        /// Which.
-        redirection: Redirection,
-        /// Why.
-        source: ClientError,
-    },
-    /// Not all redirections can be taken over.
-    #[error(
-        "{bad} of {all} redirections cannot be taken over, so nothing was done; correct what stands \
-         behind them, or leave them out with --skip-bad"
-    )]
-    Bad {
-        /// How many.
-        bad: usize,
-        /// Of how many.
-        all: usize,
-    },
-    /// What was taken over does not work yet.
-    #[error(
-        "nothing was cleared, because {floating} is not in force: {reason}; run it again when it is"
-    )]
-    NotInForce {
-        /// An address.
-        floating: FloatingIp,
-        /// What it waits for.
-        reason: String,
-    },
-    /// What was taken over does not work any more.
-    #[error(
-        "all is taken over and cleared, but {floating} is not in force again yet: {reason}; \
-         `ipfloater status` tells when it is"
-    )]
-    NotInForceAgain {
-        /// An address.
-        floating: FloatingIp,
-        /// What it waits for.
-        reason: String,
-    },
-}
-
 /// What becomes of a redirection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -147,6 +74,8 @@ pub struct Finding {
     pub text: String,
     /// What becomes of it.
     pub fate: Fate,
+    /// What it waits for, or would.
+    pub waits_for: Option<String>,
 }
 
 /// What there is to take over and to clear.
@@ -158,6 +87,8 @@ pub struct Survey {
     pub findings: Vec<Finding>,
     /// What the original left in the kernel.
     pub leftovers: Leftovers,
+    /// The process that the original still is.
+    pub original: Option<u32>,
 }
 
 impl Survey {
@@ -174,6 +105,19 @@ impl Survey {
             .iter()
             .filter_map(|finding| match &finding.fate {
                 Fate::New(redirection) | Fate::There(redirection) => Some(redirection),
+                Fate::Bad(_) => None,
+            })
+    }
+
+    /// One that is not in force, or would not be, and what it waits for.
+    #[must_use]
+    pub fn waiting(&self) -> Option<(FloatingIp, &str)> {
+        self.findings
+            .iter()
+            .find_map(|finding| match &finding.fate {
+                Fate::New(redirection) | Fate::There(redirection) => {
+                    Some((redirection.floating(), finding.waits_for.as_deref()?))
+                }
                 Fate::Bad(_) => None,
             })
     }
@@ -211,17 +155,21 @@ impl Import {
 
     /// Looks at everything and alters nothing.
     pub fn survey(&mut self, options: &Options) -> Result<Survey, ImportError> {
-        let mut survey = Survey::default();
+        let mut survey = Survey {
+            original: running::original(),
+            ..Survey::default()
+        };
         if !options.clear_only {
             let path = find(options)?;
             for row in database::read(&path)? {
-                let fate = match row.redirection {
+                let (fate, waits_for) = match row.redirection {
                     Ok(redirection) => self.fate(redirection)?,
-                    Err(error) => Fate::Bad(error.to_string()),
+                    Err(error) => (Fate::Bad(error.to_string()), None),
                 };
                 survey.findings.push(Finding {
                     text: row.text,
                     fate,
+                    waits_for,
                 });
             }
             survey.database = Some(path);
@@ -237,13 +185,23 @@ impl Import {
         Ok(survey)
     }
 
-    fn fate(&mut self, redirection: Redirection) -> Result<Fate, ImportError> {
+    /// What becomes of a redirection, and what it waits for then. That the
+    /// neighbours are asked first is no hindrance.
+    fn fate(&mut self, redirection: Redirection) -> Result<(Fate, Option<String>), ImportError> {
         let (method, mut parameters) = redirection.call();
         parameters["dry_run"] = true.into();
         match self.client.call::<Changed>(method, parameters) {
-            Ok(answer) if answer.message.changed => Ok(Fate::New(redirection)),
-            Ok(_) => Ok(Fate::There(redirection)),
-            Err(ClientError::Refused(refused)) => Ok(Fate::Bad(refused.to_string())),
+            Ok(Answer { message, .. }) => {
+                let waits_for = message.address.reason;
+                let waits_for =
+                    waits_for.filter(|reason| !reason.starts_with(PendingReason::PROBING));
+                let fate = match message.changed {
+                    true => Fate::New(redirection),
+                    false => Fate::There(redirection),
+                };
+                Ok((fate, waits_for))
+            }
+            Err(ClientError::Refused(refused)) => Ok((Fate::Bad(refused.to_string()), None)),
             Err(error) => Err(error.into()),
         }
     }
@@ -348,14 +306,6 @@ fn places(named: Option<String>) -> Result<Vec<PathBuf>, ImportError> {
     Ok(places)
 }
 
-fn paths(paths: &[PathBuf]) -> String {
-    let paths: Vec<_> = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    paths.join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -364,7 +314,7 @@ mod tests {
     fn the_database_is_where_the_original_was_told_to_keep_it() {
         let found = |named: Option<&str>| {
             let places = places(named.map(str::to_owned)).map_err(|error| error.to_string())?;
-            Ok::<_, String>(paths(&places))
+            Ok::<_, String>(error::paths(&places))
         };
         let usual = "/var/lib/ipfloater.db";
         for (named, expected) in [

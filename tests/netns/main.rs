@@ -39,6 +39,7 @@
 //! | `daemon` | ipfloaterd and ipfloater |
 //! | `service`, `talk` | who answers, who asks |
 //! | `sniffer`, `craft` | packets seen, packets made by hand |
+//! | `original` | what another program leaves on the router |
 //! | the others | the scenarios |
 //!
 //! They need root, ip(8), nft(8), iptables(8), conntrack(8), setpriv(1) and strace(1), and
@@ -68,6 +69,7 @@ mod hairpin;
 mod import;
 mod moves;
 mod neighbours;
+mod original;
 mod privileges;
 mod probes;
 mod processes;
