@@ -44,7 +44,7 @@ pub struct Leftovers {
     pub chains: Vec<IptablesChain>,
     /// Chains that iptables-legacy shows.
     pub legacy: Vec<IptablesChain>,
-    /// Addresses of pools, alone on an outside interface as a /32.
+    /// Addresses of pools that are on an outside interface as a /32, beside another.
     pub addresses: Vec<RouterAddress>,
     /// The rules that lead to the chains from elsewhere.
     jumps: Vec<Jump>,
@@ -115,14 +115,8 @@ impl OriginalTraces {
             legacy_jumps += table.jumps(|name| is_the_originals(&chain(name.to_owned())));
         }
         self.observed = self.rtnl.observe()?;
-        let was_put_there = |own: &&RouterAddress| {
-            let host = own.net.addr().is_ipv4() && own.net.prefix_len() == 32;
-            let pool = FloatingIp::new(own.net.addr()).is_ok_and(&of_a_pool);
-            host && pool && outside.contains(&own.interface)
-        };
-        let addresses = self.observed.surroundings.addresses.iter();
         Ok(Leftovers {
-            addresses: addresses.filter(was_put_there).cloned().collect(),
+            addresses: put_there(&self.observed.surroundings.addresses, outside, of_a_pool),
             chains,
             legacy,
             jumps,
@@ -185,6 +179,30 @@ impl OriginalTraces {
     }
 }
 
+/// The addresses that were put on an outside interface for the original. Where
+/// nothing else would be left of IPv4, one of them may be the router's own, by
+/// which it is reached: those stay.
+fn put_there(
+    addresses: &[RouterAddress],
+    outside: &[InterfaceName],
+    of_a_pool: impl Fn(FloatingIp) -> bool,
+) -> Vec<RouterAddress> {
+    let is_one = |own: &&RouterAddress| {
+        let is_host = own.net.addr().is_ipv4() && own.net.prefix_len() == 32;
+        let is_of_a_pool = FloatingIp::new(own.net.addr()).is_ok_and(&of_a_pool);
+        is_host && is_of_a_pool && outside.contains(&own.interface)
+    };
+    let has_another = |interface: &InterfaceName| {
+        let mut others = addresses.iter().filter(|own| !is_one(own));
+        others.any(|own| own.interface == *interface && own.net.addr().is_ipv4())
+    };
+    let put_there = addresses.iter().filter(is_one);
+    put_there
+        .filter(|own| has_another(&own.interface))
+        .cloned()
+        .collect()
+}
+
 fn is_the_originals(chain: &IptablesChain) -> bool {
     let IptablesChain { table, name } = chain;
     let fixed = |(of, names): &(&str, &[&str])| of == table && names.contains(&name.as_str());
@@ -204,6 +222,48 @@ fn is_of_a_redirection(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interface_keeps_an_address_by_which_the_router_is_reached() {
+        let addresses = |all: &str| -> Vec<RouterAddress> {
+            let own = |text: &str| {
+                let (interface, net) = text.split_once(' ').unwrap();
+                RouterAddress {
+                    net: net.parse().unwrap(),
+                    interface: interface.parse().unwrap(),
+                    secondary: false,
+                }
+            };
+            all.split(", ").map(own).collect()
+        };
+        let outside = ["eth0", "eth1"].map(|name| name.parse().unwrap());
+        let of_a_pool = |floating: FloatingIp| floating.to_string().starts_with("203.0.113.");
+        for (all, expected) in [
+            (
+                "eth0 198.51.100.2/24, eth0 203.0.113.7/32, eth0 203.0.113.8/32",
+                "203.0.113.7/32 203.0.113.8/32",
+            ),
+            // As a provider gives a router its only address, within the pool.
+            ("eth0 203.0.113.2/32", ""),
+            (
+                "eth0 203.0.113.2/32, eth0 2001:db8::2/64, eth0 203.0.113.7/32",
+                "",
+            ),
+            (
+                "eth0 203.0.113.2/32, eth1 198.51.100.2/32, eth1 203.0.113.7/32",
+                "203.0.113.7/32",
+            ),
+            // Of no pool, of a network, inside.
+            (
+                "eth0 198.51.100.2/24, eth0 198.51.100.7/32, eth0 203.0.113.9/24, eth2 203.0.113.7/32",
+                "",
+            ),
+        ] {
+            let told = put_there(&addresses(all), &outside, of_a_pool);
+            let told: Vec<_> = told.iter().map(|own| own.net.to_string()).collect();
+            assert_eq!(told.join(" "), expected, "{all}");
+        }
+    }
 
     #[test]
     fn the_originals_chains_are_known_by_their_names_and_tables() {
