@@ -41,11 +41,15 @@ impl Rtnl {
         // struct fib_rule_hdr: 12 bytes, family first.
         let mut request = [0; 12];
         request[0] = address_family(family);
-        self.socket.dump(
+        let rules = self.socket.dump(
             Rtm::Getrule,
             &request.as_slice(),
             |rules: &mut Vec<_>, message| rules.extend(rule(&message)),
-        )
+        );
+        match rules {
+            Err(error) if is_without_rules(&error) => Ok(Vec::new()),
+            rules => rules,
+        }
     }
 
     /// Alters rules and routes, and says what could not be altered.
@@ -94,6 +98,13 @@ impl Rtnl {
         }
         failed
     }
+}
+
+/// Whether the kernel has no rules at all: it was built without them, or IPv6 is
+/// switched off (`fib_nl_dumprule`).
+fn is_without_rules(error: &KernelError) -> bool {
+    let errno = error.errno().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP))
 }
 
 /// A rule of ours.
@@ -193,4 +204,24 @@ fn via(family: Family, gateway: IpAddr) -> Vec<u8> {
     let mut value = u16::from(address_family(of_gateway)).to_ne_bytes().to_vec();
     value.extend(octets);
     attribute(RTA_VIA, &value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_without_rules_has_none_of_ours() {
+        let mut socket = Rtnl::open_unprivileged().unwrap();
+        // No family has this number. The kernel's answer is the one for IPv6 that is
+        // switched off.
+        let request: &[u8] = &[99, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let refused = socket
+            .socket
+            .dump(Rtm::Getrule, &request, |(): &mut (), _| {});
+        assert!(is_without_rules(&refused.unwrap_err()));
+        for family in Family::BOTH {
+            assert!(socket.rules(family).is_ok());
+        }
+    }
 }
