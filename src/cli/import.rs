@@ -1,6 +1,8 @@
 //! The verb `import`: what the original had and left, and what becomes of it.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -10,6 +12,9 @@ use super::output::Output;
 use crate::client::{Client, ClientError};
 use crate::import::{Fate, Finding, Import, ImportError, Options, Survey};
 use crate::kernel::{IptablesChain, Leftovers};
+
+/// How often somebody at a terminal is told how far it is.
+const PROGRESS: Duration = Duration::from_secs(1);
 
 /// What is to be taken over, and whether it is.
 #[derive(Clone, Debug, Args)]
@@ -56,7 +61,12 @@ pub(super) fn import(
         tell(output, &survey, applies)?;
     }
     if applies {
-        do_it(&mut import, &survey)?;
+        do_it(&mut import, &survey, |text| {
+            if std::io::stderr().is_terminal() {
+                // It is done whoever hears of it.
+                let _ = output.remark(text);
+            }
+        })?;
     }
     if output.json {
         output.json(&as_json(&survey, applies))?;
@@ -86,8 +96,17 @@ fn obstacle(survey: &Survey, apply: bool, skip_bad: bool) -> Option<ImportError>
 
 /// Associates first, and clears when that is in force: a packet finds one or the
 /// other.
-fn do_it(import: &mut Import, survey: &Survey) -> Result<(), ImportError> {
-    for redirection in survey.fresh() {
+fn do_it(
+    import: &mut Import,
+    survey: &Survey,
+    mut progress: impl FnMut(&str),
+) -> Result<(), ImportError> {
+    let (all, mut told) = (survey.fresh().count(), Instant::now());
+    for (done, redirection) in survey.fresh().enumerate() {
+        if told.elapsed() >= PROGRESS {
+            progress(&format!("{done} of {all} redirections are taken over"));
+            told = Instant::now();
+        }
         import.take_over(redirection)?;
     }
     import.wait(survey)?;
