@@ -15,7 +15,10 @@ fn described(kind: &str) -> Vec<(&str, String)> {
             comment.push(text.trim());
             continue;
         }
-        if let Some(rest) = line.strip_prefix(kind).and_then(|rest| rest.strip_prefix(' ')) {
+        if let Some(rest) = line
+            .strip_prefix(kind)
+            .and_then(|rest| rest.strip_prefix(' '))
+        {
             let name = rest.split([' ', '(']).next().expect("it has a name");
             described.push((name, first_sentence(&comment.join(" "))));
         }
@@ -42,7 +45,9 @@ fn listed(kind: &str) -> String {
 fn with_list(page: &str, kind: &str) -> String {
     let begin = format!(".\\\" generated from interfaces/org.ipfloater.varlink: {kind}s\n");
     let (before, rest) = page.split_once(&begin).expect("the page has the mark");
-    let (_, after) = rest.split_once(".\\\" end\n").expect("the page has its end");
+    let (_, after) = rest
+        .split_once(".\\\" end\n")
+        .expect("the page has its end");
     format!("{before}{begin}{}.\\\" end\n{after}", listed(kind))
 }
 

@@ -403,6 +403,9 @@ impl Controller {
         } else {
             self.agenda.settled();
             self.report("kernel", None);
+        }
+        let known = self.problems.contains_key("uplinks");
+        if known && self.desired().rerouting(&self.observed).is_empty() {
             self.report("uplinks", None);
         }
     }

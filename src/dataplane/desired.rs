@@ -198,7 +198,7 @@ impl<'a> Desired<'a> {
         }
         let uplink = self.site.pool_of(floating)?.uplink();
         let family = floating.family();
-        let is_cut_off = self.uplinks(observed).is_cut_off(&uplink, family);
+        let is_cut_off = self.uplinks(observed).is_cut_off(&uplink, family, observed);
         let name = outside(uplink.interface.as_ref(), family, observed)?;
         is_cut_off.then(|| PendingReason::NoGateway(name.clone()))
     }

@@ -335,12 +335,18 @@ impl<'a> Uplinks<'a> {
             .map(|led| led.number)
     }
 
-    /// Whether packets are led to an uplink to which no way is known at the moment.
+    /// Whether packets are led to an uplink, and the kernel has no way out there.
     #[must_use]
-    pub fn is_cut_off(&self, uplink: &Uplink, family: Family) -> bool {
-        self.led
-            .iter()
-            .any(|led| led.family == family && led.uplink == *uplink && led.way.is_none())
+    pub fn is_cut_off(&self, uplink: &Uplink, family: Family, observed: &Observed) -> bool {
+        let mut led = self.led.iter();
+        let led = led.find(|led| led.family == family && led.uplink == *uplink);
+        led.is_some_and(|led| {
+            let table = self.site.uplink_numbers.table(led.number);
+            let mut routes = observed.routing.routes.iter();
+            !routes.any(|route| {
+                route.family == family && route.table == table && route.way != Way::Nowhere
+            })
+        })
     }
 }
 
@@ -551,7 +557,11 @@ mod tests {
         observed.links.get_mut(&wan1).unwrap().up = false;
         let uplinks = Uplinks::new(&site, &observed);
         let uplink = site.pools[1].uplink();
-        assert!(uplinks.is_cut_off(&uplink, Family::V4));
+        assert!(!uplinks.is_cut_off(&uplink, Family::V4, &observed));
+        let gone = Rerouting::between(&observed.routing, &uplinks.routing());
+        let mut after = observed.clone();
+        after.routing.alter(&gone);
+        assert!(uplinks.is_cut_off(&uplink, Family::V4, &after));
         assert_eq!(uplinks.count(), 2);
         let gone = "ip -4 route delete default via 192.0.2.1 dev if2 table 24502";
         assert_eq!(told(&site, &observed).0, [gone]);

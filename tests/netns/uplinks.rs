@@ -564,3 +564,40 @@ fn where_no_way_out_is_known_the_log_says_so_once_and_the_main_table_decides() {
     );
     assert_eq!(daemon.log().matches(told).count(), 2, "{}", daemon.log());
 }
+
+#[test]
+fn a_gateway_that_the_kernel_refuses_is_named_and_tried_again() {
+    let lab = Lab::new();
+    let _second = lab.second_provider();
+    // One's own address is nobody to hand packets to.
+    let mut daemon = lab.start_with(Start {
+        configuration: "[POOL second]
+IP_POOL = 192.0.2.10-192.0.2.29, 2001:db8:2::10-2001:db8:2::29
+OUTSIDE_INTERFACE = wan1
+GATEWAY = 192.0.2.2, 2001:db8:2::1
+PROBE = no",
+        ..Start::PLAIN
+    });
+    let problems = |daemon: &Daemon| daemon.json("status")["problems"].to_string();
+    let named = problems(&daemon);
+    assert!(
+        named.contains("ip route add default via 192.0.2.2"),
+        "{named}"
+    );
+    // Everything else is served meanwhile, and it is no less true then.
+    daemon.associate(floating(Family::V4, 10), &lab.host_a);
+    assert_eq!(problems(&daemon), named);
+    daemon.order(&format!(
+        "associate {} {}",
+        second(Family::V4, 10),
+        lab.host_b.v4
+    ));
+    assert_eq!(daemon.state(second(Family::V4, 10)), "pending");
+    daemon.configure(NAMED_GATEWAY.configuration);
+    daemon.order("reload");
+    eventually("all is well", || problems(&daemon) == "[]");
+    eventually("it is in force", || {
+        daemon.state(second(Family::V4, 10)) == "active"
+    });
+    assert_both_reach_far(&lab, Family::V4);
+}
