@@ -180,11 +180,22 @@ pub struct Revert {
 pub enum Scope {
     /// To every address: root and the daemon's own user.
     Any,
-    /// To every address, and to those of others only if they are still of the
-    /// owners that were seen when the right was given.
-    Managed(Vec<(FloatingIp, Uid)>),
+    /// To what the right was given for, of others as well, and without limits.
+    Managed(Reach),
     /// To the asker's own addresses and to free ones, within limits.
-    Own(Limit),
+    Own(Limit, Reach),
+}
+
+/// What a request concerned when the right was given: it may concern something
+/// else when it is decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Whose the addresses were that it alters.
+    pub owners: Vec<(FloatingIp, Uid)>,
+    /// For whom it takes an address that is free.
+    pub takes: Option<Uid>,
+    /// From whom it takes an address that rests for him.
+    pub rest_of: Option<Uid>,
 }
 
 /// What became of a request that was granted.

@@ -22,9 +22,9 @@ use std::sync::Arc;
 use nix::unistd::getuid;
 
 use crate::audit::{DENIED, Entry, Who};
-use crate::model::{Actor, Limit, Site, State, Uid};
+use crate::model::{Actor, FloatingIp, Limit, Site, State, Uid};
 use crate::plan::{self, Concern};
-use crate::request::{Allocate, Associate, ForwardPorts, Request, Scope};
+use crate::request::{Allocate, Associate, ForwardPorts, Reach, Request, Scope};
 
 pub use action::{Action, Verb};
 pub use policy::{Answer, Details, Policy, Question, Unanswered, Verdict};
@@ -254,11 +254,21 @@ impl Authority {
         let uid = caller.subject.uid;
         let verb = Verb::from(request);
         let (own, any) = verb.actions();
-        let details = details(verb, uid, concern);
-        if concern.other_than(uid).is_some() {
+        let reach = concern.reach();
+        // Each is a question of its own: a rule may know one owner, one address.
+        let of_others = concern.of_others(uid);
+        let resting = rest_of_another(concern, state, uid);
+        for other in &of_others {
+            let details = details_of(verb, concern, state, *other);
             self.ask(caller, any, details).await?;
-            return Ok(Scope::Managed(concern.owners.clone()));
         }
+        if !of_others.is_empty() {
+            let rest_of = self
+                .may_take_rest(caller, verb, concern, state, resting)
+                .await;
+            return Ok(Scope::Managed(Reach { rest_of, ..reach }));
+        }
+        let details = details(verb, uid, concern);
         if concern.taken_for.is_some() && own != Action::AllocateOwn {
             self.ask(caller, Action::AllocateOwn, details.clone())
                 .await?;
@@ -266,12 +276,34 @@ impl Authority {
         self.ask(caller, own, details.clone()).await?;
         let limit = self.limit_of(uid, verb, site).await?;
         // Who may do everything has no limits; nobody is asked for that.
-        if exceeds(&limit, request, concern, state, uid)
-            && self.verdict(&caller.subject, any, details).await == Ok(Verdict::Yes)
-        {
-            return Ok(Scope::Managed(concern.owners.clone()));
+        let exceeds = exceeds(&limit, request, concern, state, uid);
+        if exceeds && self.verdict(&caller.subject, any, details).await != Ok(Verdict::Yes) {
+            return Ok(Scope::Own(limit, reach));
         }
-        Ok(Scope::Own(limit))
+        let rest_of = self
+            .may_take_rest(caller, verb, concern, state, resting)
+            .await;
+        Ok(match exceeds || rest_of.is_some() {
+            true => Scope::Managed(Reach { rest_of, ..reach }),
+            false => Scope::Own(limit, reach),
+        })
+    }
+
+    /// From whom a resting address may be taken, if it may; nobody is asked for
+    /// that.
+    async fn may_take_rest(
+        &self,
+        caller: &Caller,
+        verb: Verb,
+        concern: &Concern,
+        state: &State,
+        resting: Option<Uid>,
+    ) -> Option<Uid> {
+        let owner = resting?;
+        let (_, any) = verb.actions();
+        let details = details_of(verb, concern, state, (None, owner));
+        let verdict = self.verdict(&caller.subject, any, details).await;
+        (verdict == Ok(Verdict::Yes)).then_some(owner)
     }
 
     async fn limit_of(&self, uid: Uid, verb: Verb, site: &Site) -> Result<Limit, Denied> {
@@ -337,27 +369,51 @@ fn record(subject: &Subject, verb: Verb, denied: &Denied) {
     Entry::new(verb.as_str(), &subject.who(), DENIED, sentence).write();
 }
 
-/// What the policy is told of a case. A prompt shows it to the caller, so it
-/// holds nothing of somebody else's but who that is.
+/// What the policy is told of a case that is all the caller's own.
 fn details(verb: Verb, uid: Uid, concern: &Concern) -> Details {
-    let other = concern.other_than(uid);
-    let is_own = other.is_none();
     Details {
         verb,
-        floating: concern
-            .floating
-            .filter(|_| is_own || concern.is_named)
-            .map(|floating| floating.ip()),
-        fixed: concern.fixed.filter(|_| {
-            is_own || !concern.is_named || matches!(verb, Verb::Associate | Verb::Forward)
-        }),
+        floating: concern.floating.map(|floating| floating.ip()),
+        fixed: concern.fixed,
         pool: concern.pool.clone(),
-        owner: other.or(Some(uid)),
+        owner: Some(uid),
     }
 }
 
-/// Whether the request asks for more than the limit permits, or for an address
-/// that rests for somebody else.
+/// What it is told of somebody else's address, or of one that is to be his. A
+/// prompt shows it to the caller, so it holds what he named, and whose it is.
+fn details_of(
+    verb: Verb,
+    concern: &Concern,
+    state: &State,
+    (floating, owner): (Option<FloatingIp>, Uid),
+) -> Details {
+    let named = concern.floating.filter(|_| concern.is_named);
+    let allocation = floating.and_then(|floating| state.allocation(floating));
+    Details {
+        verb,
+        floating: named
+            .filter(|named| floating.is_none_or(|floating| floating == *named))
+            .map(|floating| floating.ip()),
+        fixed: concern
+            .fixed
+            .filter(|_| !concern.is_named || matches!(verb, Verb::Associate | Verb::Forward)),
+        pool: allocation
+            .map(|allocation| allocation.pool.clone())
+            .or_else(|| concern.pool.clone()),
+        owner: Some(owner),
+    }
+}
+
+/// For whom the address rests that is named, if it is to be somebody else's.
+fn rest_of_another(concern: &Concern, state: &State, uid: Uid) -> Option<Uid> {
+    let named = concern.floating.filter(|_| concern.is_named)?;
+    let resting = state.resting().get(named)?;
+    let taker = concern.taken_for.unwrap_or(uid);
+    Some(resting.owner).filter(|owner| *owner != taker)
+}
+
+/// Whether the request asks for more than the limit permits.
 fn exceeds(limit: &Limit, request: &Request, concern: &Concern, state: &State, uid: Uid) -> bool {
     let taken = match request {
         Request::Allocate(Allocate { count, .. }) => count.unwrap_or(1),
@@ -385,9 +441,7 @@ fn exceeds(limit: &Limit, request: &Request, concern: &Concern, state: &State, u
         | Request::Confirm(_)
         | Request::Revert(_) => false,
     };
-    let named = concern.floating.filter(|_| concern.is_named);
-    let rests = named.and_then(|floating| state.resting().get(floating));
-    too_many || too_far || rests.is_some_and(|resting| resting.owner != uid)
+    too_many || too_far
 }
 
 #[cfg(test)]

@@ -321,6 +321,83 @@ async fn a_prompt_is_for_those_who_said_that_they_wait() {
     assert_eq!(interactions, [false, false, true]);
 }
 
+/// A rule as in docs/authorization.md: the right to manage the addresses of one
+/// user, or one address.
+#[derive(Debug)]
+struct Looking(fn(&Details) -> bool);
+
+impl Policy for Looking {
+    fn judge(&self, question: Question) -> Answer<'_> {
+        let may = question.action == Action::Manage && (self.0)(&question.details);
+        Box::pin(async move { Ok(if may { Verdict::Yes } else { Verdict::No }) })
+    }
+}
+
+#[tokio::test]
+async fn a_rule_for_one_owner_or_address_is_no_rule_for_the_others_that_a_request_alters() {
+    const CAROL: Uid = 1003;
+    let alices: fn(&Details) -> bool = |details| details.owner == Some(ALICE);
+    let third: fn(&Details) -> bool =
+        |details| details.floating == Some("203.0.113.3".parse().unwrap());
+    let owned = |request: Request, owner| match request {
+        Request::Associate(associate) => Request::Associate(Associate {
+            owner: Some(owner),
+            reassociate: true,
+            ..associate
+        }),
+        other => other,
+    };
+    let of_carol = Resting {
+        owner: CAROL,
+        until: Timestamp(100),
+    };
+    let state = state().with_resting([("203.0.113.4".parse().unwrap(), of_carol)]);
+    for (rule, request, may) in [
+        (alices, release("203.0.113.1"), true),
+        (alices, release("203.0.113.2"), false),
+        // alice's address, and a host that has one of bob's.
+        (alices, associate(Some("203.0.113.3"), "10.0.0.9"), true),
+        (alices, associate(Some("203.0.113.3"), "10.0.0.2"), false),
+        // For alice it is taken from alice, or from nobody; not for bob.
+        (
+            alices,
+            owned(associate(Some("203.0.113.5"), "10.0.0.1"), ALICE),
+            true,
+        ),
+        (
+            alices,
+            owned(associate(Some("203.0.113.5"), "10.0.0.1"), BOB),
+            false,
+        ),
+        (alices, allocate(None, Some(ALICE)), true),
+        (alices, allocate(None, Some(BOB)), false),
+        (third, release("203.0.113.3"), true),
+        (third, associate(Some("203.0.113.3"), "10.0.0.9"), true),
+        (third, associate(Some("203.0.113.3"), "10.0.0.1"), false),
+        (third, release("203.0.113.1"), false),
+    ] {
+        let authority = Authority::new(Looking(rule));
+        let (caller, site) = (caller(CAROL, false), site(50, &[]));
+        let said = format!("{request:?}");
+        let authorized = authority.authorize(&caller, request, &state, &site).await;
+        assert_eq!(authorized.is_ok(), may, "{said}");
+    }
+    // What rests for bob is no more his who may manage alice's.
+    let of_bob = Resting {
+        owner: BOB,
+        until: Timestamp(100),
+    };
+    let state = state.with_resting([("203.0.113.6".parse().unwrap(), of_bob)]);
+    let authority = Authority::new(Looking(alices));
+    let (carol, site) = (caller(CAROL, false), site(50, &[]));
+    let request = allocate(Some("203.0.113.6"), Some(ALICE));
+    let authorized = authority.authorize(&carol, request, &state, &site).await;
+    let Scope::Managed(reach) = authorized.unwrap().scope else {
+        panic!("it is for alice");
+    };
+    assert_eq!(reach.rest_of, None);
+}
+
 #[tokio::test]
 async fn what_a_prompt_shows_of_somebody_elses_address_is_what_the_caller_named() {
     let shown = async |request: Request| {
@@ -381,7 +458,7 @@ async fn whoever_may_manage_has_no_limits_and_nobody_is_asked_to_lift_them() {
             .await;
         let scope = authorized.unwrap().scope;
         assert_eq!(
-            matches!(scope, Scope::Own(_)),
+            matches!(scope, Scope::Own(..)),
             limited,
             "{quota} {ranges:?}"
         );
@@ -422,7 +499,7 @@ async fn what_rests_for_somebody_else_takes_the_right_to_manage_and_nobody_is_as
             let site = site(50, &[]);
             let authorized = authority.authorize(&caller, request, &state, &site);
             let scope = authorized.await.unwrap().scope;
-            assert_eq!(matches!(scope, Scope::Own(_)), limited, "{floating}");
+            assert_eq!(matches!(scope, Scope::Own(..)), limited, "{floating}");
         }
         assert!(!policy.asked.lock().unwrap().iter().any(|asked| asked.2));
     }
@@ -500,6 +577,7 @@ fn a_right_that_was_given_reaches_no_owner_who_was_not_seen() {
     let request = release("203.0.113.2");
     let concern = plan::concern(&state, &site, ALICE, &request);
     assert_eq!(concern.owners, [(floating("203.0.113.2"), BOB)]);
-    assert_eq!(concern.other_than(ALICE), Some(BOB));
-    assert_eq!(concern.other_than(BOB), None);
+    let other = (Some(floating("203.0.113.2")), BOB);
+    assert_eq!(concern.of_others(ALICE), [other]);
+    assert_eq!(concern.of_others(BOB), []);
 }

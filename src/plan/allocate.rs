@@ -101,7 +101,7 @@ pub(super) fn take(
     }
     if let Some(Resting { until, .. }) = view
         .resting(floating)
-        .filter(|resting| resting.owner != owner && !right.reaches_resting())
+        .filter(|resting| resting.owner != owner && !right.reaches_rest_of(resting.owner))
     {
         return Err(Refusal::AddressResting { floating, until });
     }

@@ -3,8 +3,8 @@
 
 use crate::model::{Actor, FixedIp, FloatingIp, PoolName, Site, State, Trial, Uid};
 use crate::request::{
-    Allocate, Associate, Confirm, Disassociate, ForwardPorts, Refusal, Release, Request, Revert,
-    Scope, UnforwardPorts, Update,
+    Allocate, Associate, Confirm, Disassociate, ForwardPorts, Reach, Refusal, Release, Request,
+    Revert, Scope, UnforwardPorts, Update,
 };
 
 use super::trial::concerned;
@@ -20,11 +20,12 @@ pub struct Right<'a> {
 }
 
 impl Right<'_> {
-    /// Whether it reaches to what rests for somebody else.
-    pub(super) fn reaches_resting(&self) -> bool {
+    /// Whether it reaches to what rests for this user.
+    pub(super) fn reaches_rest_of(&self, owner: Uid) -> bool {
         match self.scope {
-            Scope::Any | Scope::Managed(_) => true,
-            Scope::Own(_) => false,
+            Scope::Any => true,
+            Scope::Managed(reach) => reach.rest_of == Some(owner),
+            Scope::Own(..) => false,
         }
     }
 }
@@ -48,11 +49,27 @@ pub struct Concern {
 }
 
 impl Concern {
-    /// The first owner of an address concerned, or to be, who is not this user.
+    /// What is somebody else's than this user's, or is to be: the address, if it
+    /// is one already, and whose.
     #[must_use]
-    pub fn other_than(&self, uid: Uid) -> Option<Uid> {
-        let owners = self.owners.iter().map(|(_, owner)| *owner);
-        owners.chain(self.taken_for).find(|owner| *owner != uid)
+    pub fn of_others(&self, uid: Uid) -> Vec<(Option<FloatingIp>, Uid)> {
+        let altered = self.owners.iter();
+        let altered = altered.map(|(floating, owner)| (Some(*floating), *owner));
+        let taken = self.taken_for.map(|owner| (None, owner));
+        altered
+            .chain(taken)
+            .filter(|(_, owner)| *owner != uid)
+            .collect()
+    }
+
+    /// What the right to the request reaches, once it is given.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        Reach {
+            owners: self.owners.clone(),
+            takes: self.taken_for,
+            rest_of: None,
+        }
     }
 }
 
@@ -114,9 +131,13 @@ pub fn concern(state: &State, site: &Site, uid: Uid, request: &Request) -> Conce
             if concern.owners.is_empty() {
                 concern.taken_for = Some(owner.unwrap_or(uid));
             }
-            if current != concern.floating {
-                concern.owners.extend(about(current, None).owners);
+            // Of what the host has or leaves as, it loses the one, and the other.
+            for lost in [current, state.outbound_of(*fixed)] {
+                if lost != concern.floating {
+                    concern.owners.extend(about(lost, None).owners);
+                }
             }
+            concern.owners.dedup();
             Concern {
                 is_named: floating.is_some(),
                 fixed: Some(*fixed),
@@ -158,11 +179,18 @@ pub fn concern(state: &State, site: &Site, uid: Uid, request: &Request) -> Conce
                 let former = || state.trial(floating).and_then(Trial::former_owner);
                 Some((floating, owner.or_else(former)?))
             };
-            let first = members.first().copied();
+            let mut named = members.iter().filter(|floating| floating.ip() == *address);
+            let named = named.next().copied();
+            let concern = about(named.or(members.first().copied()), None);
             Concern {
-                is_named: members.iter().any(|floating| floating.ip() == *address),
+                is_named: named.is_some(),
+                // The host that is named, and not the one that has it meanwhile.
+                fixed: match named {
+                    Some(_) => concern.fixed,
+                    None => FixedIp::new(*address).ok(),
+                },
                 owners: members.iter().copied().filter_map(owner).collect(),
-                ..about(first, None)
+                ..concern
             }
         }
         Request::Disassociate(Disassociate { address })
@@ -181,17 +209,32 @@ pub fn concern(state: &State, site: &Site, uid: Uid, request: &Request) -> Conce
 /// while somebody was asked.
 pub(super) fn within(right: Right<'_>, concern: &Concern) -> Result<(), Refusal> {
     let uid = right.actor.uid;
-    let strange = |(floating, owner): &&(FloatingIp, Uid)| match right.scope {
-        Scope::Any => false,
-        Scope::Managed(seen) => *owner != uid && !seen.contains(&(*floating, *owner)),
-        Scope::Own(_) => *owner != uid,
+    let (reach, managed) = match right.scope {
+        Scope::Any => return Ok(()),
+        Scope::Managed(reach) => (reach, true),
+        Scope::Own(_, reach) => (reach, false),
     };
-    match concern.owners.iter().find(strange) {
-        None => Ok(()),
-        Some((floating, _)) => Err(Refusal::OwnerChanged {
+    let strange = |case: &&(FloatingIp, Uid)| {
+        let (_, owner) = case;
+        *owner != uid && !(managed && reach.owners.contains(case))
+    };
+    if let Some((floating, _)) = concern.owners.iter().find(strange) {
+        return Err(Refusal::OwnerChanged {
             floating: *floating,
-        }),
+        });
     }
+    // It would have altered an address, and now that is gone it would take one.
+    let takes = concern
+        .taken_for
+        .filter(|_| concern.taken_for != reach.takes);
+    let Some(owner) = takes else {
+        return Ok(());
+    };
+    let gone = reach.owners.first().map(|(floating, _)| *floating);
+    Err(match gone.or(concern.floating) {
+        Some(floating) => Refusal::OwnerChanged { floating },
+        None => Refusal::QuotaExceeded { owner, quota: 0 },
+    })
 }
 
 /// Refuses an address more than the user may have.
@@ -202,13 +245,13 @@ pub(super) fn within_quota(
     floating: FloatingIp,
 ) -> Result<(), Refusal> {
     match right.scope {
-        Scope::Own(limit) if kept_for(view, owner, Some(floating)) >= limit.quota => {
+        Scope::Own(limit, _) if kept_for(view, owner, Some(floating)) >= limit.quota => {
             Err(Refusal::QuotaExceeded {
                 owner,
                 quota: limit.quota,
             })
         }
-        Scope::Any | Scope::Managed(_) | Scope::Own(_) => Ok(()),
+        Scope::Any | Scope::Managed(_) | Scope::Own(..) => Ok(()),
     }
 }
 
@@ -216,7 +259,7 @@ pub(super) fn within_quota(
 pub(super) fn is_at_quota(view: View<'_>, right: Right<'_>, owner: Uid) -> bool {
     match right.scope {
         Scope::Any | Scope::Managed(_) => false,
-        Scope::Own(limit) => kept_for(view, owner, None) >= limit.quota,
+        Scope::Own(limit, _) => kept_for(view, owner, None) >= limit.quota,
     }
 }
 
@@ -244,7 +287,7 @@ fn kept_for(view: View<'_>, owner: Uid, but: Option<FloatingIp>) -> u32 {
 pub(super) fn within_ranges(right: Right<'_>, fixed: FixedIp) -> Result<(), Refusal> {
     match right.scope {
         Scope::Any | Scope::Managed(_) => Ok(()),
-        Scope::Own(limit) if limit.permitted.contains(fixed) => Ok(()),
-        Scope::Own(_) => Err(Refusal::OutsidePermittedRanges { fixed }),
+        Scope::Own(limit, _) if limit.permitted.contains(fixed) => Ok(()),
+        Scope::Own(..) => Err(Refusal::OutsidePermittedRanges { fixed }),
     }
 }

@@ -10,7 +10,7 @@ use crate::model::{
     Timestamp, Uid, Via,
 };
 use crate::request::{
-    Allocate, Associate, Disassociate, ForwardPorts, Release, Scope, UnforwardPorts, Update,
+    Allocate, Associate, Disassociate, ForwardPorts, Reach, Release, Scope, UnforwardPorts, Update,
 };
 
 const ROOT: Actor = Actor {
@@ -87,7 +87,22 @@ impl World {
         self.decide_within(actor, &Scope::Any, request)
     }
 
+    /// By a right that was given just now, as far as taking goes.
     fn decide_within(
+        &self,
+        actor: Actor,
+        scope: &Scope,
+        request: &Request,
+    ) -> Result<Decision, Refusal> {
+        let takes = concern(&self.state, &self.site, actor.uid, request).taken_for;
+        let mut scope = scope.clone();
+        if let Scope::Managed(reach) | Scope::Own(_, reach) = &mut scope {
+            reach.takes = takes;
+        }
+        self.decide_by(actor, &scope, request)
+    }
+
+    fn decide_by(
         &self,
         actor: Actor,
         scope: &Scope,
@@ -422,7 +437,7 @@ fn what_cannot_be_forwarded_is_refused_and_changes_nothing() {
         permitted: Permitted::Only(vec!["10.0.1.0/25".parse().unwrap()]),
     };
     let request = forward("198.51.100.7", "80/tcp -> 10.0.1.200:80");
-    let refused = world.decide_within(ALICE, &Scope::Own(limit), &request);
+    let refused = world.decide_within(ALICE, &Scope::Own(limit, Reach::default()), &request);
     assert_eq!(refused.unwrap_err().name(), "OutsidePermittedRanges");
     assert_eq!(world.state.allocated(), 0);
 }
@@ -550,13 +565,14 @@ fn within(world: &World, scope: &Scope, request: &Request) -> &'static str {
 }
 
 fn own(quota: u32, ranges: &[&str]) -> Scope {
-    Scope::Own(Limit {
+    let limit = Limit {
         quota,
         permitted: match ranges {
             [] => Permitted::All,
             ranges => Permitted::Only(ranges.iter().map(|net| net.parse().unwrap()).collect()),
         },
-    })
+    };
+    Scope::Own(limit, Reach::default())
 }
 
 #[test]
@@ -564,7 +580,12 @@ fn a_right_to_ones_own_reaches_no_address_of_somebody_else() {
     let mut world = World::new();
     world.act(&associate("198.51.100.7", "10.0.0.5"));
     let own = own(50, &[]);
-    let seen = |owner: Uid| Scope::Managed(vec![("198.51.100.7".parse().unwrap(), owner)]);
+    let seen = |owner: Uid| {
+        Scope::Managed(Reach {
+            owners: vec![("198.51.100.7".parse().unwrap(), owner)],
+            ..Reach::default()
+        })
+    };
     for request in [
         release("198.51.100.7"),
         disassociate("10.0.0.5"),
@@ -584,6 +605,58 @@ fn a_right_to_ones_own_reaches_no_address_of_somebody_else() {
         assert_ne!(managed, "OwnerChanged", "{request:?}");
     }
     assert_eq!(within(&world, &own, &release("198.51.100.9")), "granted");
+}
+
+#[test]
+fn a_right_to_move_an_address_takes_none_when_that_is_gone() {
+    let limit = Limit {
+        quota: 50,
+        permitted: Permitted::All,
+    };
+    for (owner, scope) in [
+        ("", Scope::Own as fn(Limit, Reach) -> Scope),
+        ("1001", |_, reach| Scope::Managed(reach)),
+    ] {
+        let mut world = World::new();
+        let request = match associate("", "10.0.0.5") {
+            Request::Associate(associate) => Request::Associate(Associate {
+                owner: owner.parse().ok(),
+                ..associate
+            }),
+            other => other,
+        };
+        world.state = world.state.clone().with(
+            &Change::Allocate {
+                floating: "198.51.100.7".parse().unwrap(),
+                pool: PoolName::default_pool(),
+                owner: ALICE.uid,
+            },
+            Timestamp(1),
+        );
+        let tie = world.decide_within(ALICE, &own(50, &[]), &associate("198.51.100.7", "10.0.0.5"));
+        let before = world.state.clone();
+        world.state = before.clone().with(&tie.unwrap().changes[0], Timestamp(2));
+        let asked = concern(&world.state, &world.site, ALICE.uid, &request);
+        assert_eq!(asked.taken_for, None);
+        let scope = scope(limit.clone(), asked.reach());
+        assert!(world.decide_by(ALICE, &scope, &request).is_ok());
+        // While polkit is asked, she unties it.
+        world.state = before;
+        let refused = world.decide_by(ALICE, &scope, &request).unwrap_err();
+        assert_eq!(refused.name(), "OwnerChanged");
+    }
+}
+
+#[test]
+fn who_takes_a_hosts_way_out_from_somebody_needs_the_right_to_manage() {
+    let mut world = World::new();
+    let led = "80/tcp -> 10.0.0.5:80, outbound floating";
+    assert_eq!(world.act(&forward("198.51.100.7", led)), "198.51.100.7");
+    let request = associate("198.51.100.8", "10.0.0.5");
+    let concern = concern(&world.state, &world.site, ALICE.uid, &request);
+    let theirs = Some("198.51.100.7".parse().unwrap());
+    assert_eq!(concern.of_others(ALICE.uid), [(theirs, ROOT.uid)]);
+    assert_eq!(within(&world, &own(50, &[]), &request), "OwnerChanged");
 }
 
 #[test]
@@ -815,7 +888,10 @@ fn a_released_address_is_kept_for_its_last_owner_and_no_longer_than_it_is_said()
         let mut world = World::new();
         world.site.rest = std::time::Duration::from_secs(60);
         let own = own(50, &[]);
-        let manage = Scope::Managed(Vec::new());
+        let manage = Scope::Managed(Reach {
+            rest_of: Some(ALICE.uid),
+            ..Reach::default()
+        });
         world.act(&take_named(floating, ALICE.uid));
         world.now = Timestamp(100);
         assert_eq!(world.act(&release(floating)), floating);
