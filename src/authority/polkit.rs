@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 use zbus::export::futures_core::Stream;
 use zbus::fdo::DBusProxy;
@@ -42,6 +42,8 @@ pub struct Polkit {
     prompt: Duration,
     session: Mutex<Option<Arc<Session>>>,
     questions: AtomicU64,
+    /// Turns of questions that nobody has to answer.
+    quick: Semaphore,
 }
 
 /// A connection to polkit.
@@ -60,6 +62,11 @@ enum Failure {
     Lost(Unanswered),
 }
 
+/// So many questions are open at once that need no person; further ones wait their
+/// turn. A bus lets a connection have 128 calls that are not answered, and refuses
+/// more, whoever's they are (`max_replies_per_connection`, dbus-daemon(1)).
+const QUICK: usize = 64;
+
 impl Polkit {
     /// The one of the bus at this address, as the D-Bus specification writes it;
     /// of the system bus when absent.
@@ -71,6 +78,7 @@ impl Polkit {
             prompt: PROMPT,
             session: Mutex::new(None),
             questions: AtomicU64::new(0),
+            quick: Semaphore::new(QUICK),
         }
     }
 
@@ -120,6 +128,11 @@ impl Polkit {
             polkit: &session.polkit,
             id: format!("{}-{question_id}", std::process::id()),
             is_open: true,
+        };
+        // Those that wait for people are few (`Prompts`).
+        let _turn = match question.interactive {
+            true => None,
+            false => self.quick.acquire().await.ok(),
         };
         let flags = if question.interactive {
             CheckAuthorizationFlags::ALLOW_USER_INTERACTION

@@ -11,6 +11,11 @@ use super::Denied;
 /// one at a time.
 const PER_USER: usize = 4;
 
+/// Prompts that all users together may have open. Each is a call that polkit has
+/// not answered, and a bus lets a connection have 128 of those
+/// (`max_replies_per_connection`, dbus-daemon(1)).
+const ALL_USERS: usize = 24;
+
 /// The prompts that are open, by user. Clones share the count.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Prompts(Arc<Mutex<HashMap<Uid, usize>>>);
@@ -26,8 +31,12 @@ impl Prompts {
     /// Counts a prompt in, until the value is dropped.
     pub(super) fn enter(&self, uid: Uid) -> Result<Prompt, Denied> {
         let mut open = self.lock();
+        let all: usize = open.values().sum();
         let count = open.entry(uid).or_default();
-        if *count >= PER_USER {
+        if *count >= PER_USER || all >= ALL_USERS {
+            if *count == 0 {
+                open.remove(&uid);
+            }
             return Err(Denied::TooManyPrompts {
                 uid,
                 most: PER_USER,

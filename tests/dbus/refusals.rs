@@ -42,6 +42,43 @@ async fn a_wrong_option_is_refused_by_its_name() {
     assert_eq!(service.handle.snapshot().state.allocated(), 0);
 }
 
+/// What no option holds is not built: a message may have 32 MiB, and as values it
+/// would be many times that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_larger_than_any_option_is_refused_before_it_is_read() {
+    let service = Service::start().await;
+    let client = service.client().await;
+    let many: Vec<String> = (0..300).map(|number| format!("tag-{number}")).collect();
+    let crowd: Vec<String> = (0..100).map(|number| format!("option-{number}")).collect();
+    let crowd: Vec<_> = crowd
+        .iter()
+        .map(|name| (name.as_str(), 1_u32.into()))
+        .collect();
+    for (given, says) in [
+        (
+            options([("colour", vec![0_u8; 1 << 20].into())]),
+            "an option is of type ay; they are s, b, as or integers",
+        ),
+        (
+            options([("tags", many.into())]),
+            "an option has more than 256 texts",
+        ),
+        (
+            crowd
+                .into_iter()
+                .map(|(name, value)| (name, value))
+                .collect(),
+            "there are more than 64 options",
+        ),
+    ] {
+        let (name, text) = refused(&client, "List", &(given,)).await;
+        assert_eq!(name, "org.freedesktop.DBus.Error.InvalidArgs", "{text}");
+        assert!(text.contains(says), "{text}");
+    }
+    let (_, text) = refused(&client, "List", &(options([("pool", 1.5.into())]),)).await;
+    assert_eq!(text, "option \"pool\" is of type s, not d");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_value_that_cannot_be_is_refused_with_its_field() {
     let service = Service::start().await;

@@ -32,8 +32,8 @@ fn rules_for_a_group_and_for_one_user_and_range() {
     let router = Router::new(Suite::Trixie);
     let alice = As::User("alice");
     refused(&router, alice, "ipfloater associate 10.66.0.11");
-    router.write_rules(&example("polkit/50-ipfloater-group.rules"));
-    router.run("groupadd floaters; gpasswd --add alice floaters >/dev/null");
+    router.write_rules(include_str!("../../polkit/ipfloater.rules"));
+    router.run("gpasswd --add alice ipfloater >/dev/null");
     router.run_as(alice, "ipfloater associate 203.0.113.20 10.66.0.11");
     router.run_as(alice, "ipfloater releaseip 10.66.0.11");
     refused(&router, As::User("bob"), "ipfloater associate 10.66.0.11");

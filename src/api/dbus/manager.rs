@@ -5,11 +5,9 @@
 //! two against each other. Every method takes `&self`: zbus keeps one lock for
 //! the object, and a writer that waits for it would hold up every reader.
 
-use std::collections::BTreeMap;
-
 use zbus::message::{Flags, Header};
 use zbus::object_server::SignalEmitter;
-use zbus::{Connection, OwnedVariant, interface};
+use zbus::{Connection, interface};
 
 use crate::api::Service;
 use crate::api::decode::{self, AttributeFields};
@@ -26,14 +24,12 @@ use crate::wire::{API_VERSION, Changed, EventInfo, PoolInfo, Reloaded, Settled, 
 
 use super::admission::{Admission, Admitted};
 use super::error::ErrorReply;
+use super::given::Given;
 use super::options::Options;
 use super::row::{Row, permission_rows};
 
 /// zbus knows what can fail by the name `Result`.
 type Result<T> = std::result::Result<T, ErrorReply>;
-
-/// Options as they come over the bus.
-type Given = BTreeMap<String, OwnedVariant>;
 
 /// The object that is on the bus.
 #[derive(Debug)]

@@ -13,6 +13,7 @@
 mod admission;
 mod connection;
 mod error;
+mod given;
 mod log_control;
 mod manager;
 mod options;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use zbus::{OwnedVariant, Variant};
+use super::given::{Given, Value};
 
 /// Why options are refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,13 +49,13 @@ fn those(known: &[&str]) -> String {
 /// The options of one call, as they are taken out one by one.
 #[derive(Debug)]
 pub(super) struct Options {
-    given: BTreeMap<String, OwnedVariant>,
+    given: BTreeMap<String, Value>,
     known: Vec<&'static str>,
 }
 
 impl Options {
     /// The options as they came.
-    pub(super) fn new(given: BTreeMap<String, OwnedVariant>) -> Self {
+    pub(super) fn new(Given(given): Given) -> Self {
         Self {
             given,
             known: Vec::new(),
@@ -65,7 +65,7 @@ impl Options {
     /// Takes an option of type `s`.
     pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>, OptionError> {
         self.take(name, "s", |value| match value {
-            Variant::Str(text) => Some(text.as_str().to_owned()),
+            Value::Text(text) => Some(text.clone()),
             _ => None,
         })
     }
@@ -73,13 +73,7 @@ impl Options {
     /// Takes an option of type `as`.
     pub(super) fn texts(&mut self, name: &'static str) -> Result<Option<Vec<String>>, OptionError> {
         self.take(name, "as", |value| match value {
-            Variant::Array(array) => array
-                .iter()
-                .map(|item| match item {
-                    Variant::Str(text) => Some(text.as_str().to_owned()),
-                    _ => None,
-                })
-                .collect(),
+            Value::Texts(texts) => Some(texts.clone()),
             _ => None,
         })
     }
@@ -87,7 +81,7 @@ impl Options {
     /// Takes an option of type `b`.
     pub(super) fn flag(&mut self, name: &'static str) -> Result<Option<bool>, OptionError> {
         self.take(name, "b", |value| match value {
-            Variant::Bool(flag) => Some(*flag),
+            Value::Flag(flag) => Some(*flag),
             _ => None,
         })
     }
@@ -125,14 +119,8 @@ impl Options {
         name: &'static str,
         wanted: &'static str,
     ) -> Result<Option<i128>, OptionError> {
-        self.take(name, wanted, |value| match *value {
-            Variant::U8(number) => Some(number.into()),
-            Variant::I16(number) => Some(number.into()),
-            Variant::U16(number) => Some(number.into()),
-            Variant::I32(number) => Some(number.into()),
-            Variant::U32(number) => Some(number.into()),
-            Variant::I64(number) => Some(number.into()),
-            Variant::U64(number) => Some(number.into()),
+        self.take(name, wanted, |value| match value {
+            Value::Number(number, _) => Some(*number),
             _ => None,
         })
     }
@@ -141,7 +129,7 @@ impl Options {
         &mut self,
         name: &'static str,
         wanted: &'static str,
-        read: impl Fn(&Variant<'_>) -> Option<T>,
+        read: impl Fn(&Value) -> Option<T>,
     ) -> Result<Option<T>, OptionError> {
         self.known.push(name);
         let Some(value) = self.given.remove(name) else {
@@ -152,7 +140,7 @@ impl Options {
             None => Err(OptionError::WrongType {
                 name,
                 wanted,
-                found: value.value_signature().to_string(),
+                found: value.signature().to_owned(),
             }),
         }
     }
@@ -173,17 +161,18 @@ fn within<T>(
 mod tests {
     use super::*;
 
-    fn options<const N: usize>(given: [(&str, Variant<'_>); N]) -> Options {
-        let given = given.map(|(name, value)| {
-            let value = OwnedVariant::try_from(value).expect("no file descriptor to duplicate");
-            (name.to_owned(), value)
-        });
-        Options::new(given.into())
+    fn options<const N: usize>(given: [(&str, Value); N]) -> Options {
+        let given = given.map(|(name, value)| (name.to_owned(), value));
+        Options::new(Given(given.into()))
+    }
+
+    fn text(text: &str) -> Value {
+        Value::Text(text.to_owned())
     }
 
     #[test]
     fn an_option_that_nobody_took_is_refused_with_those_that_are_known() {
-        let mut given = options([("pool", "a".into()), ("poool", "b".into())]);
+        let mut given = options([("pool", text("a")), ("poool", text("b"))]);
         assert_eq!(given.text("pool").unwrap().as_deref(), Some("a"));
         assert_eq!(given.flag("reassociate"), Ok(None));
         assert_eq!(
@@ -194,12 +183,14 @@ mod tests {
 
     #[test]
     fn any_integer_type_will_do_as_long_as_the_number_fits() {
-        for value in [Variant::U8(9), Variant::I32(9), Variant::U64(9)] {
-            let mut given = options([("limit", value)]);
+        for (signature, number) in [("y", 9), ("i", 9), ("t", 9)] {
+            let mut given = options([("limit", Value::Number(number, signature))]);
             assert_eq!(given.number32("limit"), Ok(Some(9)));
         }
-        for value in [Variant::I32(-1), Variant::U64(1 << 32)] {
-            let error = options([("limit", value)]).number32("limit").unwrap_err();
+        for number in [-1, 1 << 32] {
+            let error = options([("limit", Value::Number(number, "x"))])
+                .number32("limit")
+                .unwrap_err();
             assert_eq!(
                 error.to_string(),
                 "option \"limit\" is a number from 0 to 4294967295"
@@ -209,7 +200,7 @@ mod tests {
 
     #[test]
     fn an_option_of_another_type_is_refused_with_both_types() {
-        let error = options([("pool", Variant::U32(1))])
+        let error = options([("pool", Value::Number(1, "u"))])
             .text("pool")
             .unwrap_err();
         assert_eq!(error.to_string(), "option \"pool\" is of type s, not u");
