@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::authority::{Authority, Denied, Details, Subject, Verb, Verdict};
+use crate::authority::{Action, Authority, Denied, Details, Subject, Verb, Verdict};
 use crate::control::Snapshot;
 use crate::model::{FixedIp, FloatingIp, Limit, Permitted, PoolName, Uid};
 use crate::plan;
@@ -16,7 +16,18 @@ pub async fn permissions(
     snapshot: &Snapshot,
     address: Option<IpAddr>,
 ) -> Result<Permissions, Denied> {
-    let named = address.map(|address| Named::new(snapshot, address));
+    let mut named = address.map(|address| Named::new(snapshot, address));
+    // Whether a host has somebody else's address is not everybody's to know.
+    if let Some(named) = named
+        .as_mut()
+        .filter(|named| named.is_host_of_another(subject))
+    {
+        let details = Details::none(Verb::Inspect);
+        let sees = authority.verdict(subject, Action::InspectAll, details);
+        if sees.await? != Verdict::Yes {
+            (named.owner, named.pool) = (None, None);
+        }
+    }
     let mut permissions = Vec::new();
     for verb in Verb::ALL {
         let (own, any) = verb.actions();
@@ -80,6 +91,10 @@ impl Named {
 
     fn is_own(&self, subject: &Subject) -> bool {
         self.owner.is_none_or(|owner| owner == subject.uid)
+    }
+
+    fn is_host_of_another(&self, subject: &Subject) -> bool {
+        self.floating.is_none() && !self.is_own(subject)
     }
 
     fn details(&self, verb: Verb) -> Details {
