@@ -21,7 +21,9 @@ use crate::api::{self, Service};
 use crate::audit::Who;
 use crate::authority::{Authority, Polkit};
 use crate::config::{Misfit, Settings, check_against};
-use crate::control::{Controller, Counters, Handle, Message, Parts, StartError, SystemClock};
+use crate::control::{
+    Controller, Counters, Handle, Measured, Message, Parts, StartError, Statistics, SystemClock,
+};
 use crate::given::{self, Given};
 use crate::kernel::{
     self, Announcer, ConntrackFlows, FakeKernel, Flows, Hidden, Kernel, KernelError, KernelWatch,
@@ -147,15 +149,19 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
 
     // From here on there are threads.
     crate::logging::keep_flushing().map_err(DaemonError::Thread)?;
+    let statistics = Statistics::default();
+    let neighbours = Box::new(Measured::new(ground.neighbours, &statistics));
+    let meter = Box::new(Measured::new(ground.meter, &statistics));
     let (controller, handle) = Controller::start(Parts {
         store: Box::new(store),
         kernel: ground.kernel,
         flows: ground.flows,
-        announcer: Announcer::start(ground.neighbours).map_err(DaemonError::Thread)?,
+        announcer: Announcer::start(neighbours).map_err(DaemonError::Thread)?,
         clock: Box::new(SystemClock),
         site: settings.site,
         warnings: settings.warnings.iter().map(ToString::to_string).collect(),
         simulated: options.simulate,
+        statistics,
     })?;
     let controller = std::thread::Builder::new()
         .name("controller".into())
@@ -165,7 +171,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
 
     let service = Service {
         handle: handle.clone(),
-        counters: Counters::start(ground.meter).map_err(DaemonError::Thread)?,
+        counters: Counters::start(meter).map_err(DaemonError::Thread)?,
         authority: Authority::new(Polkit::on(None)),
         reloader: Reloader::new(handle.clone(), options.config.clone(), options.simulate),
     };
@@ -339,6 +345,7 @@ fn watch_kernel(mut watch: Box<dyn Watch>, handle: Handle) -> std::io::Result<()
                 match watch.next() {
                     Ok(noticed) => handle.tell(Message::Noticed(noticed)),
                     Err(error) => {
+                        handle.statistics().kernel_error(&error);
                         let text = format!(
                             "edits by others are no longer noticed: {error}; restart ipfloaterd"
                         );

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::Mutex;
 
@@ -56,6 +57,7 @@ impl Reloader {
     /// Reads the configuration again, for whoever may ask for it, and records
     /// what came of it.
     pub async fn reload(&self, who: &Who, terms: Terms) -> Result<Reread, Rejection> {
+        let begun = Instant::now();
         let _turn = self.turn.lock().await;
         if terms.dry_run {
             return self.try_out(who, terms).await;
@@ -81,6 +83,7 @@ impl Reloader {
                 format!("the configuration stays as it was, asked by uid {uid}: {rejection}"),
             ),
         };
+        self.count("reload", outcome, begun);
         audit::Entry {
             sequence: reread.as_ref().ok().map(|reread| reread.reloaded.sequence),
             ..audit::Entry::new("reload", who, outcome, sentence)
@@ -91,6 +94,7 @@ impl Reloader {
 
     /// Reads it, and has the controller tell what it would alter.
     async fn try_out(&self, who: &Who, terms: Terms) -> Result<Reread, Rejection> {
+        let begun = Instant::now();
         let reread = self.reread(who, terms).await;
         let uid = who.actor.uid;
         let (outcome, sentence) = match &reread {
@@ -103,6 +107,7 @@ impl Reloader {
                 format!("dry run: the configuration, looked at by uid {uid}: {rejection}"),
             ),
         };
+        self.count("reload", outcome, begun);
         audit::Entry::new("reload", who, outcome, sentence).write();
         reread
     }
@@ -110,6 +115,7 @@ impl Reloader {
     /// Has the configuration that is on trial stay, or the one before put back,
     /// for whoever may ask for it, and records what came of it.
     pub async fn settle(&self, who: &Who, keep: bool, terms: Terms) -> Result<Reloaded, Rejection> {
+        let begun = Instant::now();
         let _turn = self.turn.lock().await;
         let settled = self.handle.settle_reload(keep, who.actor, terms).await;
         let (verb, done) = match keep {
@@ -131,8 +137,14 @@ impl Reloader {
                 format!("the configuration was not {done}, asked by uid {uid}: {rejection}"),
             ),
         };
+        self.count(verb, outcome, begun);
         audit::Entry::new(verb, who, outcome, sentence).write();
         settled
+    }
+
+    fn count(&self, verb: &'static str, outcome: &'static str, begun: Instant) {
+        let statistics = self.handle.statistics();
+        statistics.operation(verb, outcome, begun.elapsed());
     }
 
     async fn reread(&self, who: &Who, terms: Terms) -> Result<Reread, Rejection> {

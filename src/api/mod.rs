@@ -9,6 +9,7 @@ pub mod dbus;
 pub mod decode;
 pub mod error;
 pub mod log;
+pub mod metrics;
 pub mod permissions;
 pub mod terms;
 pub mod varlink;

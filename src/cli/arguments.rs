@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::import::Source;
 use super::terms::{DryRun, Lasting, Trial};
-use super::{complete, examples, exit, forward, set};
+use super::{complete, examples, exit, forward, metrics, set};
 use crate::client::DEFAULT_SOCKET;
 
 /// Gives public addresses to private hosts, and moves them from one to another.
@@ -336,6 +336,9 @@ pub enum Verb {
         #[arg(long, value_name = "N", default_value_t = 20)]
         rows: usize,
     },
+    /// Tell the daemon's numbers, and those of addresses, as Prometheus reads them
+    #[command(after_help = examples::METRICS)]
+    Metrics(metrics::Wanted),
     /// Tell what you may do, and which polkit action decides
     #[command(after_help = examples::PERMISSIONS)]
     Permissions {

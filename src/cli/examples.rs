@@ -113,6 +113,11 @@ Examples:
   ipfloater import --apply
   ipfloater import --database /root/old.db --apply --skip-bad";
 
+pub(super) const METRICS: &str = "\
+Examples:
+  ipfloater metrics
+  ipfloater metrics --format prometheus --output /var/lib/prometheus/node-exporter/ipfloater.prom";
+
 pub(super) const PERMISSIONS: &str = "\
 Examples:
   ipfloater permissions 203.0.113.7";

@@ -1,6 +1,7 @@
 //! Why the command line did not do what it was asked.
 
 use std::io;
+use std::path::PathBuf;
 
 use super::Exit;
 use crate::client::{ClientError, Refused};
@@ -57,6 +58,14 @@ pub enum Failure {
     /// The original was not taken over.
     #[error(transparent)]
     Import(#[from] ImportError),
+    /// A file cannot be written.
+    #[error("cannot write {}: {why}; its directory has to be writable", .file.display())]
+    NotWritten {
+        /// Which.
+        file: PathBuf,
+        /// Why not.
+        why: io::Error,
+    },
     /// What was to be told cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -92,7 +101,7 @@ impl Failure {
                 | ImportError::NotInForce { .. }
                 | ImportError::NotInForceAgain { .. } => Exit::Failed,
             },
-            Failure::Output(_) => Exit::Failed,
+            Failure::NotWritten { .. } | Failure::Output(_) => Exit::Failed,
         }
     }
 
@@ -137,7 +146,7 @@ impl Failure {
                 | ImportError::NotInForce { .. }
                 | ImportError::NotInForceAgain { .. },
             ) => "NotTakenOver",
-            Failure::Output(_) => "Output",
+            Failure::NotWritten { .. } | Failure::Output(_) => "Output",
         }
         .to_owned()
     }

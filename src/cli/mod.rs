@@ -18,6 +18,7 @@ mod exit;
 mod failure;
 mod forward;
 mod import;
+mod metrics;
 mod monitor;
 mod original;
 mod output;
@@ -251,6 +252,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
             };
             top::top(connect()?, &mut output, terms)
         }
+        Verb::Metrics(wanted) => metrics::metrics(connect()?, &mut output, wanted),
         Verb::Permissions { address } => verbs::permissions(connect()?, &mut output, address),
         Verb::Confirm { address, dry_run } => {
             let parameters = Terms::from(dry_run).with(json!({"address": address}));

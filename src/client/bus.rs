@@ -148,6 +148,10 @@ async fn ask(
             }
             answer.into()
         }
+        "GetMetrics" => {
+            let text: String = manager.call(method, parameters).await?;
+            json!({ "text": text })
+        }
         "Describe" => json!({"address": object(manager.call(method, parameters).await?)}),
         "History" => json!({"events": objects(manager.call(method, parameters).await?)}),
         "GetPermissions" => {

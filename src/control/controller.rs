@@ -25,7 +25,10 @@ use super::batch::Batch;
 use super::claims::Inquiry;
 use super::cutter::Cutter;
 use super::reload::FormerSite;
-use super::{Clock, Handle, Health, Inbox, Message, Published, Rejection, Reply, Snapshot};
+use super::{
+    Clock, Handle, Health, Inbox, Measured, Message, Published, Rejection, Reply, Snapshot,
+    Statistics,
+};
 
 /// The most messages that are taken at once.
 const BATCH: usize = 1_024;
@@ -48,6 +51,8 @@ pub struct Parts {
     pub warnings: Vec<String>,
     /// Whether this is a kernel in memory.
     pub simulated: bool,
+    /// What is counted.
+    pub statistics: Statistics,
 }
 
 /// The owner of state, store and kernel.
@@ -93,6 +98,7 @@ pub struct Controller {
     pub(super) store: Box<dyn Store>,
     pub(super) warnings: Vec<String>,
     simulated: bool,
+    pub(super) statistics: Statistics,
     inbox: Inbox,
     /// Answers that wait until flows have ended, by ticket.
     waiting: HashMap<u64, Vec<(Reply, Outcome)>>,
@@ -112,13 +118,16 @@ impl Controller {
             site,
             warnings,
             simulated,
+            statistics,
         } = parts;
+        let kernel: Box<dyn Kernel> = Box::new(Measured::new(kernel, &statistics));
+        let flows = Box::new(Measured::new(flows, &statistics));
         let state = store.load()?;
         let observed = Observed::default();
         let uses = Uses::of(&state, &site, &observed);
         let size = |family| Ruleset::size_for(capacity(&site, &state, family));
         let ruleset = Ruleset::using(&site, size, uses);
-        let (handle, inbox) = Handle::new(Snapshot {
+        let first = Snapshot {
             state: state.clone(),
             pending: RedBlackTreeMapSync::default(),
             site: Arc::new(site.clone()),
@@ -126,7 +135,8 @@ impl Controller {
             health: Arc::default(),
             features: kernel.features(),
             simulated,
-        });
+        };
+        let (handle, inbox) = Handle::counting(first, statistics.clone());
         let tell = handle.clone();
         announcer.report_to(move |report| tell.tell(Message::Neighbours(report)));
         let cutter = Cutter::start(flows, handle.clone()).map_err(StartError::Thread)?;
@@ -157,6 +167,7 @@ impl Controller {
             store,
             warnings,
             simulated,
+            statistics,
             inbox,
             waiting: HashMap::new(),
             last_ticket: 0,
@@ -203,6 +214,7 @@ impl Controller {
         let mut go_on = true;
         let mut taken = 0;
         while let Some(message) = next {
+            self.statistics.unqueue();
             match message {
                 Message::Request(request, terms, reply) => requests.push((request, terms, reply)),
                 Message::Stop => go_on = false,
@@ -378,7 +390,7 @@ impl Controller {
             self.answer(batch.granted);
             return;
         }
-        if let Err(error) = self.store.commit(self.state.revision(), &batch.events) {
+        if let Err(error) = self.commit(&batch.events) {
             self.refuse_all(batch, &error);
             return;
         }
@@ -408,6 +420,17 @@ impl Controller {
         } else {
             self.answer(batch.granted);
         }
+    }
+
+    /// Commits events that follow the state.
+    pub(super) fn commit(&mut self, events: &[Event]) -> Result<(), StoreError> {
+        let Self {
+            statistics,
+            store,
+            state,
+            ..
+        } = self;
+        statistics.commit(events, || store.commit(state.revision(), events))
     }
 
     /// Finds out anew about the addresses of a batch that other machines have.
@@ -480,7 +503,7 @@ impl Controller {
                 kind,
             });
         }
-        match self.store.commit(self.state.revision(), &events) {
+        match self.commit(&events) {
             Ok(()) => {
                 self.state = state;
                 self.show();

@@ -117,7 +117,7 @@ impl Controller {
     /// Ends what was over before the start. The kernel follows with the rest.
     pub(super) fn end_what_was_due(&mut self) {
         while let Some(mut batch) = self.due() {
-            match self.store.commit(self.state.revision(), &batch.events) {
+            match self.commit(&batch.events) {
                 Ok(()) => {
                     self.state = batch.state.committed();
                     self.watch_trials();

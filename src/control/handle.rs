@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::Instant;
 
 use tokio::sync::{broadcast, oneshot, watch};
 
+use crate::audit::{DRY_RUN, GRANTED, UNCHANGED};
 use crate::authority::Authorized;
 use crate::kernel::{Noticed, Report};
 use crate::model::{Actor, Event, FloatingIp, Recorded, Sequence, Site, Timestamp, Uid};
 use crate::request::{Effect, Outcome, Refusal, Request, Terms};
 
-use super::{AddressState, Snapshot};
+use super::statistics::Waiting;
+use super::{AddressState, Snapshot, Statistics};
 
 /// How many requests may wait for the controller; one more is told `Busy`.
 pub const QUEUE: usize = 4_096;
@@ -19,18 +22,39 @@ pub const QUEUE: usize = 4_096;
 /// some.
 const EVENTS_BEHIND: usize = 4_096;
 
-/// Where the answer to a request goes.
-pub type Reply = oneshot::Sender<Result<Outcome, Rejection>>;
+/// Where the answer to a request goes. It is counted, also when nobody waits for
+/// it any more.
+#[derive(Debug)]
+pub struct Reply {
+    to: oneshot::Sender<Result<Outcome, Rejection>>,
+    verb: &'static str,
+    since: Instant,
+    waiting: Waiting,
+}
+
+impl Reply {
+    /// Answers. What could not be told comes back.
+    pub fn send(
+        self,
+        answer: Result<Outcome, Rejection>,
+    ) -> Result<(), Result<Outcome, Rejection>> {
+        let outcome = match &answer {
+            Ok(outcome) if outcome.effects.is_some() => DRY_RUN,
+            Ok(outcome) if outcome.changed => GRANTED,
+            Ok(_) => UNCHANGED,
+            Err(rejection) => rejection.name(),
+        };
+        self.waiting
+            .answered(self.verb, outcome, self.since.elapsed());
+        self.to.send(answer)
+    }
+}
 
 /// What the controller is sent.
 #[derive(Debug)]
 pub enum Message {
     /// A request, on what terms, and where its answer goes.
-    Request(
-        Authorized<Request>,
-        Terms,
-        oneshot::Sender<Result<Outcome, Rejection>>,
-    ),
+    Request(Authorized<Request>, Terms, Reply),
     /// A question about the event log, and where the answer goes.
     History {
         /// About this address, or all.
@@ -193,6 +217,7 @@ pub struct Handle {
     messages: mpsc::SyncSender<Message>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     events: broadcast::Sender<Arc<Published>>,
+    statistics: Statistics,
 }
 
 /// The controller's end.
@@ -210,6 +235,11 @@ impl Handle {
     /// Both ends, with what is true before the first request.
     #[must_use]
     pub fn new(first: Snapshot) -> (Handle, Inbox) {
+        Self::counting(first, Statistics::default())
+    }
+
+    /// The same, with what is to be counted by.
+    pub(super) fn counting(first: Snapshot, statistics: Statistics) -> (Handle, Inbox) {
         let (sender, messages) = mpsc::sync_channel(QUEUE);
         let (shown, snapshots) = watch::channel(Arc::new(first));
         let (events, _) = broadcast::channel(EVENTS_BEHIND);
@@ -217,6 +247,7 @@ impl Handle {
             messages: sender,
             snapshots,
             events: events.clone(),
+            statistics,
         };
         (
             handle,
@@ -234,7 +265,13 @@ impl Handle {
         request: Authorized<Request>,
         terms: Terms,
     ) -> Result<Outcome, Rejection> {
-        let (reply, answer) = oneshot::channel();
+        let (to, answer) = oneshot::channel();
+        let reply = Reply {
+            to,
+            verb: request.request().verb(),
+            since: Instant::now(),
+            waiting: Waiting::new(&self.statistics),
+        };
         self.send(Message::Request(request, terms, reply))?;
         answer.await.map_err(|_| Rejection::Stopping)?
     }
@@ -350,15 +387,29 @@ impl Handle {
     /// For threads of the daemon, not for fronts.
     pub fn tell(&self, message: Message) {
         // It fails only when the controller is gone, and then so is the daemon.
+        self.statistics.queue();
         let _ = self.messages.send(message);
     }
 
+    /// What is counted.
+    #[must_use]
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
     fn send(&self, message: Message) -> Result<(), Rejection> {
-        self.messages
-            .try_send(message)
-            .map_err(|error| match error {
-                mpsc::TrySendError::Full(_) => Rejection::Busy,
-                mpsc::TrySendError::Disconnected(_) => Rejection::Stopping,
-            })
+        self.statistics.queue();
+        self.messages.try_send(message).map_err(|error| {
+            self.statistics.unqueue();
+            let (message, why) = match error {
+                mpsc::TrySendError::Full(message) => (message, Rejection::Busy),
+                mpsc::TrySendError::Disconnected(message) => (message, Rejection::Stopping),
+            };
+            if let Message::Request(_, _, reply) = message {
+                // Its sender is told below.
+                let _ = reply.send(Err(why.clone()));
+            }
+            why
+        })
     }
 }

@@ -14,13 +14,17 @@ mod cutter;
 mod due;
 mod forecast;
 mod handle;
+mod measured;
 mod meter;
 mod reconcile;
 mod reload;
 mod snapshot;
+mod statistics;
 
 pub use clock::{Clock, SystemClock};
 pub use controller::{Controller, Parts, StartError};
 pub use handle::{Handle, Inbox, Message, Published, QUEUE, Rejection, Reloaded, Reply};
+pub use measured::Measured;
 pub use meter::Counters;
 pub use snapshot::{AddressState, Health, Snapshot};
+pub use statistics::{Statistics, Tallies};

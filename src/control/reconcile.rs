@@ -75,6 +75,8 @@ impl Controller {
         {
             return Err(error.into());
         }
+        self.statistics
+            .reconciliation("start", applied.failure.is_none());
         self.settle(&applied, &BTreeSet::new());
         if applied.failure.is_some() {
             return Ok(());
@@ -110,6 +112,8 @@ impl Controller {
         }
         let delta = self.difference(&self.state, &self.observed, touched);
         let applied = self.carry_out(&delta, false);
+        self.statistics
+            .reconciliation("request", applied.failure.is_none());
         for floating in touched {
             self.update_pending(*floating, &applied);
         }
@@ -219,6 +223,16 @@ impl Controller {
     /// Observes, diffs and applies. `None` means that the kernel refused;
     /// `Some(Some(text))` that something which had been right was put right.
     fn look_and_apply(&mut self, look: Look) -> Option<Option<String>> {
+        let repaired = self.reconcile(look);
+        let extent = match look {
+            Look::Everything => "everything",
+            Look::Links => "links",
+        };
+        self.statistics.reconciliation(extent, repaired.is_some());
+        repaired
+    }
+
+    fn reconcile(&mut self, look: Look) -> Option<Option<String>> {
         let before = Before {
             links: self.observed.links.clone(),
             outside: self.observed.outside.clone(),

@@ -247,6 +247,45 @@ pub enum Operation {
     Clear(String),
 }
 
+impl Operation {
+    /// What [`Operation::word`] can be.
+    pub const WORDS: [&str; 11] = [
+        "open", "dump", "transact", "presence", "cut", "announce", "probe", "listen", "watch",
+        "reroute", "clear",
+    ];
+
+    /// In a word, whatever it is about.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        let [
+            open,
+            dump,
+            transact,
+            presence,
+            cut,
+            announce,
+            probe,
+            listen,
+            watch,
+            reroute,
+            clear,
+        ] = Self::WORDS;
+        match self {
+            Operation::Open(_) => open,
+            Operation::Dump(_) => dump,
+            Operation::Transact(_) => transact,
+            Operation::Presence(_) => presence,
+            Operation::Cut => cut,
+            Operation::Announce(_) => announce,
+            Operation::Probe(_) => probe,
+            Operation::Listen => listen,
+            Operation::Watch => watch,
+            Operation::Reroute(_) => reroute,
+            Operation::Clear(_) => clear,
+        }
+    }
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

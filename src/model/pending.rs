@@ -36,6 +36,46 @@ pub enum PendingReason {
 impl PendingReason {
     /// How a reason begins that is over in a moment.
     pub const PROBING: &'static str = "probing whether somebody else has";
+
+    /// What [`PendingReason::word`] can be.
+    pub const WORDS: [&'static str; 9] = [
+        "starting",
+        "no_default_route",
+        "interface_missing",
+        "interface_down",
+        "no_gateway",
+        "no_carrier",
+        "probing",
+        "contested",
+        "kernel",
+    ];
+
+    /// In a word, whatever it is about.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        let [
+            starting,
+            no_route,
+            missing,
+            down,
+            no_gateway,
+            no_carrier,
+            probing,
+            contested,
+            kernel,
+        ] = Self::WORDS;
+        match self {
+            PendingReason::Starting => starting,
+            PendingReason::NoDefaultRoute => no_route,
+            PendingReason::InterfaceMissing(_) => missing,
+            PendingReason::InterfaceDown(_) => down,
+            PendingReason::NoGateway(_) => no_gateway,
+            PendingReason::NoCarrier(_) => no_carrier,
+            PendingReason::Probing(_) => probing,
+            PendingReason::Contested { .. } => contested,
+            PendingReason::Kernel(_) => kernel,
+        }
+    }
 }
 
 impl fmt::Display for PendingReason {

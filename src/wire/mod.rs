@@ -16,7 +16,9 @@ mod varlink;
 pub use address::{Address, ForwardInfo};
 pub use changed::{Changed, EffectInfo, Settled};
 pub use event::EventInfo;
-pub use varlink::{Counted, Described, Details, Events, Listed, Monitored, Notice, Pools, Version};
+pub use varlink::{
+    Counted, Described, Details, Events, Listed, Metrics, Monitored, Notice, Pools, Version,
+};
 
 use crate::control::{self, Snapshot};
 use crate::kernel::Traffic;

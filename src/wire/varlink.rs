@@ -28,6 +28,13 @@ pub struct Counted {
     pub next: Option<FloatingIp>,
 }
 
+/// Numbers for Prometheus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// The text, but for what comes after it.
+    pub text: String,
+}
+
 /// One address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Described {

@@ -9,7 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ipfloater::authority::{Authority, Authorized, Caller, Origin, Subject};
-use ipfloater::control::{Clock, Controller, Handle, Message, Parts, Rejection, SystemClock};
+use ipfloater::control::{
+    Clock, Controller, Handle, Message, Parts, Rejection, Statistics, SystemClock,
+};
 use ipfloater::kernel::{Announcer, FakeKernel};
 use ipfloater::model::{AddressRange, Alteration, Limits, Pool, PoolName, Site, Timestamp};
 use ipfloater::request::{
@@ -137,6 +139,7 @@ impl Running {
             site,
             warnings: Vec::new(),
             simulated: true,
+            statistics: Statistics::default(),
         })
         .map_err(|error| error.to_string())?;
         let controller = std::thread::spawn(|| controller.run());

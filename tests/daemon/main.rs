@@ -8,6 +8,7 @@
 #[path = "../dbus/bus.rs"]
 mod bus;
 mod documents;
+mod metrics;
 mod monitor;
 #[path = "../common/nobody.rs"]
 mod nobody;

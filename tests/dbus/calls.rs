@@ -13,7 +13,7 @@ async fn running_introspection_keeps_what_the_interface_file_promises() {
 
     let promised = introspection::promises(CONTRACT, INTERFACE);
     assert_eq!(introspection::promises(&running, INTERFACE), promised);
-    assert_eq!(promised.len(), 17 + 1 + 4, "{promised:#?}");
+    assert_eq!(promised.len(), 18 + 1 + 4, "{promised:#?}");
 }
 
 #[test]

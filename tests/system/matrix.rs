@@ -106,7 +106,7 @@ const fn property(name: &'static str, value: &'static str, outcomes: [Outcome; 5
 }
 
 /// The table. What is called concerns alice's address, or takes a free one.
-const ROWS: [Row; 25] = [
+const ROWS: [Row; 26] = [
     alters("Allocate", "a{sv} 0", "{}", GROUP),
     alters(
         "Associate",
@@ -165,6 +165,7 @@ const ROWS: [Row; 25] = [
         ALL,
     ),
     reads("GetCounters", "a{sv} 0", "{}", ALL),
+    reads("GetMetrics", "a{sv} 0", "{}", ALL),
     reads("ListPools", "a{sv} 0", "{}", ALL),
     reads("GetStatus", "a{sv} 0", "{}", ALL),
     reads("GetPermissions", "a{sv} 0", "{}", ALL),

@@ -11,6 +11,7 @@ use zbus::{Connection, interface};
 
 use crate::api::Service;
 use crate::api::decode::{self, AttributeFields};
+use crate::api::metrics;
 use crate::api::permissions::permissions;
 use crate::api::terms::{self, Takes};
 use crate::authority::{Authority, Caller, Origin, Sight, Subject, Verb};
@@ -78,12 +79,20 @@ impl Manager {
         Ok(Changed::new(&self.handle.snapshot(), outcome).into())
     }
 
+    /// Lets those pass who may have the configuration read again, and counts who
+    /// wanted this of it and may not.
+    async fn may_reload(&self, caller: &Caller, verb: Verb) -> Result<()> {
+        let may = self.authority.may(caller, Verb::Reload).await;
+        Ok(may.inspect_err(|_| self.handle.statistics().denied(verb.as_str()))?)
+    }
+
     async fn submit(&self, caller: &Caller, request: Request, terms: Terms) -> Result<Outcome> {
         let Snapshot { state, site, .. } = &*self.handle.snapshot();
-        let request = self
-            .authority
-            .authorize(caller, request, state, site)
-            .await?;
+        let verb = request.verb();
+        let request = self.authority.authorize(caller, request, state, site);
+        let request = request
+            .await
+            .inspect_err(|_| self.handle.statistics().denied(verb))?;
         Ok(self.handle.submit(request, terms).await?)
     }
 
@@ -99,7 +108,8 @@ impl Manager {
         let terms = terms(&mut options, Takes::NONE)?;
         options.finish()?;
         let Some(request) = decode::settle(address, keep)? else {
-            self.authority.may(caller, Verb::Reload).await?;
+            let verb = if keep { Verb::Confirm } else { Verb::Revert };
+            self.may_reload(caller, verb).await?;
             let settled = self
                 .reloader
                 .settle(&caller.subject.who(), keep, terms)
@@ -354,6 +364,21 @@ impl Manager {
         Ok((rows(counters), next))
     }
 
+    #[zbus(out_args("text"))]
+    async fn get_metrics(
+        &self,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] call: Header<'_>,
+        options: Given,
+    ) -> Result<String> {
+        let _admitted = self.admit_reader(bus, &call).await?;
+        let mut options = Options::new(options);
+        let format = options.text("format")?;
+        options.finish()?;
+        let format = metrics::format("format", format.as_deref())?;
+        Ok(metrics::metrics(&self.handle, format, SystemClock.now()))
+    }
+
     #[zbus(out_args("row"))]
     async fn describe(
         &self,
@@ -429,7 +454,7 @@ impl Manager {
         let mut options = Options::new(options);
         let terms = terms(&mut options, Takes::TRIAL)?;
         options.finish()?;
-        self.authority.may(&caller, Verb::Reload).await?;
+        self.may_reload(&caller, Verb::Reload).await?;
         let reread = self.reloader.reload(&caller.subject.who(), terms).await?;
         Ok(Reloaded::from(reread).into())
     }

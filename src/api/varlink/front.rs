@@ -12,6 +12,7 @@ use super::stream::{Monitor, Pages, Stream};
 use super::systemd_service::{self, SYSTEMD};
 use crate::api::Service;
 use crate::api::decode::{self, AttributeFields, ForwardFields, Page};
+use crate::api::metrics;
 use crate::api::permissions::permissions;
 use crate::api::terms::{self, Takes};
 use crate::authority::{Authority, Caller, Subject, Verb};
@@ -22,8 +23,8 @@ use crate::request::{
     Allocate, Associate, Disassociate, Outcome, Refusal, Release, Request, Terms, Update,
 };
 use crate::wire::{
-    API_VERSION, Changed, Counted, Described, EventInfo, Events, Listed, PoolInfo, Pools, Reloaded,
-    Settled, Status, Version,
+    API_VERSION, Changed, Counted, Described, EventInfo, Events, Listed, Metrics, PoolInfo, Pools,
+    Reloaded, Settled, Status, Version,
 };
 
 /// The parameter by which a call says that it waits while somebody
@@ -153,6 +154,7 @@ impl Front {
             "List" => self.list(&caller, parameters, mode).await,
             "Describe" => self.describe(&caller, parameters).await,
             "GetCounters" => self.counters(&caller, parameters).await,
+            "GetMetrics" => self.metrics(&caller, parameters).await,
             "ListPools" => self.pools(&caller, parameters).await,
             "GetStatus" => self.status(&caller, parameters).await,
             "GetPermissions" => self.permissions(&caller, parameters).await,
@@ -176,6 +178,13 @@ impl Front {
         once(&Changed::new(&self.handle.snapshot(), outcome))
     }
 
+    /// Lets those pass who may have the configuration read again, and counts who
+    /// wanted this of it and may not.
+    async fn may_reload(&self, caller: &Caller, verb: Verb) -> Result<(), Fault> {
+        let may = self.authority.may(caller, Verb::Reload).await;
+        Ok(may.inspect_err(|_| self.handle.statistics().denied(verb.as_str()))?)
+    }
+
     async fn submit(
         &self,
         caller: &Caller,
@@ -183,10 +192,11 @@ impl Front {
         terms: Terms,
     ) -> Result<Outcome, Fault> {
         let Snapshot { state, site, .. } = &*self.handle.snapshot();
-        let request = self
-            .authority
-            .authorize(caller, request, state, site)
-            .await?;
+        let verb = request.verb();
+        let request = self.authority.authorize(caller, request, state, site);
+        let request = request
+            .await
+            .inspect_err(|_| self.handle.statistics().denied(verb))?;
         Ok(self.handle.submit(request, terms).await?)
     }
 
@@ -201,7 +211,8 @@ impl Front {
         let address = parameters.optional_text("address")?;
         parameters.end()?;
         let Some(request) = decode::settle(address.as_deref().unwrap_or_default(), keep)? else {
-            self.authority.may(caller, Verb::Reload).await?;
+            let verb = if keep { Verb::Confirm } else { Verb::Revert };
+            self.may_reload(caller, verb).await?;
             let settled = self
                 .reloader
                 .settle(&caller.subject.who(), keep, terms)
@@ -275,6 +286,16 @@ impl Front {
         once(&Counted { counters, next })
     }
 
+    async fn metrics(&self, caller: &Caller, mut parameters: Parameters) -> Result<Answer, Fault> {
+        let format = parameters.optional_text("format")?;
+        parameters.end()?;
+        let format = metrics::format("format", format.as_deref())?;
+        self.authority.sight(caller).await?;
+        once(&Metrics {
+            text: metrics::metrics(&self.handle, format, SystemClock.now()),
+        })
+    }
+
     async fn pools(&self, caller: &Caller, parameters: Parameters) -> Result<Answer, Fault> {
         parameters.end()?;
         self.authority.sight(caller).await?;
@@ -307,7 +328,7 @@ impl Front {
     async fn reload(&self, caller: &Caller, mut parameters: Parameters) -> Result<Answer, Fault> {
         let terms = terms(&mut parameters, Takes::TRIAL)?;
         parameters.end()?;
-        self.authority.may(caller, Verb::Reload).await?;
+        self.may_reload(caller, Verb::Reload).await?;
         let reread = self.reloader.reload(&caller.subject.who(), terms).await?;
         once(&Reloaded::from(reread))
     }
