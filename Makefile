@@ -16,7 +16,7 @@ man     := $(DESTDIR)$(PREFIX)/share/man
 doc     := $(DESTDIR)$(PREFIX)/share/doc/ipfloater
 share   := $(DESTDIR)$(PREFIX)/share/ipfloater
 dbus    := $(DESTDIR)/usr/share/dbus-1
-polkit  := $(DESTDIR)/usr/share/polkit-1/actions
+polkit  := $(DESTDIR)/usr/share/polkit-1
 lib     := $(DESTDIR)/usr/lib
 units   := $(lib)/systemd/system
 etc     := $(DESTDIR)/etc
@@ -58,8 +58,8 @@ bench:
 install: build
 	install -D -m 755 $(built)/ipfloaterd $(sbin)/ipfloaterd
 	install -D -m 755 $(built)/ipfloater $(bin)/ipfloater
-	install -D -m 644 -t $(units) systemd/*.service systemd/*.socket
-	sed -i 's|/usr/\(s\?bin/ipfloater\)|$(PREFIX)/\1|' $(units)/ipfloaterd.service
+	install -D -m 644 -t $(units) systemd/*.service systemd/*.socket systemd/*.timer
+	sed -i 's|/usr/\(s\?bin/ipfloater\)|$(PREFIX)/\1|' $(units)/*.service
 	install -D -m 644 -t $(lib)/systemd/system-preset systemd/system-preset/*.preset
 	install -D -m 644 -t $(lib)/sysctl.d systemd/sysctl.d/*.conf
 	install -D -m 644 -t $(lib)/sysusers.d systemd/sysusers.d/*.conf
@@ -68,7 +68,9 @@ install: build
 	install -D -m 644 -t $(dbus)/system-services dbus/org.ipfloater.service
 	install -D -m 644 -t $(dbus)/interfaces interfaces/org.ipfloater.*.xml
 	install -D -m 644 -t $(share) interfaces/org.ipfloater.varlink
-	$(if $(wildcard polkit/*.policy),install -D -m 644 -t $(polkit) polkit/*.policy)
+	$(if $(wildcard polkit/*.policy),install -D -m 644 -t $(polkit)/actions polkit/*.policy)
+	install -D -m 644 -t $(polkit)/rules.d polkit/rules.d/*.rules
+	install -D -m 644 -t $(doc)/examples docs/metrics/*.yml
 	install -D -m 644 -t $(etc)/default etc/default/ipfloaterd.conf
 	install -D -m 644 -t $(man)/man1 docs/man/*.1
 	install -D -m 644 -t $(man)/man5 docs/man/*.5

@@ -33,11 +33,8 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Answers. What could not be told comes back.
-    pub fn send(
-        self,
-        answer: Result<Outcome, Rejection>,
-    ) -> Result<(), Result<Outcome, Rejection>> {
+    /// Answers, and says whether somebody still waited.
+    pub fn send(self, answer: Result<Outcome, Rejection>) -> bool {
         let outcome = match &answer {
             Ok(outcome) if outcome.effects.is_some() => DRY_RUN,
             Ok(outcome) if outcome.changed => GRANTED,
@@ -46,7 +43,7 @@ impl Reply {
         };
         self.waiting
             .answered(self.verb, outcome, self.since.elapsed());
-        self.to.send(answer)
+        self.to.send(answer).is_ok()
     }
 }
 

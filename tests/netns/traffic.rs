@@ -163,6 +163,88 @@ fn every_packet_and_byte_is_counted_for_its_address_and_direction() {
 }
 
 #[test]
+fn metrics_tell_what_was_counted_and_what_was_done() {
+    let lab = Lab::new();
+    let daemon = lab.start_with(Start {
+        hidden: Some("table-owner"),
+        ..Start::PLAIN
+    });
+    let told = |name: &str| -> f64 {
+        let text = daemon.order("metrics");
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.unwrap_or_else(|| panic!("{name}: {text}"));
+        value.parse().expect("it is a number")
+    };
+    for family in Family::BOTH {
+        let [here, gone] = [10, 11].map(|number| floating(family, number));
+        let traffic = |what: &str, direction: &str| {
+            told(&format!(
+                "ipfloater_address_{what}_total{{floating_ip=\"{here}\",direction=\"{direction}\"}}"
+            ))
+        };
+        daemon.associate(here, &lab.host_a);
+        let before = is_counted(
+            &lab,
+            &daemon,
+            SocketAddr::new(here, 4000),
+            &lab.host_a,
+            4000,
+        );
+        let metered = || {
+            [
+                ("packets", "in"),
+                ("bytes", "in"),
+                ("packets", "out"),
+                ("bytes", "out"),
+            ]
+            .map(|(what, direction)| traffic(what, direction) as u64)
+        };
+        assert_eq!(metered(), before);
+        let after = is_counted_outbound(&lab, &daemon, &lab.host_a, here);
+        assert_eq!(metered(), after);
+        assert!(after[2] > before[2]);
+
+        // Ending flows is done by the real kernel, and takes time.
+        let moves = told("ipfloater_kernel_duration_seconds_count{operation=\"cut\"}");
+        daemon.reassociate(here, &lab.host_b);
+        let cut = told("ipfloater_kernel_duration_seconds_count{operation=\"cut\"}");
+        assert!(cut > moves, "{moves} {cut}");
+        daemon.associate(gone, &lab.host_c);
+        daemon.release(gone);
+        let text = daemon.order("metrics");
+        assert!(!text.contains(&format!("floating_ip=\"{gone}\"")), "{text}");
+    }
+    let associated = "ipfloater_operations_total{verb=\"associate\",outcome=\"granted\"}";
+    assert_eq!(told(associated), 6.0);
+    let released = "ipfloater_operations_total{verb=\"release\",outcome=\"granted\"}";
+    assert_eq!(told(released), 2.0);
+    assert_eq!(
+        told("ipfloater_addresses{pool=\"default\",state=\"active\"}"),
+        2.0
+    );
+    assert!(told("ipfloater_kernel_duration_seconds_sum{operation=\"transact\"}") > 0.0);
+
+    // Somebody else's edit is put right, and that is counted.
+    assert_eq!(told("ipfloater_repairs_total"), 0.0);
+    lab.router.nft("flush chain inet ipfloater outbound");
+    super::namespace::eventually("the edit is put right", || {
+        told("ipfloater_repairs_total") == 1.0
+    });
+    assert_eq!(told("ipfloater_events_total{verb=\"repair\"}"), 1.0);
+    let looked = "ipfloater_reconciliations_total{extent=\"everything\",outcome=\"done\"}";
+    assert!(told(looked) >= 1.0);
+
+    // An interface that is down keeps addresses from being in force.
+    assert_eq!(told("ipfloater_degraded"), 0.0);
+    lab.router.ip("link set wan0 down");
+    super::namespace::eventually("they wait", || {
+        told("ipfloater_addresses{pool=\"default\",state=\"pending\"}") == 2.0
+    });
+    assert_eq!(told("ipfloater_degraded"), 1.0);
+}
+
+#[test]
 fn an_icmp_error_is_counted_with_the_flow_that_it_is_about() {
     let lab = Lab::new();
     let daemon = lab.start();

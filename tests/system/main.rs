@@ -28,6 +28,7 @@ mod harness;
 mod install;
 mod journal;
 mod matrix;
+mod metrics;
 mod moving;
 mod privileges;
 mod reload;
