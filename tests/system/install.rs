@@ -130,6 +130,11 @@ fn goes(suite: Suite) {
         "[IPFLOATER]\nGUARD_FORWARD = no\n",
     );
     machine.run("systemctl restart ipfloaterd && systemctl disable ipfloaterd.socket");
+    machine.run("systemctl enable --now ipfloater-metrics.timer");
+    machine.eventually(
+        "numbers are written",
+        "test -s /var/lib/prometheus/node-exporter/ipfloater.prom",
+    );
 
     machine.run("apt-get -qq purge ipfloater");
     assert_eq!(machine.run(IN_THE_KERNEL), "");
