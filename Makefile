@@ -70,7 +70,6 @@ install: build
 	install -D -m 644 -t $(share) interfaces/org.ipfloater.varlink
 	$(if $(wildcard polkit/*.policy),install -D -m 644 -t $(polkit)/actions polkit/*.policy)
 	install -D -m 644 -t $(polkit)/rules.d polkit/rules.d/*.rules
-	install -D -m 644 -t $(doc)/examples docs/metrics/*.yml
 	install -D -m 644 -t $(etc)/default etc/default/ipfloaterd.conf
 	install -D -m 644 -t $(man)/man1 docs/man/*.1
 	install -D -m 644 -t $(man)/man5 docs/man/*.5
@@ -78,6 +77,7 @@ install: build
 	install -D -m 644 -t $(doc) README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md LICENSE-* docs/*.md
 	install -D -m 644 -t $(doc)/examples examples/README.md polkit/*.rules
 	install -D -m 644 -t $(doc)/examples/polkit examples/polkit/*.rules
+	install -D -m 644 -t $(doc)/examples/prometheus examples/prometheus/*.yml
 	install -D -m 755 -t $(doc)/examples/python examples/python/*.py
 	install -D -m 755 -t $(doc)/examples/shell examples/shell/*.sh
 	install -D -m 644 -t $(doc)/examples/systemd examples/systemd/*.conf

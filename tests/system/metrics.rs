@@ -71,7 +71,7 @@ fn is_written_and_read(suite: Suite) {
         router.run(&format!("promtool check metrics <{FILE} 2>&1")),
         ""
     );
-    router.run("cd /usr/share/doc/ipfloater/examples && promtool check rules ipfloater-rules.yml && promtool test rules ipfloater-rules-test.yml");
+    router.run("cd /usr/share/doc/ipfloater/examples/prometheus && promtool check rules ipfloater-rules.yml && promtool test rules ipfloater-rules-test.yml");
 
     // It comes and goes with the daemon, and starts none.
     let runs = "systemctl is-active --quiet ipfloater-metrics.timer";
