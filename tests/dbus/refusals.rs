@@ -64,10 +64,7 @@ async fn what_is_larger_than_any_option_is_refused_before_it_is_read() {
             "an option has more than 256 texts",
         ),
         (
-            crowd
-                .into_iter()
-                .map(|(name, value)| (name, value))
-                .collect(),
+            crowd.into_iter().collect(),
             "there are more than 64 options",
         ),
     ] {
