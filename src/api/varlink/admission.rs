@@ -42,7 +42,9 @@ impl Admission {
         }
         let mut taken = lock(&self.taken);
         let mine = taken.by_user.get(&uid).copied().unwrap_or(0);
-        if mine >= PER_USER || taken.all >= ALL_USERS {
+        // Half of what is left is for those who come yet.
+        let left = ALL_USERS.saturating_sub(taken.all);
+        if mine >= PER_USER.min(left / 2) {
             // Once for each time that the limit is reached: a caller must not
             // be able to fill the log.
             if !std::mem::replace(&mut taken.refusing, true) {
@@ -110,12 +112,20 @@ mod tests {
     }
 
     #[test]
+    fn a_few_users_with_all_that_they_can_have_keep_nobody_out() {
+        let admission = admission();
+        let _taken: Vec<_> = (1000..1008)
+            .flat_map(|uid| std::iter::from_fn(|| admission.enter(uid)).collect::<Vec<_>>())
+            .collect();
+        let mine: Vec<_> = std::iter::from_fn(|| admission.enter(2000)).collect();
+        assert!(mine.len() > 4, "{}", mine.len());
+    }
+
+    #[test]
     fn root_and_the_daemons_user_get_in_when_all_places_are_taken() {
         let admission = admission();
-        let users = (ALL_USERS / PER_USER) as Uid;
-        let _taken: Vec<_> = (0..users)
-            .flat_map(|user| vec![1000 + user; PER_USER])
-            .map(|uid| admission.enter(uid).unwrap())
+        let _taken: Vec<_> = (1000..1100)
+            .flat_map(|uid| std::iter::from_fn(|| admission.enter(uid)).collect::<Vec<_>>())
             .collect();
         assert!(admission.enter(2000).is_none());
         assert!(admission.enter(0).is_some());
