@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Running, associate, disassociate, release};
-use ipfloater::control::AddressState;
+use ipfloater::control::{AddressState, Tallies};
 use ipfloater::dataplane::{Cut, IfIndex, Tenants};
 use ipfloater::kernel::{FakeKernel, Heard, Noticed, Speech};
 use ipfloater::model::{AddressRange, EventKind, FloatingIp, HardwareAddress, PendingReason, Site};
@@ -207,6 +207,33 @@ fn a_kernel_that_refuses_makes_it_pending_and_is_tried_again() {
         snapshot.state_of(floating("198.51.100.7")) == AddressState::Active
     });
     running.wait_until("healthy", |snapshot| snapshot.health.problems.is_empty());
+}
+
+#[test]
+fn what_the_kernel_refuses_is_counted() {
+    let (kernel, directory) = (FakeKernel::simulated(), TempDir::new().unwrap());
+    let running = Running::start(&kernel, directory.path());
+    running.ask(associate("198.51.100.8", "10.0.0.9")).unwrap();
+    let statistics = running.handle.statistics().clone();
+    let before = statistics.tallies();
+    kernel.set_fuse(Some(0));
+    running.ask(associate("198.51.100.7", "10.0.0.5")).unwrap();
+    kernel.set_fuse(None);
+    running.wait_until("healthy", |snapshot| snapshot.health.problems.is_empty());
+    let after = statistics.tallies();
+    let errors = |tallies: &Tallies| tallies.kernel_errors.values().sum::<u64>();
+    assert!(errors(&after) > errors(&before), "{after:?}");
+    let failed = |tallies: &Tallies| {
+        let counts = tallies.reconciliations.iter();
+        let counts = counts.filter(|((_, outcome), _)| *outcome == "failed");
+        counts.map(|(_, count)| *count).sum::<u64>()
+    };
+    assert!(failed(&after) > failed(&before), "{after:?}");
+    // It was committed and answered, whatever the kernel said.
+    let granted = |tallies: &Tallies| tallies.operations[&("associate", "granted")];
+    assert_eq!(granted(&after), granted(&before) + 1);
+    assert_eq!(after.commit_errors, 0);
+    assert_eq!(statistics.waiting(), 0);
 }
 
 #[test]

@@ -151,4 +151,10 @@ fn of_the_addresses_of_others_nothing_is_told() {
         let done = as_service(&format!("ipfloater --no-ask-password {refused}"));
         assert_eq!(done.status.code(), Some(4), "{refused}: {done:?}");
     }
+    // That is counted, too.
+    let told = told("alice");
+    for verb in ["allocate", "release", "reload"] {
+        let denied = format!("ipfloater_operations_total{{verb=\"{verb}\",outcome=\"denied\"}} 1");
+        assert!(told.lines().any(|line| line == denied), "{denied}: {told}");
+    }
 }
