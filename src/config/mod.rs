@@ -20,7 +20,7 @@ use ipnet::IpNet;
 
 use crate::model::{
     Announcing, Family, InterfaceName, Limit, Limits, PartialLimit, Permitted, Pool, PoolName,
-    Site, Untranslated, UplinkNumbers,
+    Site, Untranslated, UplinkNumbers, UplinkNumbersError,
 };
 
 pub use check::{Misfit, check_against};
@@ -478,18 +478,20 @@ fn uplink_numbers(main: &Section) -> Result<UplinkNumbers, ConfigError> {
         Some(digits) => u32::from_str_radix(digits, 16),
         None => text.parse(),
     };
-    let mask = main.text(keys::UPLINK_MARKS).map(|text| {
-        let mask = bits(text).unwrap_or(0);
-        UplinkNumbers::new(mask, default.first_rule())
-            .map(|_| mask)
-            .map_err(|why| main.wrong(keys::UPLINK_MARKS, text, why))
-    });
-    let mask = mask.transpose()?.unwrap_or(default.mask());
-    let Some(text) = main.text(keys::UPLINK_TABLES) else {
-        return Ok(UplinkNumbers::new(mask, default.first_rule()).expect("both are right"));
-    };
-    UplinkNumbers::new(mask, text.parse().unwrap_or(0))
-        .map_err(|why| main.wrong(keys::UPLINK_TABLES, text, why))
+    let marks = main.text(keys::UPLINK_MARKS);
+    let tables = main.text(keys::UPLINK_TABLES);
+    // What is no number is as wrong as 0.
+    UplinkNumbers::new(
+        marks.map_or(default.mask(), |text| bits(text).unwrap_or(0)),
+        tables.map_or(default.first_rule(), |text| text.parse().unwrap_or(0)),
+    )
+    .map_err(|why| {
+        let (key, text) = match why {
+            UplinkNumbersError::Mask => (keys::UPLINK_MARKS, marks),
+            UplinkNumbersError::Table => (keys::UPLINK_TABLES, tables),
+        };
+        main.wrong(key, text.unwrap_or_default(), why)
+    })
 }
 
 /// A prefix, or an address as one that has only it.

@@ -87,6 +87,8 @@ pub struct Controller {
     /// The uplinks of which the log was told that no way out is known there.
     pub(super) unknown_ways: BTreeSet<(InterfaceName, Family)>,
     pub(super) clock: Box<dyn Clock>,
+    /// Which run of the system this is.
+    pub(super) boot: String,
     /// How the wall clock stood when all that has an end was last moved.
     pub(super) anchor: Option<ClockAnchor>,
     /// The uptime before which nothing is ended: the store failed just now.
@@ -123,8 +125,8 @@ impl Controller {
         let kernel: Box<dyn Kernel> = Box::new(Measured::new(kernel, &statistics));
         let flows = Box::new(Measured::new(flows, &statistics));
         let state = store.load()?;
-        let observed = Observed::default();
-        let uses = Uses::of(&state, &site, &observed);
+        // Adopting tells of uplinks.
+        let uses = Uses::of(&state, 0);
         let size = |family| Ruleset::size_for(capacity(&site, &state, family));
         let ruleset = Ruleset::using(&site, size, uses);
         let first = Snapshot {
@@ -149,7 +151,7 @@ impl Controller {
             announcer,
             cutter,
             agenda: Agenda::default(),
-            observed,
+            observed: Observed::default(),
             certain: false,
             generation: None,
             pending: RedBlackTreeMapSync::default(),
@@ -159,6 +161,7 @@ impl Controller {
             problems: BTreeMap::new(),
             repairs: 0,
             unknown_ways: BTreeSet::new(),
+            boot: clock.boot(),
             clock,
             anchor: None,
             due_after: Duration::ZERO,
@@ -176,7 +179,6 @@ impl Controller {
         controller.follow_clock();
         controller.watch_trials();
         controller.end_what_was_due();
-        // What is undone may need more of the table.
         controller.adopt()?;
         controller.show();
         crate::memory::give_back();

@@ -79,12 +79,10 @@ impl Cutter {
 /// All cuts that have queued up share one pass over conntrack's table.
 fn run(mut flows: Box<dyn Flows>, queue: &Receiver<Job>, handle: &Handle) {
     // When to look for what late answers began.
-    let mut look = None;
+    let mut look: Option<Instant> = None;
     loop {
         let first = match look {
-            Some(look) => {
-                queue.recv_timeout(Instant::saturating_duration_since(&look, Instant::now()))
-            }
+            Some(look) => queue.recv_timeout(look.saturating_duration_since(Instant::now())),
             None => queue.recv().map_err(RecvTimeoutError::from),
         };
         let first = match first {

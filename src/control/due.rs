@@ -44,17 +44,20 @@ impl Controller {
     /// how long the system was down nothing else tells.
     pub(super) fn follow_clock(&mut self) {
         let uptime = self.clock.uptime();
-        let boot = self.clock.boot();
-        if boot.is_empty() || uptime < self.due_after {
+        if self.boot.is_empty() || uptime < self.due_after {
             return;
         }
         let up = i64::try_from(uptime.as_secs()).unwrap_or(i64::MAX);
         let ahead = self.clock.now().0.saturating_sub(up);
-        let former = self.anchor.as_ref().filter(|anchor| anchor.boot == boot);
+        let former = self
+            .anchor
+            .as_ref()
+            .filter(|anchor| anchor.boot == self.boot);
         let by = former.map(|anchor| ahead.saturating_sub(anchor.ahead));
         if by.is_some_and(|by| by.unsigned_abs() <= SET) {
             return;
         }
+        let boot = self.boot.clone();
         let (anchor, by) = (ClockAnchor { boot, ahead }, by.unwrap_or_default());
         if let Err(error) = self.store.set_clock(&anchor, by) {
             tracing::error!(error = %crate::chain(&error), "what has an end cannot follow the clock; will try again");

@@ -100,20 +100,7 @@ const ORDERS_TOLD: usize = 1_000;
 
 /// The orders to the table.
 pub(super) fn in_kernel(delta: &Delta) -> Vec<Effect> {
-    let transaction = &delta.transaction;
-    let mut orders = match transaction.rebuild {
-        None => transaction.orders(),
-        // With everybody's elements, which are not what was asked about.
-        Some(_) => {
-            let table = "table inet ipfloater";
-            let elements = transaction.add.len();
-            vec![
-                format!("delete {table}"),
-                format!("add {table}"),
-                format!("and {elements} elements, as they are now"),
-            ]
-        }
-    };
+    let mut orders = delta.transaction.orders();
     orders.extend(delta.rerouting.orders());
     let more = orders.len().saturating_sub(ORDERS_TOLD);
     orders.truncate(ORDERS_TOLD);

@@ -37,11 +37,10 @@ impl<T> Measured<T> {
         done.inspect_err(|error| self.statistics.kernel_error(error))
     }
 
-    fn told_each(&self, done: Vec<(FloatingIp, KernelError)>) -> Vec<(FloatingIp, KernelError)> {
-        for (_, error) in &done {
-            self.statistics.kernel_error(error);
-        }
-        done
+    fn tell_each<'a>(&self, errors: impl IntoIterator<Item = &'a KernelError>) {
+        errors
+            .into_iter()
+            .for_each(|error| self.statistics.kernel_error(error));
     }
 }
 
@@ -68,19 +67,19 @@ impl Kernel for Measured<Box<dyn Kernel>> {
 
     fn present(&mut self, addresses: &[(FloatingIp, IfIndex)]) -> Vec<(FloatingIp, KernelError)> {
         let done = self.timed("present", |kernel| kernel.present(addresses));
-        self.told_each(done)
+        self.tell_each(done.iter().map(|(_, error)| error));
+        done
     }
 
     fn withdraw(&mut self, addresses: &[(FloatingIp, IfIndex)]) -> Vec<(FloatingIp, KernelError)> {
         let done = self.timed("withdraw", |kernel| kernel.withdraw(addresses));
-        self.told_each(done)
+        self.tell_each(done.iter().map(|(_, error)| error));
+        done
     }
 
     fn reroute(&mut self, rerouting: &Rerouting) -> Vec<KernelError> {
         let done = self.timed("reroute", |kernel| kernel.reroute(rerouting));
-        for error in &done {
-            self.statistics.kernel_error(error);
-        }
+        self.tell_each(&done);
         done
     }
 

@@ -52,9 +52,9 @@ impl Controller {
         self.observed = self.kernel.observe()?;
         self.certain = true;
         // What was undone before may need more of the table.
-        self.uses = self.uses_of(&self.state);
+        let uplinks = self.count_uplinks();
+        self.uses = Uses::of(&self.state, uplinks);
         self.ruleset = self.ruleset_of(&self.site, self.uses);
-        self.warn_of_unknown_ways();
         self.announcer.know(self.observed.links.values().cloned());
         // What the daemon before us answered for is ours.
         self.hold(self.observed.presence.clone());
@@ -106,7 +106,7 @@ impl Controller {
     /// Makes the kernel agree about a few addresses. Says whether the table
     /// took it.
     pub(super) fn apply(&mut self, touched: &[FloatingIp]) -> bool {
-        self.use_ruleset();
+        self.use_ruleset(self.uses.uplinks);
         if !self.certain {
             return self.look_and_apply(Look::Everything).is_some();
         }
@@ -121,10 +121,11 @@ impl Controller {
         applied.failure.is_none()
     }
 
-    /// Tells the log of uplinks that packets are not led to, each once.
-    fn warn_of_unknown_ways(&mut self) {
+    /// How many uplinks there are, by the last look. Tells the log of those that
+    /// packets are not led to, each once.
+    fn count_uplinks(&mut self) -> u32 {
         let uplinks = self.desired().uplinks(&self.observed);
-        let unknown = uplinks.unknown().clone();
+        let (count, unknown) = (uplinks.count(), uplinks.unknown().clone());
         for (interface, family) in unknown.difference(&self.unknown_ways) {
             tracing::warn!(
                 "no {family} default route leads out by {interface}: what has an address of its pools \
@@ -132,30 +133,30 @@ impl Controller {
             );
         }
         self.unknown_ways = unknown;
+        count
     }
 
-    /// Holds to the table as it should be now.
-    fn use_ruleset(&mut self) {
-        if let Cow::Owned(ruleset) = self.ruleset_for(&self.state) {
-            self.ruleset = ruleset;
-            self.uses = self.uses_of(&self.state);
+    /// Holds to the table as it should be now, with so many uplinks.
+    fn use_ruleset(&mut self, uplinks: u32) {
+        let uses = Uses::of(&self.state, uplinks);
+        if uses != self.uses {
+            self.ruleset = self.ruleset_using(uses);
+            self.uses = uses;
         }
     }
 
-    /// What the table is used for in a state.
-    fn uses_of(&self, state: &State) -> Uses {
-        Uses::of(state, &self.site, &self.observed)
+    fn ruleset_using(&self, uses: Uses) -> Ruleset {
+        Ruleset::using(&self.site, |family| self.ruleset.size(family), uses)
     }
 
     /// The table as it should be for a state: some of it is there only while an
     /// address needs it.
     fn ruleset_for(&self, state: &State) -> Cow<'_, Ruleset> {
-        let uses = self.uses_of(state);
-        if uses == self.uses {
-            return Cow::Borrowed(&self.ruleset);
+        let uses = Uses::of(state, self.uses.uplinks);
+        match uses == self.uses {
+            true => Cow::Borrowed(&self.ruleset),
+            false => Cow::Owned(self.ruleset_using(uses)),
         }
-        let size = |family| self.ruleset.size(family);
-        Cow::Owned(Ruleset::using(&self.site, size, uses))
     }
 
     /// What differs for a few addresses between a state and the kernel.
@@ -256,8 +257,8 @@ impl Controller {
         }
         self.observed.remember_default_routes(default_routes);
         self.certain = true;
-        self.use_ruleset();
-        self.warn_of_unknown_ways();
+        let uplinks = self.count_uplinks();
+        self.use_ruleset(uplinks);
         self.let_go_of_strays();
         self.announcer.know(self.observed.links.values().cloned());
 

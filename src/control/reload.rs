@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::dataplane::{Delta, Desired, Ruleset, Uses};
+use crate::dataplane::{Delta, Desired, Ruleset, Uplinks, Uses};
 use crate::model::{Actor, EventKind, Pool, PoolName, Site, Timestamp};
 use crate::request::{EffectKind, Refusal, Terms};
 
@@ -120,7 +120,7 @@ impl Controller {
         let pools = site.pools.iter();
         let ranges = pools.flat_map(|pool| pool.ranges.iter().copied()).collect();
         self.cutter.know(site.inside(), ranges);
-        self.uses = Uses::of(&self.state, &site, &self.observed);
+        self.uses = Uses::of(&self.state, Uplinks::new(&site, &self.observed).count());
         self.ruleset = self.ruleset_of(&site, self.uses);
         self.site = site;
         self.follow();
@@ -149,11 +149,10 @@ impl Controller {
         if !news.is_empty() {
             match self.kernel.observe() {
                 Ok(seen) => {
-                    let uses = Uses::of(&self.state, site, &seen);
+                    let uses = Uses::of(&self.state, Uplinks::new(site, &seen).count());
                     let ruleset = self.ruleset_of(site, uses);
                     let desired =
                         Desired::new(&ruleset, &self.state, site).by_claims(&self.inquiry.claims);
-                    let desired = desired.by_claims(&self.inquiry.claims);
                     let delta = Delta::whole(&desired, &seen);
                     effects.extend(in_kernel(&delta));
                     effects.extend(answered_for(&delta, &seen));

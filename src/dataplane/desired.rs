@@ -304,14 +304,11 @@ pub(super) fn outside<'a>(
     family: Family,
     observed: &'a Observed,
 ) -> Option<&'a InterfaceName> {
-    let Observed {
-        default_route4,
-        default_route6,
-        ..
-    } = observed;
-    let default_route = match family {
-        Family::V4 => default_route4.as_ref().or(default_route6.as_ref()),
-        Family::V6 => default_route6.as_ref().or(default_route4.as_ref()),
+    let other = match family {
+        Family::V4 => Family::V6,
+        Family::V6 => Family::V4,
     };
+    let default_route = observed.default_route(family);
+    let default_route = default_route.or(observed.default_route(other));
     named.or(default_route)
 }

@@ -126,6 +126,15 @@ impl Observed {
         };
     }
 
+    /// The interface of the default route of a family.
+    #[must_use]
+    pub fn default_route(&self, family: Family) -> Option<&InterfaceName> {
+        match family {
+            Family::V4 => self.default_route4.as_ref(),
+            Family::V6 => self.default_route6.as_ref(),
+        }
+    }
+
     /// Keeps the interfaces of the default routes of an earlier look where this
     /// one saw none: a lease that is renewed must not cut anything. One that is
     /// gone itself is forgotten.

@@ -28,8 +28,6 @@
 
 use crate::model::{Family, Forwarded, Site, State};
 
-use super::{Observed, Uplinks};
-
 mod guard;
 mod nat;
 mod parts;
@@ -81,13 +79,13 @@ pub struct Uses {
 }
 
 impl Uses {
-    /// Those of a state, at a site, as its surroundings were seen.
+    /// Those of a state, with so many uplinks.
     #[must_use]
-    pub fn of(state: &State, site: &Site, observed: &Observed) -> Self {
+    pub fn of(state: &State, uplinks: u32) -> Self {
         Self {
             rates: state.has_rates(),
             sources: state.has_sources(),
-            uplinks: Uplinks::new(site, observed).count(),
+            uplinks,
         }
     }
 }

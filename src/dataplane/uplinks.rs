@@ -194,6 +194,7 @@ impl fmt::Display for UplinkRoute {
 }
 
 /// An uplink that packets of a family are led to.
+#[derive(Debug)]
 struct Led {
     family: Family,
     number: u32,
@@ -209,12 +210,6 @@ pub struct Uplinks<'a> {
     site: &'a Site,
     led: Vec<Led>,
     unknown: BTreeSet<(InterfaceName, Family)>,
-}
-
-impl fmt::Debug for Led {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?} {:?}", self.number, self.family, self.way)
-    }
 }
 
 impl<'a> Uplinks<'a> {
@@ -365,14 +360,10 @@ fn are_several<'a>(
     family: Family,
     observed: &'a Observed,
 ) -> bool {
-    let default_route = match family {
-        Family::V4 => &observed.default_route4,
-        Family::V6 => &observed.default_route6,
-    };
     let names = uplinks
         .clone()
         .filter_map(|uplink| outside(uplink.interface.as_ref(), family, observed));
-    let names: BTreeSet<&InterfaceName> = names.chain(default_route).collect();
+    let names: BTreeSet<&InterfaceName> = names.chain(observed.default_route(family)).collect();
     let mut uplinks = uplinks.peekable();
     uplinks.peek().is_some()
         && (names.len() > 1

@@ -97,7 +97,8 @@ impl fmt::Display for Element {
 }
 
 impl Transaction {
-    /// What it does, an order a line, as nft(8) takes them.
+    /// What it does, an order a line, as nft(8) takes them. Of a table that is made
+    /// anew the elements are only counted: they are everybody's.
     #[must_use]
     pub fn orders(&self) -> Vec<String> {
         let Transaction {
@@ -125,6 +126,8 @@ impl Transaction {
         if rebuild.is_some() {
             orders.push("delete table inet ipfloater".to_owned());
             orders.push("add table inet ipfloater".to_owned());
+            orders.push(format!("and {} elements, as they are now", add.len()));
+            return orders;
         }
         for family in pool.iter().flat_map(|_| Family::BOTH) {
             let ranges = pool.iter().flatten();

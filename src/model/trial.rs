@@ -13,7 +13,7 @@ pub struct Trial {
     pub number: u64,
     /// Since when.
     pub since: Timestamp,
-    /// Until when it can be confirmed, as the wall clock was then.
+    /// Until when it can be confirmed.
     pub until: Timestamp,
     /// What the address gets back; `None` when it was free.
     pub former: Option<Allocation>,
