@@ -373,6 +373,12 @@ pub enum Verb {
         #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 20)]
         lines: u32,
     },
+    /// Find out what stops traffic, and tell how it is mended
+    #[command(after_help = examples::DOCTOR)]
+    Doctor {
+        /// Only of this floating IP, or of that of the host with this fixed address
+        address: Option<String>,
+    },
     /// Take over what the original IP Floater had, and clear what it left; tells first
     #[command(after_help = examples::IMPORT)]
     Import {

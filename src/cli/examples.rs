@@ -107,6 +107,11 @@ Examples:
   ipfloater top
   ipfloater top -d 10 -n 1 --json";
 
+pub(super) const DOCTOR: &str = "\
+Examples:
+  ipfloater doctor                                      all that may stop traffic
+  ipfloater doctor 203.0.113.7 --json";
+
 pub(super) const IMPORT: &str = "\
 Examples:
   ipfloater import                                      what would be done

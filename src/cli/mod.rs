@@ -13,6 +13,7 @@ use serde_json::json;
 mod arguments;
 mod complete;
 mod counters;
+mod doctor;
 mod examples;
 mod exit;
 mod failure;
@@ -59,9 +60,12 @@ pub fn run_with(
         Err(error) => return not_understood(&error, &arguments, out, err),
     };
     let json = parsed.common.json;
-    let done = perform(parsed, out, err).and_then(|()| Ok(out.flush()?));
+    let done = perform(parsed, out, err).and_then(|exit| {
+        out.flush()?;
+        Ok(exit)
+    });
     match done {
-        Ok(()) => Exit::Ok,
+        Ok(exit) => exit,
         // Who reads has read enough.
         Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Exit::Ok,
         Err(failure) => {
@@ -72,7 +76,11 @@ pub fn run_with(
     }
 }
 
-fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Failure> {
+fn perform(
+    arguments: Arguments,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<Exit, Failure> {
     let Arguments { common, verb } = arguments;
     let Common {
         socket,
@@ -100,7 +108,7 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         let client = Client::connect(&socket)?;
         Ok(client.asking(!no_ask_password).waiting(!no_wait))
     };
-    match verb {
+    let done = match verb {
         Verb::Getip { private, dry_run } => {
             original::getip(connect, &mut output, &private, dry_run.into())
         }
@@ -269,8 +277,12 @@ fn perform(arguments: Arguments, out: &mut dyn Write, err: &mut dyn Write) -> Re
         Verb::Monitor { since } => monitor::monitor(connect, &mut output, since),
         Verb::History { address, lines } => verbs::history(connect()?, &mut output, address, lines),
         Verb::Import { source } => import::import(connect, &mut output, source),
+        Verb::Doctor { address } => {
+            return doctor::doctor(connect, &mut output, address.as_deref());
+        }
         Verb::Completion { shell } => Ok(output.script(&complete::script(shell))?),
-    }
+    };
+    done.map(|()| Exit::Ok)
 }
 
 /// Whether that is what the original's users call this host. The daemon listens

@@ -20,6 +20,9 @@ use super::{ClientError, INTERACTION_REQUIRED, PATIENCE, Refused};
 /// The daemon of the system, on the bus.
 const NAME: &str = "org.ipfloater";
 
+/// How long the bus may take to say who is on it.
+const GLANCE: Duration = Duration::from_secs(5);
+
 /// Values by name.
 type Row = BTreeMap<String, OwnedVariant>;
 
@@ -52,6 +55,41 @@ pub(super) fn call(
         timeout(limit, answer)
             .await
             .unwrap_or(Err(ClientError::BusSilent))
+    })
+}
+
+/// Who is on the system bus, or would be started by a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// The daemon.
+    pub daemon: bool,
+    /// polkit.
+    pub polkit: bool,
+}
+
+/// Looks who is on the system bus; the error is why it is not reached.
+pub fn presence() -> Result<Presence, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let looked = async {
+        let connection = Connection::system().await?;
+        let bus = DBusProxy::new(&connection).await?;
+        let mut names = bus.list_names().await?;
+        names.extend(bus.list_activatable_names().await?);
+        let has = |name: &str| names.iter().any(|each| each.as_str() == name);
+        Ok(Presence {
+            daemon: has(NAME),
+            polkit: has("org.freedesktop.PolicyKit1"),
+        })
+    };
+    runtime.block_on(async {
+        match timeout(GLANCE, looked).await {
+            Ok(Ok(presence)) => Ok(presence),
+            Ok(Err::<_, zbus::Error>(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {} s", GLANCE.as_secs())),
+        }
     })
 }
 

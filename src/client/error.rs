@@ -74,6 +74,16 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether the daemon tells this user nothing.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self, ClientError::OtherDaemon)
+            || matches!(
+                self.refusal(),
+                Some("PermissionDenied" | super::INTERACTION_REQUIRED | "CallerUnidentified")
+            )
+    }
+
     /// The name of the error that the daemon answered with, if it answered.
     pub(super) fn refusal(&self) -> Option<&str> {
         match self {

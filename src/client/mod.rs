@@ -26,6 +26,7 @@ mod agent;
 mod bus;
 mod error;
 
+pub use bus::{Presence, presence as bus_presence};
 pub use error::{ClientError, Refused};
 
 /// Where the daemon of the system listens.

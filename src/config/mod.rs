@@ -28,7 +28,7 @@ pub use file::Place;
 use file::{Section, Sections};
 
 /// Where the configuration is when nobody says otherwise.
-const DEFAULT_PATH: &str = "/etc/ipfloaterd.conf";
+pub const DEFAULT_PATH: &str = "/etc/ipfloaterd.conf";
 
 /// The section of the original, which also describes the first pool.
 const MAIN: &str = "IPFLOATER";

@@ -37,6 +37,7 @@ mod vocabulary;
 
 use guard::{bypassed, guard_local};
 use nat::nat_chains;
+pub use parts::{DSTNAT, SRCNAT};
 pub use traffic::{counted, limited};
 pub use uplinks::{name as uplink_chain, number as uplink_number};
 pub use vocabulary::{

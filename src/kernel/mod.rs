@@ -11,6 +11,7 @@ mod conntrack;
 mod fake;
 mod frames;
 mod linux;
+pub mod look;
 mod meter;
 mod neighbours;
 pub mod nft;

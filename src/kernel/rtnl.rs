@@ -488,7 +488,7 @@ fn address(message: &Message<'_>) -> Option<Address> {
     })
 }
 
-fn ip(value: &[u8]) -> Option<IpAddr> {
+pub(super) fn ip(value: &[u8]) -> Option<IpAddr> {
     match value.len() {
         4 => Some(<[u8; 4]>::try_from(value).ok()?.into()),
         16 => Some(<[u8; 16]>::try_from(value).ok()?.into()),

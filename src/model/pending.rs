@@ -37,6 +37,9 @@ impl PendingReason {
     /// How a reason begins that is over in a moment.
     pub const PROBING: &'static str = "probing whether somebody else has";
 
+    /// How it begins that another machine has the address.
+    pub const CONTESTED: &'static str = "another machine";
+
     /// What [`PendingReason::word`] can be.
     pub const WORDS: [&'static str; 9] = [
         "starting",
@@ -97,8 +100,9 @@ impl fmt::Display for PendingReason {
             }
             PendingReason::Contested { floating, by } => write!(
                 f,
-                "another machine has {floating}: {by}; it is tried again, and at once when the \
-                 address is associated again"
+                "{} has {floating}: {by}; it is tried again, and at once when the address is \
+                 associated again",
+                PendingReason::CONTESTED
             ),
             PendingReason::Kernel(why) => f.write_str(why),
         }

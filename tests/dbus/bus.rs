@@ -55,6 +55,20 @@ impl PrivateBus {
         ))
     }
 
+    /// With the policy that gets installed and with the one that polkit brings.
+    #[allow(
+        dead_code,
+        reason = "only one of the test programs that share this needs it"
+    )]
+    pub(crate) fn start_with_real_polkit() -> Self {
+        Self::start_with(concat!(
+            "<include>",
+            env!("CARGO_MANIFEST_DIR"),
+            "/dbus/org.ipfloater.conf</include>",
+            "<include>/usr/share/dbus-1/system.d/org.freedesktop.PolicyKit1.conf</include>"
+        ))
+    }
+
     fn start_with(policy: &str) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         // Other users have to reach the socket in it.

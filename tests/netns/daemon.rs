@@ -25,6 +25,8 @@ pub(super) struct Start {
     pub(super) under: &'static str,
     /// Its `--user`.
     pub(super) user: &'static str,
+    /// The system bus that it is on; `None` for `--no-dbus`.
+    pub(super) bus: Option<&'static str>,
 }
 
 impl Start {
@@ -34,6 +36,7 @@ impl Start {
         hidden: None,
         under: "",
         user: NOBODY,
+        bus: None,
     };
 
     /// As systemd does with `User=`, `AmbientCapabilities=`,
@@ -154,9 +157,12 @@ impl Daemon {
             .arg("--runtime-directory")
             .arg(directory.join("run"))
             .args(["--user", self.start.user])
-            .arg("--no-dbus")
             .stdout(log.try_clone().expect("a descriptor can be copied"))
             .stderr(log);
+        match self.start.bus {
+            Some(bus) => command.env("DBUS_SYSTEM_BUS_ADDRESS", bus),
+            None => command.arg("--no-dbus"),
+        };
         if let Some(hidden) = self.start.hidden {
             command.env("IPFLOATER_HIDE_FEATURES", hidden);
         }

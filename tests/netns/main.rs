@@ -46,6 +46,8 @@
 //! fail without.
 #![allow(clippy::disallowed_types, reason = "tests start programs")]
 
+#[path = "../dbus/bus.rs"]
+mod bus;
 mod craft;
 mod daemon;
 mod lab;
@@ -61,6 +63,7 @@ mod bypass;
 mod capabilities;
 mod closed;
 mod complaints;
+mod doctor;
 mod dry_run;
 mod errors;
 mod expiry;

@@ -27,8 +27,9 @@ pub(super) fn after_address(family: Family) -> [Register; 2] {
 /// Ten before the priorities that nft(8) calls dstnat (-100) and srcnat (100):
 /// the first translation of a flow is the one that counts, so a table of
 /// somebody else that masquerades does not get there first.
-pub(super) const DSTNAT: i32 = -110;
-pub(super) const SRCNAT: i32 = 90;
+pub const DSTNAT: i32 = -110;
+/// The same for sources.
+pub const SRCNAT: i32 = 90;
 /// Ten before the one that nft(8) calls filter (0).
 pub(super) const FILTER: i32 = -10;
 

@@ -143,6 +143,12 @@ impl Nfgenmsg {
         resource: 0,
     };
 
+    /// About everybody's tables (`NFPROTO_UNSPEC`).
+    const ANY: Self = Self {
+        family: 0,
+        resource: 0,
+    };
+
     /// About something of iptables'.
     pub(crate) const IPV4: Self = Self {
         family: NFPROTO_IPV4,
@@ -188,6 +194,24 @@ pub(crate) fn named<A: NlAttrType + Copy + Into<u16>>(attributes: &[(A, &str)]) 
 }
 
 impl Named {
+    /// A request about everything in everybody's tables.
+    pub(crate) const EVERYTHING: Self = Self {
+        general: Nfgenmsg::ANY,
+        attributes: Vec::new(),
+    };
+
+    /// A request about the elements of somebody's set.
+    pub(crate) fn elements_of(family: u8, table: &str, set: &str) -> Self {
+        let words = [(ElementListAttr::Table, table), (ElementListAttr::Set, set)];
+        Self {
+            general: Nfgenmsg {
+                family,
+                resource: 0,
+            },
+            ..named(&words)
+        }
+    }
+
     /// A request about all objects of one kind that are iptables'.
     pub(crate) fn of_iptables() -> Self {
         Self {

@@ -10,10 +10,16 @@ mod batch;
 mod decode;
 mod element;
 mod expr;
+mod foreign;
 mod iptables;
 mod message;
 
 pub use batch::{Batch, Dialect};
+pub use foreign::{
+    Clause, Comparison, ForeignBase, ForeignChain, ForeignElement, ForeignSet, ForeignVerdict,
+    Property, TableName, Tables,
+};
+
 pub(crate) use decode::{Listing, concerns_us, generation};
 pub(crate) use element::{Elements, element_of};
 pub use iptables::IptablesChain;

@@ -1,0 +1,157 @@
+//! What else of the system has to do with it: the conntrack table, the kernel's
+//! features, legacy iptables, the clock, the bus, the configuration.
+
+use std::fs;
+use std::path::Path;
+
+use crate::client::Presence;
+use crate::config::DEFAULT_PATH;
+use crate::kernel::Features;
+
+use super::finding::{Finding, Id};
+
+/// From this share of the table on, in percent, it is nearly full.
+const NEARLY: u64 = 90;
+
+/// How far the clock may be behind the latest event: they have whole seconds.
+const SECOND: i64 = 1;
+
+/// How many flows conntrack keeps, and how many it may.
+pub(super) fn conntrack() -> Option<(u64, u64)> {
+    let number = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/net/netfilter/nf_conntrack_{name}"));
+        text.ok()?.trim().parse().ok()
+    };
+    Some((number("count")?, number("max")?))
+}
+
+/// Whether there is room for more.
+pub(super) fn conntrack_full((count, most): (u64, u64)) -> Option<Finding> {
+    // 0 is no limit.
+    if most == 0 || count.saturating_mul(100) < most.saturating_mul(NEARLY) {
+        return None;
+    }
+    let what = format!("the conntrack table has {count} flows of {most}");
+    let finding = if count >= most {
+        Finding::error(Id::ConntrackFull, what).because("packets that begin another are dropped")
+    } else {
+        let why = "when it is full, packets that begin another flow are dropped";
+        Finding::warning(Id::ConntrackFull, what).because(why)
+    };
+    let more = most.saturating_mul(2);
+    Some(finding.mend(format!("sysctl -w net.netfilter.nf_conntrack_max={more}")))
+}
+
+/// The tables that legacy iptables has; `None` when that may not be known.
+pub(super) fn legacy() -> Option<Vec<String>> {
+    let mut tables = Vec::new();
+    for (program, file) in [
+        ("iptables", "/proc/net/ip_tables_names"),
+        ("ip6tables", "/proc/net/ip6_tables_names"),
+    ] {
+        match fs::read_to_string(file) {
+            Ok(names) => {
+                let mut names: Vec<_> = names.lines().collect();
+                names.sort_unstable();
+                if !names.is_empty() {
+                    tables.push(format!("{program}-legacy ({})", names.join(", ")));
+                }
+            }
+            // The module is not loaded.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(_) => return None,
+        }
+    }
+    Some(tables)
+}
+
+/// What nf_tables does not show.
+pub(super) fn legacy_tables(tables: &[String]) -> Option<Finding> {
+    (!tables.is_empty()).then(|| {
+        let what = format!("there are tables of {}", tables.join(" and "));
+        Finding::note(Id::IptablesLegacy, what)
+            .because("what they drop and translate is not seen here")
+            .mend("iptables-legacy-save; ip6tables-legacy-save")
+    })
+}
+
+/// What the kernel lacks.
+pub(super) fn features(features: Features) -> Option<Finding> {
+    let Features {
+        table_owner,
+        conntrack_filter,
+    } = features;
+    let mut lacks = Vec::new();
+    if !table_owner {
+        lacks.push("tables that only their owner may alter (Linux 6.9)");
+    }
+    if !conntrack_filter {
+        lacks.push("deleting flows by a filter");
+    }
+    (!lacks.is_empty()).then(|| {
+        let what = format!("this kernel lacks {}", lacks.join(" and "));
+        Finding::note(Id::OldKernel, what)
+            .because("what others do to our table is put right afterwards; moves take longer")
+            .mend("uname -r")
+    })
+}
+
+/// Whether the clock went back. Events have whole seconds.
+pub(super) fn clock(now: i64, latest: i64) -> Option<Finding> {
+    let behind = latest - now;
+    (behind > SECOND).then(|| {
+        let what = format!("the clock is {behind} seconds behind the latest event");
+        Finding::warning(Id::Clock, what)
+            .because("what ends at a time ends late, and the history is out of order")
+            .mend("timedatectl set-ntp true")
+    })
+}
+
+/// Whether there is a configuration.
+pub(super) fn configuration() -> Option<Finding> {
+    // Who may not look does not know.
+    let file = Path::new(DEFAULT_PATH).try_exists().unwrap_or(true);
+    let fragments = fs::read_dir(format!("{DEFAULT_PATH}.d"));
+    let there = file || fragments.is_ok_and(|mut entries| entries.next().is_some());
+    (!there).then(|| {
+        let what = format!("there is no {DEFAULT_PATH}");
+        Finding::error(Id::NoConfiguration, what)
+            .because("ipfloaterd does not start without one")
+            .mend(format!("cp /etc/default/ipfloaterd.conf {DEFAULT_PATH}"))
+    })
+}
+
+/// Who is on the system bus.
+pub(super) fn bus(presence: Result<Presence, String>) -> Option<Finding> {
+    let why = "only root can have anything altered";
+    match presence {
+        Err(error) => Some(
+            Finding::warning(
+                Id::BusAbsent,
+                format!("the system bus is not reached: {error}"),
+            )
+            .because(format!("D-Bus clients and polkit are not reached: {why}"))
+            .mend("systemctl start dbus"),
+        ),
+        Ok(Presence {
+            polkit: false,
+            daemon: _,
+        }) => Some(
+            Finding::warning(Id::PolkitAbsent, "there is no polkit on the system bus")
+                .because(why)
+                .mend("apt install polkitd"),
+        ),
+        Ok(Presence {
+            polkit: true,
+            daemon: false,
+        }) => Some(
+            Finding::note(Id::NotOnBus, "org.ipfloater is not on the system bus")
+                .because("ipfloaterd was started with --no-dbus, or the bus has not its policy")
+                .mend("systemctl reload dbus; systemctl restart ipfloaterd"),
+        ),
+        Ok(Presence {
+            polkit: true,
+            daemon: true,
+        }) => None,
+    }
+}
