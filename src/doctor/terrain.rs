@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::dataplane::Observed;
+use crate::dataplane::{self, IfIndex, Observed, Routing, UplinkRoute};
 use crate::kernel::look::{Interface, Journey, Look, Neighbour, Way};
 use crate::kernel::{KernelError, observe_links};
 use crate::model::Family;
@@ -93,6 +93,7 @@ impl Terrain {
             let journey = Journey {
                 to: somebody(*family),
                 from: None,
+                mark: None,
             };
             abroad.insert(*family, look.way(journey)?);
         }
@@ -109,21 +110,25 @@ impl Terrain {
                 let way = look.way(Journey {
                     to: host,
                     from: None,
+                    mark: None,
                 })?;
                 let inside = way.ok().filter(|way| !way.local);
                 let inside = inside
                     .and_then(|way| way.interface)
                     .filter(|index| !outside_indices.contains(index));
-                let mut simulated = |to, from, by: Option<u32>| {
+                let mut simulated = |to, from, by: Option<u32>, mark| {
                     by.map(|by| {
                         look.way(Journey {
                             to,
                             from: Some((from, by)),
+                            mark,
                         })
                     })
                     .transpose()
                 };
                 let somebody = somebody(family);
+                // With several uplinks what leaves as a floating IP has a mark.
+                let mark = outside.and_then(|outside| mark(&defaults.routing, family, outside));
                 tours.push(Tour {
                     floating: subject.floating,
                     host,
@@ -131,8 +136,8 @@ impl Terrain {
                     outside,
                     way,
                     inside,
-                    inward: simulated(host, somebody, outside)?,
-                    outward: simulated(somebody, host, inside)?,
+                    inward: simulated(host, somebody, outside, None)?,
+                    outward: simulated(somebody, host, inside, mark)?,
                     answers: None,
                 });
             }
@@ -286,4 +291,18 @@ fn resolved(observed: &Observed, family: Family, name: Option<&str>) -> Option<S
     };
     name.map(ToOwned::to_owned)
         .or_else(|| default.map(ToString::to_string))
+}
+
+/// The mark of what leaves by an uplink, where routing rules of ours ask for one.
+fn mark(routing: &Routing, family: Family, outside: u32) -> Option<u32> {
+    let leads_there = |route: &&UplinkRoute| match route.way {
+        dataplane::Way::Via { interface, .. } => {
+            route.family == family && interface == IfIndex(outside)
+        }
+        dataplane::Way::Nowhere => false,
+    };
+    let table = routing.routes.iter().find(leads_there)?.table;
+    let mut rules = routing.rules.iter();
+    let rule = rules.find(|rule| rule.family == family && rule.table == table && !rule.inverted);
+    Some(rule?.mark)
 }

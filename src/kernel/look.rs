@@ -53,6 +53,8 @@ pub struct Journey {
     pub to: IpAddr,
     /// Whence, and by which interface; `None` when the router itself sends it.
     pub from: Option<(IpAddr, u32)>,
+    /// Its mark, which routing rules may ask for.
+    pub mark: Option<u32>,
 }
 
 /// Where a packet goes.
@@ -192,7 +194,7 @@ pub fn features(hidden: Hidden) -> Result<super::Features, KernelError> {
 
 /// `struct rtmsg` and what it asks.
 fn question(journey: Journey) -> Vec<u8> {
-    let Journey { to, from } = journey;
+    let Journey { to, from, mark } = journey;
     let bits = |address: IpAddr| match address {
         IpAddr::V4(_) => 32,
         IpAddr::V6(_) => 128,
@@ -207,6 +209,9 @@ fn question(journey: Journey) -> Vec<u8> {
     if let Some((address, interface)) = from {
         payload.extend(attribute(libc::RTA_SRC, &octets(address)));
         payload.extend(attribute(libc::RTA_IIF, &interface.to_ne_bytes()));
+    }
+    if let Some(mark) = mark {
+        payload.extend(attribute(libc::RTA_MARK, &mark.to_ne_bytes()));
     }
     payload
 }

@@ -218,6 +218,29 @@ fn hosts_whose_packets_leave_by_another_interface() {
     clinic.passes(Family::V4);
 }
 
+/// The daemon leads them out by the uplink of their pool, whatever the default
+/// route says.
+#[test]
+fn hosts_whose_packets_leave_by_the_uplink_of_their_pool() {
+    let clinic = Clinic::named();
+    second_uplink(&clinic.lab);
+    clinic.lacks("no-route-out");
+    clinic.shell(
+        "ip route replace default via 192.0.2.1 metric 100
+         ip route add default via 198.51.100.1 metric 200
+         ip route delete default via 192.0.2.1 metric 0",
+    );
+    eventually("the daemon noticed", || {
+        clinic.all("leaves-elsewhere").is_empty()
+    });
+    for id in ["no-route", "no-route-out", "not-forwarded", "pending"] {
+        clinic.lacks(id);
+    }
+    clinic.passes(Family::V4);
+    let shown = clinic.shell("ip route get 198.41.0.4");
+    assert!(shown.contains("wan1"), "the router itself: {shown}");
+}
+
 #[test]
 fn a_rule_that_forbids_the_way() {
     let clinic = Clinic::new();
