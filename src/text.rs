@@ -1,4 +1,4 @@
-//! Text from elsewhere, made harmless: for the log and for terminals.
+//! Text from elsewhere, made harmless: for the log, for terminals and for shells.
 
 use std::borrow::Cow;
 
@@ -33,4 +33,37 @@ pub fn escape(text: &str, write: impl Fn(char, &mut String)) -> Cow<'_, str> {
         }
     }
     Cow::Owned(clean)
+}
+
+/// A word for a shell, in quotes where it would take it for something else.
+#[must_use]
+pub fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:=,@%+-".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shell_word;
+
+    #[test]
+    fn a_shell_reads_a_word_as_it_was() {
+        for (text, written) in [
+            ("wan0", "wan0"),
+            ("eth0.5", "eth0.5"),
+            (
+                "net/ipv4/conf/eth0.5/rp_filter=2",
+                "net/ipv4/conf/eth0.5/rp_filter=2",
+            ),
+            ("a b", "'a b'"),
+            ("$(reboot)", "'$(reboot)'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(text), written);
+        }
+    }
 }

@@ -116,7 +116,12 @@ fn candidates(
 }
 
 /// The daemon of this command line; what it says of a socket is not known here.
+/// Where it names another router, this one's addresses would be wrong.
 fn connect() -> Option<Client> {
+    let elsewhere = |word: String| word.starts_with("-H") || word.starts_with("--host");
+    if std::env::args().any(elsewhere) {
+        return None;
+    }
     let socket = std::env::var_os("IPFLOATER_SOCKET").map_or(DEFAULT_SOCKET.into(), PathBuf::from);
     Client::connect(&socket)
         .ok()

@@ -38,6 +38,25 @@ Exit codes:
   7  no free address is left, or a limit is reached
   8  the daemon is busy or stopping, or its store failed; nothing was changed";
 
+impl Exit {
+    /// That of an `ipfloater` which ended with this code.
+    #[must_use]
+    pub fn from_code(code: i32) -> Self {
+        let all = [
+            Exit::Ok,
+            Exit::Usage,
+            Exit::Unreachable,
+            Exit::Denied,
+            Exit::NotFound,
+            Exit::Conflict,
+            Exit::Exhausted,
+            Exit::Busy,
+        ];
+        let exit = all.into_iter().find(|exit| *exit as i32 == code);
+        exit.unwrap_or(Exit::Failed)
+    }
+}
+
 impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {
         std::process::ExitCode::from(exit as u8)

@@ -1,5 +1,6 @@
 //! Why the command line did not do what it was asked.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
@@ -43,15 +44,30 @@ pub enum Failure {
         why: NoHardwareAddress,
     },
     /// A daemon on another host is asked for.
-    #[error(
-        "only the ipfloaterd of this host can be asked, not {ip} port {port}; use ssh {ip} ipfloater …"
-    )]
+    #[error("only the ipfloaterd of this host can be asked, not {ip} port {port}; use -H {ip}")]
     Elsewhere {
         /// Its address.
         ip: String,
         /// Its port.
         port: u16,
     },
+    /// The host of `-H` cannot be one.
+    #[error(
+        "--host takes a host, as ssh takes one: router, user@router or ssh://user@router:port; {0:?} is none"
+    )]
+    NoHost(String),
+    /// An argument that another host is to be told.
+    #[error("the argument {0:?} is no text in UTF-8, and cannot be told to another host")]
+    NotText(OsString),
+    /// There is no ssh.
+    #[error("ssh cannot be started: {0}; it is in the package openssh-client")]
+    NoSsh(io::Error),
+    /// ssh did not get there.
+    #[error("ssh did not get to {0}, or lost it; `ssh {0} true` has to work")]
+    NotThere(String),
+    /// Nobody there knows the program.
+    #[error("there is no ipfloater to be run on {0}; install the package there")]
+    NotInstalled(String),
     /// The owner in a filter is nobody.
     #[error("there is no user {0}; --owner takes the name or number of one")]
     NoSuchUser(String),
@@ -85,7 +101,12 @@ impl Failure {
             Failure::NoAddressFor(_) => Exit::NotFound,
             Failure::NoHardwareAddress { .. }
             | Failure::Elsewhere { .. }
+            | Failure::NoHost(_)
+            | Failure::NotText(_)
             | Failure::NoSuchUser(_) => Exit::Usage,
+            Failure::NoSsh(_) | Failure::NotThere(_) | Failure::NotInstalled(_) => {
+                Exit::Unreachable
+            }
             Failure::Import(error) => match error {
                 ImportError::NotRoot => Exit::Denied,
                 ImportError::Configuration(_) | ImportError::NoSqlite(_) => Exit::Usage,
@@ -132,7 +153,10 @@ impl Failure {
             Failure::NoAddressFor(_) => "NotFound",
             Failure::NoHardwareAddress { .. }
             | Failure::Elsewhere { .. }
+            | Failure::NoHost(_)
+            | Failure::NotText(_)
             | Failure::NoSuchUser(_) => "Usage",
+            Failure::NoSsh(_) | Failure::NotThere(_) | Failure::NotInstalled(_) => "Unreachable",
             Failure::Import(
                 ImportError::NotRoot
                 | ImportError::Configuration(_)

@@ -24,6 +24,7 @@ mod monitor;
 mod original;
 mod output;
 mod set;
+mod ssh;
 mod terms;
 mod text;
 mod top;
@@ -60,7 +61,11 @@ pub fn run_with(
         Err(error) => return not_understood(&error, &arguments, out, err),
     };
     let json = parsed.common.json;
-    let done = perform(parsed, out, err).and_then(|exit| {
+    let done = match &parsed.common.host {
+        Some(host) if !parsed.common.here => ssh::elsewhere(host, &parsed.common, &arguments),
+        Some(_) | None => perform(parsed, out, err),
+    };
+    let done = done.and_then(|exit| {
         out.flush()?;
         Ok(exit)
     });
@@ -89,6 +94,8 @@ fn perform(
         no_wait,
         no_legend,
         quiet,
+        host: _,
+        here: _,
         server_ip,
         server_port,
     } = common;

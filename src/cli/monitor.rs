@@ -1,14 +1,18 @@
 //! `monitor`: what is so, and then everything that happens.
 
+use std::io;
+use std::os::fd::AsFd;
 use std::thread::sleep;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::json;
 
-use super::Failure;
 use super::forward::words;
 use super::output::{Output, or_dash};
 use super::text::{moment, user};
+use super::{Exit, Failure};
 use crate::client::{Answer, Client, ClientError};
 use crate::wire::{Details, Monitored, Notice};
 
@@ -25,6 +29,7 @@ pub(super) fn monitor(
 ) -> Result<(), Failure> {
     let mut last = since;
     let mut client = connect()?;
+    end_with_the_reader();
     loop {
         let asked = last;
         let Err(ended) = watch(client, output, &mut last) else {
@@ -63,6 +68,19 @@ pub(super) fn monitor(
             output.remark(&format!("going on after event {after}"))?;
         }
     }
+}
+
+/// Ends this program when nobody reads what it prints any more: the next event,
+/// and with it the error of a write, may be hours away. So it does not stay on
+/// another router when the ssh(1) that began it is gone.
+fn end_with_the_reader() {
+    std::thread::spawn(|| {
+        let stdout = io::stdout();
+        // Errors and hang-ups are told without being asked for (poll(2)).
+        let mut looks = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        while let Ok(0) | Err(Errno::EINTR) = poll(&mut looks, PollTimeout::NONE) {}
+        std::process::exit(Exit::Ok as i32);
+    });
 }
 
 /// Tells what one connection has to tell, and the last event of it.

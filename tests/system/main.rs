@@ -33,4 +33,5 @@ mod moving;
 mod privileges;
 mod reload;
 mod sandbox;
+mod ssh;
 mod traffic;

@@ -14,7 +14,7 @@ rootfs=$cache/rootfs-$suite-$(printf '%s ' "$@" | cat "$0" - | sha256sum | cut -
 packages=(
     systemd systemd-sysv libpam-systemd dbus polkitd sudo login passwd adduser init-system-helpers
     nftables iproute2 conntrack procps iputils-ping python3-minimal python3-dbus jq less lintian
-    prometheus prometheus-node-exporter
+    prometheus prometheus-node-exporter openssh-server openssh-client
     "${@:2}"
 )
 
@@ -39,7 +39,7 @@ END
     # What would run on its own while a test looks, and what a box cannot have.
     for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
         e2scrub_all.timer fstrim.timer man-db.timer getty@.service console-getty.service \
-        systemd-networkd-wait-online.service prometheus.service prometheus-node-exporter.service; do
+        systemd-networkd-wait-online.service prometheus.service prometheus-node-exporter.service ssh.service ssh.socket; do
         ln -sf /dev/null "$root/etc/systemd/system/$unit"
     done
     rm -rf "$root/etc/systemd/system/getty.target.wants" "$root/usr/sbin/policy-rc.d"

@@ -165,7 +165,7 @@ fn a_refusal_is_one_line_with_a_remedy_and_a_code_of_its_own() {
         ),
         (
             "status -i 192.0.2.9",
-            "only the ipfloaterd of this host can be asked, not 192.0.2.9 port 7000; use ssh 192.0.2.9 ipfloater …",
+            "only the ipfloaterd of this host can be asked, not 192.0.2.9 port 7000; use -H 192.0.2.9",
             2,
         ),
     ] {
