@@ -38,6 +38,12 @@ pub fn take() -> io::Result<Given> {
     })
 }
 
+/// Takes the one descriptor of a program that is given no other. As [`take`].
+pub fn take_listener() -> io::Result<Option<OwnedFd>> {
+    let mut passed = sd_notify::listen_fds_with_names()?;
+    Ok(passed.next().map(|(fd, _)| adopt(fd)))
+}
+
 #[allow(unsafe_code)]
 fn adopt(descriptor: RawFd) -> OwnedFd {
     // SAFETY: LISTEN_PID says that the service manager opened this descriptor

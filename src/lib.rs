@@ -35,6 +35,7 @@ pub mod model;
 pub mod plan;
 pub mod privilege;
 pub mod reload;
+pub mod remote;
 pub mod request;
 pub mod store;
 pub mod supervisor;

@@ -84,6 +84,11 @@ pub fn reloaded() {
     tell(&[NotifyState::Ready]);
 }
 
+/// Says that connections are served, by a program that tells nothing else.
+pub fn serving() {
+    tell(&[NotifyState::Ready]);
+}
+
 /// Says that we are about to end.
 pub fn stopping() {
     tell(&[

@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     if arguments.store_packet_socket {
         return store_packet_socket();
     }
-    ipfloater::logging::start();
+    ipfloater::logging::start(ipfloater::logging::IDENTIFIER);
     let options = Options {
         config: arguments.config,
         state_directory: arguments.state_directory,

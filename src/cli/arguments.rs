@@ -60,26 +60,34 @@ pub struct Common {
     /// Said by the near side of --host to the far one: it is this host
     #[arg(long, global = true, hide = true)]
     pub here: bool,
-    /// Accepted for older scripts; only this host is served
+    /// Ask the ipfloater-remote of another host, over TLS
     #[arg(
         short = 'i',
         long,
         global = true,
-        value_name = "ADDRESS",
+        value_name = "HOST",
         default_value = "127.0.0.1",
         hide_default_value = true
     )]
     pub server_ip: String,
-    /// Accepted for older scripts, and of no meaning
+    /// Its port
     #[arg(
         short = 'p',
         long,
         global = true,
         value_name = "PORT",
-        default_value_t = 7000,
-        hide_default_value = true
+        default_value_t = crate::remote::PORT
     )]
     pub server_port: u16,
+    /// Where client.pem, client.key and ca.pem are [default: ~/.config/ipfloater, then /etc/ipfloater]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "IPFLOATER_CERTIFICATES",
+        hide_env_values = true
+    )]
+    pub certificates: Option<PathBuf>,
 }
 
 /// What to do.

@@ -73,6 +73,8 @@ impl From<&ClientError> for Exit {
             | ClientError::BusSilent
             | ClientError::Broken { .. } => Exit::Unreachable,
             ClientError::Misunderstood { .. } | ClientError::Unexpected { .. } => Exit::Failed,
+            ClientError::Distrust { .. } => Exit::Unreachable,
+            ClientError::Certificate { .. } => Exit::Usage,
             ClientError::OtherDaemon => Exit::Denied,
             ClientError::Refused(refused) => refused.into(),
         }

@@ -43,13 +43,13 @@ pub enum Failure {
         /// What would be right.
         why: NoHardwareAddress,
     },
-    /// A daemon on another host is asked for.
-    #[error("only the ipfloaterd of this host can be asked, not {ip} port {port}; use -H {ip}")]
-    Elsewhere {
-        /// Its address.
-        ip: String,
-        /// Its port.
-        port: u16,
+    /// What looks at the host itself was to be done from afar.
+    #[error("{verb} looks at the router itself, and is done there: `ipfloater -H {host} {verb}`")]
+    OnlyThere {
+        /// What.
+        verb: &'static str,
+        /// Where.
+        host: String,
     },
     /// The host of `-H` cannot be one.
     #[error(
@@ -100,7 +100,7 @@ impl Failure {
             }
             Failure::NoAddressFor(_) => Exit::NotFound,
             Failure::NoHardwareAddress { .. }
-            | Failure::Elsewhere { .. }
+            | Failure::OnlyThere { .. }
             | Failure::NoHost(_)
             | Failure::NotText(_)
             | Failure::NoSuchUser(_) => Exit::Usage,
@@ -144,6 +144,8 @@ impl Failure {
                 ClientError::Misunderstood { .. } | ClientError::Unexpected { .. } => {
                     "Misunderstood"
                 }
+                ClientError::Distrust { .. } => "Distrust",
+                ClientError::Certificate { .. } => "Certificate",
                 ClientError::OtherDaemon => "CallerUnidentified",
                 ClientError::Refused(refused) => &refused.name,
             },
@@ -152,7 +154,7 @@ impl Failure {
             }
             Failure::NoAddressFor(_) => "NotFound",
             Failure::NoHardwareAddress { .. }
-            | Failure::Elsewhere { .. }
+            | Failure::OnlyThere { .. }
             | Failure::NoHost(_)
             | Failure::NotText(_)
             | Failure::NoSuchUser(_) => "Usage",

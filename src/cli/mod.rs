@@ -38,7 +38,7 @@ pub use failure::Failure;
 pub use import::Source;
 pub use terms::{DryRun, Lasting, Trial};
 
-use crate::client::Client;
+use crate::client::{Client, usual_directory};
 use output::Output;
 use terms::Terms;
 
@@ -98,21 +98,33 @@ fn perform(
         here: _,
         server_ip,
         server_port,
+        certificates,
     } = common;
     let (mut nowhere, mut unheard) = (io::sink(), io::sink());
     let (out, err): (&mut dyn Write, &mut dyn Write) = match quiet && !json {
         true => (&mut nowhere, &mut unheard),
         false => (out, err),
     };
-    if !is_here(&server_ip) {
-        return Err(Failure::Elsewhere {
-            ip: server_ip,
-            port: server_port,
+    let remote = !is_here(&server_ip);
+    let here_only = match &verb {
+        Verb::Doctor { .. } => Some("doctor"),
+        Verb::Import { .. } => Some("import"),
+        _ => None,
+    };
+    if let (true, Some(verb)) = (remote, here_only) {
+        return Err(Failure::OnlyThere {
+            verb,
+            host: server_ip,
         });
     }
     let mut output = Output::new(out, err, json, !no_legend);
     let connect = || {
-        let client = Client::connect(&socket)?;
+        let client = if remote {
+            let directory = certificates.clone().unwrap_or_else(usual_directory);
+            Client::connect_remote(&server_ip, server_port, &directory)?
+        } else {
+            Client::connect(&socket)?
+        };
         Ok(client.asking(!no_ask_password).waiting(!no_wait))
     };
     let done = match verb {
@@ -292,7 +304,7 @@ fn perform(
     done.map(|()| Exit::Ok)
 }
 
-/// Whether that is what the original's users call this host. The daemon listens
+/// Whether that is what the original's users call this host. Its daemon listens
 /// on no port, so that none is wrong.
 fn is_here(server: &str) -> bool {
     let is_loopback = |address: std::net::IpAddr| address.is_loopback();

@@ -52,7 +52,10 @@ pub(super) fn monitor(
                 output.remark(&format!("{ended}; going on with what is so"))?;
                 last = None;
             }
-            Some("Stopping" | "Busy") => output.remark(&format!("{ended}; waiting for it"))?,
+            Some("Stopping" | "Busy") => {
+                output.remark(&format!("{ended}; waiting for it"))?;
+                sleep(LOOK);
+            }
             _ if is_gone => output.remark(&format!("{ended}; waiting for it"))?,
             _ => return Err(ended),
         }

@@ -6,51 +6,68 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::Place;
+
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody can be reached there.
-    #[error("cannot reach ipfloaterd on {}: {source}{}", .socket.display(), remedy(.socket, .source))]
+    #[error("cannot reach ipfloaterd on {place}: {source}{}", remedy(.place, .source))]
     Unreachable {
-        /// The socket.
-        socket: PathBuf,
+        /// Where it was sought.
+        place: Place,
         /// Why.
         source: io::Error,
     },
     /// The daemon hung up before it answered.
     #[error(
-        "ipfloaterd on {} closed the connection; it may have stopped, or this user may have too many connections",
-        .0.display()
+        "ipfloaterd on {0} closed the connection; it may have stopped, or this user may have too many connections"
     )]
-    Closed(PathBuf),
+    Closed(Place),
     /// The daemon did not answer in time; whether it will still do what it was
     /// asked is unknown.
+    #[error("ipfloaterd on {0} does not answer; `ipfloater status` tells later what became of it")]
+    Silent(Place),
+    /// One side does not trust the other.
+    #[error("cannot speak to ipfloater-remote on {place}: {why}")]
+    Distrust {
+        /// Where it is.
+        place: Place,
+        /// Why.
+        why: String,
+    },
+    /// A certificate or key of ours cannot be used.
     #[error(
-        "ipfloaterd on {} does not answer; `ipfloater status` tells later what became of it",
-        .0.display()
+        "{}: {why}; to reach another host a directory (--certificates) has to hold client.pem, \
+         client.key and ca.pem, or use -H", .file.display()
     )]
-    Silent(PathBuf),
+    Certificate {
+        /// Which file.
+        file: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// Reading or writing failed.
-    #[error("cannot speak to ipfloaterd on {}: {source}", .socket.display())]
+    #[error("cannot speak to ipfloaterd on {place}: {source}")]
     Broken {
-        /// The socket.
-        socket: PathBuf,
+        /// Where it was sought.
+        place: Place,
         /// Why.
         source: io::Error,
     },
     /// What listens there does not speak varlink.
-    #[error("what listens on {} is no ipfloaterd: {source}", .socket.display())]
+    #[error("what listens on {place} is no ipfloaterd: {source}")]
     Misunderstood {
-        /// The socket.
-        socket: PathBuf,
+        /// Where it was sought.
+        place: Place,
         /// Why.
         source: Box<varlink::Error>,
     },
     /// The answer is none of the interface that this client knows.
-    #[error("ipfloaterd on {} answered something else than expected: {source}", .socket.display())]
+    #[error("ipfloaterd on {place} answered something else than expected: {source}")]
     Unexpected {
-        /// The socket.
-        socket: PathBuf,
+        /// Where it was sought.
+        place: Place,
         /// Why.
         source: serde_json::Error,
     },
@@ -91,6 +108,8 @@ impl ClientError {
             ClientError::Unreachable { .. }
             | ClientError::Closed(_)
             | ClientError::Silent(_)
+            | ClientError::Distrust { .. }
+            | ClientError::Certificate { .. }
             | ClientError::Broken { .. }
             | ClientError::Misunderstood { .. }
             | ClientError::Unexpected { .. }
@@ -118,6 +137,22 @@ impl Refused {
             name: name.to_owned(),
             parameters,
         }
+    }
+
+    /// Its name with that of the interface, as the daemon gives it.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        let interface = match self.name.as_str() {
+            "PermissionDenied"
+            | "InvalidParameter"
+            | "MethodNotFound"
+            | "InterfaceNotFound"
+            | "MethodNotImplemented"
+            | "ExpectedMore" => "org.varlink.service",
+            super::INTERACTION_REQUIRED => "io.systemd",
+            _ => "org.ipfloater",
+        };
+        format!("{interface}.{}", self.name)
     }
 
     fn parameter(&self, name: &str) -> Option<&str> {
@@ -157,7 +192,14 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-fn remedy(socket: &Path, source: &io::Error) -> String {
+fn remedy(place: &Place, source: &io::Error) -> String {
+    let socket = match place {
+        Place::Socket(socket) => socket,
+        Place::Remote { .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
+            return "; start it there (systemctl enable --now ipfloater-remote.socket)".to_owned();
+        }
+        Place::Remote { .. } => return String::new(),
+    };
     match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             if socket == Path::new(super::DEFAULT_SOCKET) {

@@ -25,9 +25,15 @@ use agent::Agent;
 mod agent;
 mod bus;
 mod error;
+mod place;
+mod tls;
 
 pub use bus::{Presence, presence as bus_presence};
 pub use error::{ClientError, Refused};
+pub use place::Place;
+pub use tls::usual_directory;
+
+use place::Stream;
 
 /// Where the daemon of the system listens.
 pub const DEFAULT_SOCKET: &str = "/run/ipfloater/org.ipfloater";
@@ -45,8 +51,10 @@ const INTERACTION_REQUIRED: &str = "InteractiveAuthenticationRequired";
 /// A connection to the daemon.
 #[derive(Debug)]
 pub struct Client {
-    stream: UnixStream,
-    socket: PathBuf,
+    stream: Stream,
+    place: Place,
+    /// Where the certificates are that are shown to another host.
+    certificates: PathBuf,
     protocol: Protocol,
     /// Whether somebody may be asked to authenticate.
     asks: bool,
@@ -66,18 +74,36 @@ pub struct Answer<M> {
 impl Client {
     /// Connects to the daemon that listens on the socket.
     pub fn connect(socket: &Path) -> Result<Self, ClientError> {
-        let stream = UnixStream::connect(socket).map_err(|source| ClientError::Unreachable {
-            socket: socket.to_owned(),
-            source,
-        })?;
-        Ok(Self {
+        let place = Place::Socket(socket.to_owned());
+        match UnixStream::connect(socket) {
+            Ok(stream) => Ok(Self::over(Stream::Unix(stream), place, PathBuf::new())),
+            Err(source) => Err(ClientError::Unreachable { place, source }),
+        }
+    }
+
+    /// Connects to the daemon of another host, where an ipfloater-remote listens.
+    /// The directory has the certificate to be shown, and that of the authority
+    /// which the other side's is of.
+    pub fn connect_remote(host: &str, port: u16, certificates: &Path) -> Result<Self, ClientError> {
+        let stream = tls::connect(host, port, certificates)?;
+        let host = host.to_owned();
+        Ok(Self::over(
+            Stream::Tls(Box::new(stream)),
+            Place::Remote { host, port },
+            certificates.to_owned(),
+        ))
+    }
+
+    fn over(stream: Stream, place: Place, certificates: PathBuf) -> Self {
+        Self {
             stream,
-            socket: socket.to_owned(),
+            place,
+            certificates,
             protocol: Protocol::new(),
             asks: false,
             waits: false,
             patience: PATIENCE,
-        })
+        }
     }
 
     /// Whether somebody may be asked to authenticate, on the terminal, when a
@@ -119,11 +145,14 @@ impl Client {
         let parameters = without_null(parameters);
         let answer = self.once(method, &parameters, false);
         match answer.as_ref().err().and_then(ClientError::refusal) {
+            Some(INTERACTION_REQUIRED) if self.is_remote() => Err(nobody_there()),
             Some(INTERACTION_REQUIRED) => match self.agent() {
                 Some(_agent) => self.once(method, &parameters, true),
                 None => answer,
             },
-            Some("CallerUnidentified") => self.over_the_bus(method, &parameters),
+            Some("CallerUnidentified") if !self.is_remote() => {
+                self.over_the_bus(method, &parameters)
+            }
             Some(_) | None => answer,
         }
     }
@@ -162,17 +191,28 @@ impl Client {
     /// Behind the system's socket is the one of the system; who listens there
     /// may be the service manager.
     fn listener(&self) -> Result<Option<u32>, ClientError> {
-        if self.socket == Path::new(DEFAULT_SOCKET) {
-            return Ok(None);
-        }
-        let peer = getsockopt(&self.stream, PeerCredentials);
+        let stream = match (&self.place, &self.stream) {
+            (Place::Socket(path), Stream::Unix(stream)) if path != Path::new(DEFAULT_SOCKET) => {
+                stream
+            }
+            _ => return Ok(None),
+        };
+        let peer = getsockopt(stream, PeerCredentials);
         let peer = peer.map_err(|error| self.broken(error.into()))?;
         // Of a process in another namespace it is 0, which nobody on the bus has.
         Ok(Some(peer.pid().unsigned_abs()))
     }
 
+    fn is_remote(&self) -> bool {
+        matches!(self.place, Place::Remote { .. })
+    }
+
     fn agent(&self) -> Option<Agent> {
-        if self.asks { Agent::start() } else { None }
+        if self.asks && !self.is_remote() {
+            Agent::start()
+        } else {
+            None
+        }
     }
 
     /// Calls a method that answers more than once. `patience` bounds the wait
@@ -278,28 +318,23 @@ impl Client {
         match M::deserialize(&json) {
             Ok(message) => Ok(Answer { message, json }),
             Err(source) => Err(ClientError::Unexpected {
-                socket: self.socket.clone(),
+                place: self.place.clone(),
                 source,
             }),
         }
     }
 
     fn closed(&self) -> ClientError {
-        ClientError::Closed(self.socket.clone())
+        ClientError::Closed(self.place.clone())
     }
 
     fn broken(&self, source: io::Error) -> ClientError {
-        let socket = self.socket.clone();
-        match source.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::Silent(socket),
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => self.closed(),
-            _ => ClientError::Broken { socket, source },
-        }
+        tls::failed(self.place.clone(), &self.certificates, source)
     }
 
     fn misunderstood(&self, source: varlink::Error) -> ClientError {
         ClientError::Misunderstood {
-            socket: self.socket.clone(),
+            place: self.place.clone(),
             source: Box::new(source),
         }
     }
@@ -327,6 +362,25 @@ impl<M: DeserializeOwned> Iterator for Replies<M> {
         self.over = !matches!(answer, Ok((_, true)));
         Some(answer.map(|(answer, _)| answer))
     }
+}
+
+/// An administrator would have to authenticate, and from another host nobody can.
+fn nobody_there() -> ClientError {
+    let message = "permission denied to the user that ipfloater-remote runs as there; \
+                   a rule of polkit on that host can allow it";
+    let parameters = serde_json::json!({ "message": message });
+    ClientError::Refused(Refused::new("PermissionDenied", parameters))
+}
+
+/// Calls a method as [`Client::call`] does where the daemon cannot tell who calls
+/// by varlink, with nobody to ask. `daemon` is the process that has to be called,
+/// unless it is the system's.
+pub fn over_the_bus(
+    method: &str,
+    parameters: &Map<String, Value>,
+    daemon: Option<u32>,
+) -> Result<Value, ClientError> {
+    bus::call(method, parameters, false, daemon)
 }
 
 /// Absent is absent: what is null is not sent.

@@ -97,11 +97,11 @@ mod keys {
     pub(super) const GONE: [(&str, &str); 6] = [
         (
             "LISTEN_IP",
-            "there is no network port; `ssh HOST ipfloater …` works from afar",
+            "the daemon has no network port; from afar use `ipfloater -H HOST`, or ipfloater-remote",
         ),
         (
             "LISTEN_PORT",
-            "there is no network port; `ssh HOST ipfloater …` works from afar",
+            "the daemon has no network port; from afar use `ipfloater -H HOST`, or ipfloater-remote",
         ),
         (
             "REST_IP",

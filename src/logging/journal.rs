@@ -19,9 +19,9 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
 
+use super::AGAIN;
 use super::outlet::BACKLOG;
 use super::record::Record;
-use super::{AGAIN, IDENTIFIER};
 
 /// Where journald listens.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
@@ -29,6 +29,8 @@ pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
 /// What waits for journald.
 #[derive(Debug)]
 pub(super) struct Journal {
+    /// The name of this program.
+    identifier: &'static str,
     /// For looking whether somebody listens.
     probe: UnixDatagram,
     waiting: Mutex<Waiting>,
@@ -53,10 +55,11 @@ enum Next {
 }
 
 impl Journal {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(identifier: &'static str) -> io::Result<Self> {
         let probe = UnixDatagram::unbound()?;
         probe.set_nonblocking(true)?;
         Ok(Self {
+            identifier,
             probe,
             waiting: Mutex::default(),
             more: Condvar::new(),
@@ -111,7 +114,7 @@ impl Journal {
             while self.probe().is_err() {
                 thread::sleep(AGAIN);
             }
-            let layer = layer.get_or_insert_with(dispatch);
+            let layer = layer.get_or_insert_with(|| dispatch(self.identifier));
             dispatcher::with_default(layer, || match &next {
                 Next::Record(record) => Entry::of(record).emit(),
                 Next::Gap(lost) => Entry::gap(&lost.to_string()).emit(),
@@ -151,12 +154,12 @@ impl Journal {
 const TARGET: &str = "ipfloaterd";
 
 /// The layer, by itself.
-fn dispatch() -> Dispatch {
+fn dispatch(identifier: &str) -> Dispatch {
     loop {
         if let Ok(layer) = tracing_journald::layer() {
             let layer = layer
                 .with_field_prefix(None)
-                .with_syslog_identifier(IDENTIFIER.to_owned())
+                .with_syslog_identifier(identifier.to_owned())
                 .with_filter(Targets::new().with_target(TARGET, LevelFilter::TRACE));
             return Dispatch::new(Registry::default().with(layer));
         }
@@ -304,7 +307,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_does_not_fit_is_counted_and_told_before_anything_else() {
-        let journal = Journal::new().unwrap();
+        let journal = Journal::new("ipfloater-test").unwrap();
         let large = "x".repeat(4_000);
         let many = BACKLOG / 4_000 + 10;
         for _ in 0..many {

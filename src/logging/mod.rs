@@ -29,7 +29,7 @@ use journal::Journal;
 use outlet::Outlet;
 use record::Record;
 
-/// The name in `journalctl -t`.
+/// The name of the daemon in `journalctl -t`.
 pub const IDENTIFIER: &str = "ipfloaterd";
 
 /// The variable with the first filter.
@@ -69,9 +69,9 @@ pub enum LoggingError {
     NoJournal(#[source] io::Error),
 }
 
-/// Starts logging. `IPFLOATER_LOG` takes the filter syntax of
+/// Starts logging, as a program of this name. `IPFLOATER_LOG` takes the filter syntax of
 /// tracing-subscriber's EnvFilter; the default is `info`.
-pub fn start() {
+pub fn start(identifier: &'static str) {
     let (filter, complaint) = first_filter();
     let level = filter.max_level_hint().map_or(Level::Debug, Level::from);
     let (filter, handle) = reload::Layer::new(filter);
@@ -79,7 +79,7 @@ pub fn start() {
     let logging = Logging {
         filter: handle,
         now: Mutex::new((level, Target::Console)),
-        journal: Journal::new().ok(),
+        journal: Journal::new(identifier).ok(),
         console: Outlet::new(Console::of(is_journal)),
         flusher: OnceLock::new(),
     };

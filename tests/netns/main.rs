@@ -79,6 +79,7 @@ mod processes;
 mod reach;
 mod refusals;
 mod reload;
+mod remote;
 mod repair;
 mod restart;
 mod teardown;

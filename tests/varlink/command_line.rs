@@ -164,8 +164,9 @@ fn a_refusal_is_one_line_with_a_remedy_and_a_code_of_its_own() {
             2,
         ),
         (
-            "status -i 192.0.2.9",
-            "only the ipfloaterd of this host can be asked, not 192.0.2.9 port 7000; use -H 192.0.2.9",
+            "status -i 192.0.2.9 --certificates /nonexistent",
+            "Could not contact the server: /nonexistent/client.pem: No such file or directory (os error 2); \
+             to reach another host a directory (--certificates) has to hold client.pem, client.key and ca.pem, or use -H",
             2,
         ),
     ] {

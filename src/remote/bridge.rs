@@ -1,0 +1,346 @@
+//! One connection: what comes in goes to the daemon, call by call, and the
+//! answers go back.
+//!
+//! Where the daemon cannot tell who calls by varlink, it is called over the
+//! system bus, as [`crate::client`] does.
+
+use std::borrow::Cow;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::server::TlsStream;
+use tracing::info;
+
+use super::files::Identity;
+use super::frames::Frames;
+use crate::api::varlink::{COMPLETE, DRAIN, INTERFACE, MESSAGE};
+use crate::client::{self, ClientError};
+
+/// How long there may be no call. `ipfloater top` looks once a second.
+const IDLE: Duration = Duration::from_secs(3_600);
+
+/// How long a reply of the daemon's may be. A page of a list has some hundred kB.
+const REPLY: usize = 64 * 1024 * 1024;
+
+/// How much of a call's parameters is logged, in characters.
+const LOGGED: usize = 300;
+
+/// Methods that alter nothing.
+const READS: [&str; 10] = [
+    "List",
+    "ListPools",
+    "Describe",
+    "History",
+    "Monitor",
+    "GetStatus",
+    "GetVersion",
+    "GetPermissions",
+    "GetCounters",
+    "GetMetrics",
+];
+
+/// One connection.
+pub(super) struct Bridge {
+    calls: Frames<ReadHalf<TlsStream<TcpStream>>>,
+    answers: WriteHalf<TlsStream<TcpStream>>,
+    socket: PathBuf,
+    daemon: Option<Daemon>,
+    identity: Identity,
+    peer: SocketAddr,
+}
+
+/// The connection to the daemon.
+struct Daemon {
+    replies: Frames<OwnedReadHalf>,
+    calls: OwnedWriteHalf,
+    /// Its process, unless the socket is the system's.
+    process: Option<u32>,
+}
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum End {
+    #[error("the other side closed it")]
+    Gone,
+    #[error("this program stops")]
+    Stopping,
+    #[error("its certificate is not let in any more: {0}")]
+    Distrust(rustls::Error),
+    #[error("no call for {} minutes", IDLE.as_secs() / 60)]
+    Idle,
+    #[error("a call of more than {MESSAGE} bytes")]
+    TooLong,
+    #[error("a call that was not complete after {COMPLETE:?}")]
+    TooSlow,
+    #[error("an answer that was not read for {DRAIN:?}")]
+    NotRead,
+    #[error("calls while an answer has no end")]
+    Impatient,
+    #[error("what is no call: {0}")]
+    NoCall(serde_json::Error),
+    #[error("ipfloaterd closed its side")]
+    DaemonGone,
+    #[error("the answer of ipfloaterd is none: {0}")]
+    NoAnswer(serde_json::Error),
+    #[error("an answer of ipfloaterd is longer than {REPLY} bytes")]
+    LongAnswer,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What has to be known of a call.
+#[derive(Debug, Deserialize)]
+struct Call {
+    method: String,
+    parameters: Option<Map<String, Value>>,
+    #[serde(default)]
+    oneway: Option<bool>,
+    #[serde(default)]
+    more: Option<bool>,
+}
+
+/// What has to be known of a reply.
+#[derive(Debug, Deserialize)]
+struct Reply<'a> {
+    #[serde(borrow)]
+    error: Option<Cow<'a, str>>,
+    continues: Option<bool>,
+}
+
+impl Bridge {
+    pub(super) fn new(
+        stream: TlsStream<TcpStream>,
+        socket: PathBuf,
+        identity: Identity,
+        peer: SocketAddr,
+    ) -> Self {
+        let (reader, answers) = split(stream);
+        Self {
+            calls: Frames::new(reader, MESSAGE),
+            answers,
+            socket,
+            daemon: None,
+            identity,
+            peer,
+        }
+    }
+
+    /// Passes calls on until the connection ends, and tells why it did.
+    pub(super) async fn run(mut self) -> End {
+        let end = loop {
+            let passed = match self.next_call().await {
+                Ok(message) => self.pass(message).await,
+                Err(end) => Err(end),
+            };
+            if let Err(end) = passed {
+                break end;
+            }
+        };
+        // The other side may be gone already.
+        let _ = timeout(DRAIN, self.answers.shutdown()).await;
+        end
+    }
+
+    async fn next_call(&mut self) -> Result<Vec<u8>, End> {
+        let idle = Instant::now() + IDLE;
+        let mut complete = None;
+        loop {
+            if let Some(message) = self.calls.take() {
+                return match message.len() > MESSAGE + 1 {
+                    true => Err(End::TooLong),
+                    false => Ok(message),
+                };
+            }
+            if self.calls.is_full() {
+                return Err(End::TooLong);
+            }
+            if self.calls.has_begun() && complete.is_none() {
+                complete = Some(Instant::now() + COMPLETE);
+            }
+            match timeout_at(complete.unwrap_or(idle), self.calls.fill()).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => return Err(End::Gone),
+                Ok(Err(error)) => return Err(gone(error)),
+                Err(_) if complete.is_some() => return Err(End::TooSlow),
+                Err(_) => return Err(End::Idle),
+            }
+        }
+    }
+
+    async fn pass(&mut self, message: Vec<u8>) -> Result<(), End> {
+        let call: Call =
+            serde_json::from_slice(&message[..message.len() - 1]).map_err(End::NoCall)?;
+        self.log(&call);
+        if let Err(error) = self.reach().await {
+            return match call.oneway {
+                Some(true) => Ok(()),
+                Some(false) | None => {
+                    let why = format!("ipfloaterd is not reached on this host: {error}");
+                    let parameters = json!({ "message": why });
+                    self.error(&format!("{INTERFACE}.Stopping"), parameters)
+                        .await
+                }
+            };
+        }
+        let Some(daemon) = self.daemon.as_mut() else {
+            return Err(End::DaemonGone);
+        };
+        timeout(DRAIN, daemon.calls.write_all(&message))
+            .await
+            .map_err(|_| End::DaemonGone)?
+            .map_err(|_| End::DaemonGone)?;
+        if call.oneway == Some(true) {
+            return Ok(());
+        }
+        let mut ended = false;
+        loop {
+            let daemon = self.daemon.as_mut().ok_or(End::DaemonGone)?;
+            let Some(reply) = daemon.replies.take() else {
+                tokio::select! {
+                    filled = daemon.replies.fill() => match filled {
+                        Ok(true) if !daemon.replies.is_full() => {}
+                        Ok(true) => return Err(End::LongAnswer),
+                        Ok(false) | Err(_) => return Err(End::DaemonGone),
+                    },
+                    // Calls that come early wait here, as far as one has room.
+                    filled = self.calls.fill(), if !ended && !self.calls.is_full() => {
+                        match filled {
+                            Ok(true) => {}
+                            // Who only says that nothing more will come waits for
+                            // the answer, and an endless one is never over.
+                            Ok(false) if call.more != Some(true) => ended = true,
+                            Ok(false) => return Err(End::Gone),
+                            Err(error) => return Err(gone(error)),
+                        }
+                        if self.calls.is_full() && call.more == Some(true) {
+                            return Err(End::Impatient);
+                        }
+                    }
+                }
+                continue;
+            };
+            let Reply { error, continues } =
+                serde_json::from_slice(&reply[..reply.len() - 1]).map_err(End::NoAnswer)?;
+            if error.is_some_and(|error| error.ends_with(".CallerUnidentified"))
+                && let Some(method) = method_of_ours(&call.method)
+            {
+                let process = daemon.process;
+                return self.over_the_bus(method, call.parameters, process).await;
+            }
+            self.answer(&reply).await?;
+            if continues != Some(true) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Connects to the daemon. Its socket may start it.
+    async fn reach(&mut self) -> io::Result<()> {
+        if self.daemon.is_none() {
+            let stream = UnixStream::connect(&self.socket).await?;
+            let is_the_system_s = self.socket == std::path::Path::new(client::DEFAULT_SOCKET);
+            let process = match is_the_system_s {
+                true => None,
+                false => stream.peer_cred()?.pid().map(i32::unsigned_abs),
+            };
+            let (replies, calls) = stream.into_split();
+            self.daemon = Some(Daemon {
+                replies: Frames::new(replies, REPLY),
+                calls,
+                process,
+            });
+        }
+        Ok(())
+    }
+
+    async fn over_the_bus(
+        &mut self,
+        method: &str,
+        parameters: Option<Map<String, Value>>,
+        process: Option<u32>,
+    ) -> Result<(), End> {
+        let method = method.to_owned();
+        let called = tokio::task::spawn_blocking(move || {
+            client::over_the_bus(&method, &parameters.unwrap_or_default(), process)
+        });
+        match called.await {
+            Ok(Ok(parameters)) => {
+                let reply = json!({ "parameters": parameters });
+                self.answer_with(&reply).await
+            }
+            Ok(Err(ClientError::Refused(refused))) => {
+                self.error(&refused.full_name(), refused.parameters).await
+            }
+            Ok(Err(error)) => {
+                let parameters = json!({ "message": error.to_string() });
+                self.error(&format!("{INTERFACE}.Busy"), parameters).await
+            }
+            Err(_) => Err(End::DaemonGone),
+        }
+    }
+
+    async fn error(&mut self, error: &str, parameters: Value) -> Result<(), End> {
+        self.answer_with(&json!({ "error": error, "parameters": parameters }))
+            .await
+    }
+
+    async fn answer_with(&mut self, reply: &Value) -> Result<(), End> {
+        let mut bytes = reply.to_string().into_bytes();
+        bytes.push(0);
+        self.answer(&bytes).await
+    }
+
+    async fn answer(&mut self, reply: &[u8]) -> Result<(), End> {
+        let written = async {
+            self.answers.write_all(reply).await?;
+            self.answers.flush().await
+        };
+        timeout(DRAIN, written)
+            .await
+            .map_err(|_| End::NotRead)?
+            .map_err(gone)
+    }
+
+    /// What is to be altered is logged here as well: the daemon knows this
+    /// program's user only.
+    fn log(&self, call: &Call) {
+        let method = call.method.as_str();
+        if method_of_ours(method).is_none_or(|method| READS.contains(&method)) {
+            return;
+        }
+        let mut parameters = call
+            .parameters
+            .as_ref()
+            .map(|parameters| serde_json::to_string(parameters).unwrap_or_default())
+            .unwrap_or_default();
+        if let Some((end, _)) = parameters.char_indices().nth(LOGGED) {
+            parameters.truncate(end);
+        }
+        let (peer, who) = (self.peer, &self.identity);
+        info!(%peer, %who, %method, %parameters, "calls");
+    }
+}
+
+/// The name of a method of the interface without that of the interface.
+fn method_of_ours(method: &str) -> Option<&str> {
+    method.strip_prefix(INTERFACE)?.strip_prefix('.')
+}
+
+/// A connection that was cut is gone, as one that was closed.
+fn gone(error: io::Error) -> End {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe => End::Gone,
+        _ => End::Io(error),
+    }
+}
