@@ -57,6 +57,7 @@ bench:
 
 install: build
 	install -D -m 755 $(built)/ipfloaterd $(sbin)/ipfloaterd
+	install -D -m 755 $(built)/ipfloater-remote $(sbin)/ipfloater-remote
 	install -D -m 755 $(built)/ipfloater $(bin)/ipfloater
 	install -D -m 644 -t $(units) systemd/*.service systemd/*.socket systemd/*.timer
 	sed -i 's|/usr/\(s\?bin/ipfloater\)|$(PREFIX)/\1|' $(units)/*.service

@@ -21,7 +21,7 @@ make --no-print-directory install DESTDIR="$root" PREFIX=/usr \
 
 doc=$root/usr/share/doc/ipfloater
 strip --strip-unneeded --remove-section=.comment --remove-section=.note \
-    "$root/usr/sbin/ipfloaterd" "$root/usr/bin/ipfloater"
+    "$root/usr/sbin/ipfloaterd" "$root/usr/sbin/ipfloater-remote" "$root/usr/bin/ipfloater"
 mv "$doc/CHANGELOG.md" "$doc/changelog"
 cp packaging/debian/changelog "$doc/changelog.Debian"
 gzip -9n "$doc/changelog" "$doc/changelog.Debian" "$root"/usr/share/man/man?/*
@@ -42,7 +42,7 @@ version=$(cargo metadata --locked --no-deps --format-version 1 |
 # dpkg-shlibdeps looks for debian/control.
 mkdir "$work/debian"
 printf 'Source: ipfloater\n\nPackage: ipfloater\nArchitecture: any\n' >"$work/debian/control"
-depends=$(cd "$work" && dpkg-shlibdeps -O root/usr/sbin/ipfloaterd root/usr/bin/ipfloater |
+depends=$(cd "$work" && dpkg-shlibdeps -O root/usr/sbin/ipfloaterd root/usr/sbin/ipfloater-remote root/usr/bin/ipfloater |
     sed -n 's/^shlibs:Depends=//p')
 
 maintainer=$(dpkg-parsechangelog -l packaging/debian/changelog -S Maintainer)

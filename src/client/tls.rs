@@ -123,7 +123,22 @@ fn config(directory: &Path) -> Result<ClientConfig, ClientError> {
                 .with_root_certificates(roots)
                 .with_client_auth_cert(chain, secret)
         })
-        .map_err(|why| wrong(&key, why.to_string()))
+        .map_err(|why| match why {
+            rustls::Error::InvalidCertificate(why) => wrong(&certificate, unusable(&why)),
+            why => wrong(&key, why.to_string()),
+        })
+}
+
+/// What is wrong with a certificate of ours. openssl-x509(1) makes one of version 1
+/// when it is given no extension.
+fn unusable(why: &CertificateError) -> String {
+    let why = format!("{why:?}");
+    match why.contains("UnsupportedCertVersion") {
+        true => "it is of version 1 of X.509; version 3 has an extension, such as \
+                 extendedKeyUsage=clientAuth"
+            .to_owned(),
+        false => why,
+    }
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {

@@ -325,7 +325,7 @@ impl Bridge {
             parameters.truncate(end);
         }
         let (peer, who) = (self.peer, &self.identity);
-        info!(%peer, %who, %method, %parameters, "calls");
+        info!("{peer} calls {method} as {who}: {parameters}");
     }
 }
 

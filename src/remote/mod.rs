@@ -39,7 +39,7 @@ mod refusals;
 
 pub use files::{FileError, Identity, Trust};
 
-use crate::{given, supervisor};
+use crate::{given, logging, supervisor};
 use bridge::{Bridge, End};
 use places::{Place, Places};
 use refusals::Refusals;
@@ -120,8 +120,11 @@ pub fn run(options: Options) -> Result<(), RemoteError> {
     let listener = listener(options.listen)?;
     let trust = Trust::read(&options.directory)?;
     supervisor::raise_descriptors();
+    logging::keep_flushing().map_err(RemoteError::Start)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        // Each is a call over the system bus.
+        .max_blocking_threads(16)
         .enable_all()
         .build()
         .map_err(RemoteError::Start)?;
@@ -185,7 +188,7 @@ async fn serve(listener: TcpListener, options: Options, trust: Trust, signals: S
             _ = minute.tick() => refusals.sum_up(),
             Some(ended) = connections.join_next() => {
                 if let Err(failure) = ended && failure.is_panic() {
-                    error!(%failure, "a connection ended by a mistake in this program");
+                    error!("a connection ended by a mistake in this program: {failure}");
                 }
             }
             _ = reload.recv() => match Trust::read(&options.directory) {
@@ -216,7 +219,7 @@ async fn serve(listener: TcpListener, options: Options, trust: Trust, signals: S
                     connections.spawn(visit.run(stream, place));
                 }
                 Err(failure) => {
-                    warn!(%failure, "cannot accept connections, will retry");
+                    warn!("cannot accept connections, will retry: {failure}");
                     tokio::time::sleep(REST).await;
                 }
             },
@@ -249,7 +252,7 @@ struct Visit {
 impl Visit {
     async fn run(mut self, stream: TcpStream, mut place: Place) {
         if let Err(failure) = watch_over(&stream) {
-            warn!(%failure, "a host that goes away without a word will not be noticed");
+            warn!("a host that goes away without a word will not be noticed: {failure}");
         }
         let server = Arc::clone(&self.trust.borrow_and_update().server);
         let shaken = TlsAcceptor::from(server).accept(stream).into_fallible();
@@ -277,7 +280,7 @@ impl Visit {
         let chain = chain(&stream);
         let identity = Identity::of(&chain);
         let (peer, who) = (self.peer, identity.to_string());
-        info!(%peer, %who, "connected");
+        info!("{peer} connected as {who}");
         let bridge = Bridge::new(stream, self.socket, identity, peer);
         let end = tokio::select! {
             () = &mut stopped => End::Stopping,
@@ -285,8 +288,8 @@ impl Visit {
             end = bridge.run() => end,
         };
         match end {
-            End::Gone => debug!(%peer, %who, "disconnected"),
-            end => info!(%peer, %who, %end, "disconnected"),
+            End::Gone => debug!("{peer} disconnected: {}", End::Gone),
+            end => info!("{peer} disconnected: {end}"),
         }
     }
 }

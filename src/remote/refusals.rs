@@ -33,7 +33,7 @@ impl Refusals {
         let mut minute = self.lock();
         minute.refused += 1;
         if minute.refused <= TOLD {
-            warn!(%peer, %why, "refused");
+            warn!("refused {peer}: {why}");
         } else {
             minute.last = Some(peer);
         }
@@ -44,7 +44,7 @@ impl Refusals {
         let Minute { refused, last } = std::mem::take(&mut *self.lock());
         if let Some(last) = last {
             let more = refused - TOLD;
-            warn!(%last, "refused {more} more in a minute");
+            warn!("refused {more} more in a minute, the last of them {last}");
         }
     }
 

@@ -242,10 +242,13 @@ fn an_address_is_moved_from_another_host() {
     assert!(remote.order("metrics").contains("ipfloater_addresses"));
     let log = remote.log();
     assert!(
-        log.contains("CN=ops") && log.contains("peer=203.0.113.9:"),
+        log.contains("CN=ops") && log.contains("203.0.113.9:"),
         "{log}"
     );
-    assert!(log.contains("org.ipfloater.Associate"), "{log}");
+    assert!(
+        log.contains("calls org.ipfloater.Associate as CN=ops"),
+        "{log}"
+    );
     assert!(!log.contains("org.ipfloater.List"), "{log}");
 }
 

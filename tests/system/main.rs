@@ -23,6 +23,7 @@ mod package;
 
 mod authorization;
 mod buses;
+mod documents;
 mod examples;
 mod harness;
 mod install;
@@ -32,6 +33,7 @@ mod metrics;
 mod moving;
 mod privileges;
 mod reload;
+mod remote;
 mod sandbox;
 mod ssh;
 mod traffic;

@@ -14,7 +14,7 @@ rootfs=$cache/rootfs-$suite-$(printf '%s ' "$@" | cat "$0" - | sha256sum | cut -
 packages=(
     systemd systemd-sysv libpam-systemd dbus polkitd sudo login passwd adduser init-system-helpers
     nftables iproute2 conntrack procps iputils-ping python3-minimal python3-dbus jq less lintian
-    prometheus prometheus-node-exporter openssh-server openssh-client
+    prometheus prometheus-node-exporter openssh-server openssh-client openssl
     "${@:2}"
 )
 

@@ -7,7 +7,7 @@ use super::package::Router;
 const NEAR: &str = "ip netns exec client ipfloater -H alice@203.0.113.1";
 
 /// Has sshd of the router know a key of the client's.
-fn open(router: &Router) {
+pub(super) fn open(router: &Router) {
     router.run(
         "mkdir -p /run/sshd ~/.ssh ~alice/.ssh
          ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519
