@@ -25,6 +25,7 @@ mod original;
 mod output;
 mod set;
 mod ssh;
+mod status;
 mod terms;
 mod text;
 mod top;
@@ -147,7 +148,7 @@ fn perform(
         Verb::Releaseip { address, dry_run } => {
             original::releaseip(connect, &mut output, &address, dry_run.into())
         }
-        Verb::Status => original::status(connect, &mut output),
+        Verb::Status => status::status(connect, &mut output),
         Verb::Version => original::version(connect, &mut output),
         Verb::Ippool => original::ippool(connect, &mut output),
         Verb::Arp { mac } => original::arp(connect, &mut output, &mac),

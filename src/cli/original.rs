@@ -1,26 +1,21 @@
 //! The original's verbs, in its words.
 //!
-//! Scripts read what these print: the lines are those of the original. What is
-//! new, such as the health in `status`, stands before its heading.
+//! Scripts read what these print: the lines are those of the original.
 
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::forward::with_brackets;
 use super::output::{Output, or_dash, size as size_of};
 use super::terms::Terms;
-use super::verbs::{all, changed};
+use super::verbs::changed;
 use super::{Failure, text, wait};
 use crate::client::{Answer, Client, ClientError, Refused};
-use crate::model::{AddressRange, HardwareAddress, Protocol};
-use crate::wire::{Address, Changed, ForwardInfo, PoolInfo, Pools, Status, Version};
+use crate::model::{AddressRange, HardwareAddress};
+use crate::wire::{Address, Changed, PoolInfo, Pools, Version};
 
 /// As many addresses of a pool are written out; larger ranges stay ranges.
 const WRITTEN_OUT: u128 = 65_536;
-
-/// As many pending associations are told by `status`.
-const PENDING_TOLD: usize = 10;
 
 pub(super) fn getip(
     connect: impl FnOnce() -> Result<Client, ClientError>,
@@ -67,73 +62,6 @@ pub(super) fn releaseip(
         let floating = message.address.floating_ip;
         format!("Released the redirection from IP {floating}")
     })
-}
-
-pub(super) fn status(
-    connect: impl FnOnce() -> Result<Client, ClientError>,
-    output: &mut Output<'_>,
-) -> Result<(), Failure> {
-    let mut client = connect().map_err(Failure::NoContact)?;
-    let answer: Answer<Status> = client.call("GetStatus", Value::Null)?;
-    if output.json {
-        return Ok(output.json(&answer.json)?);
-    }
-    let (addresses, _) = all(client, Value::Null)?;
-    if output.legend {
-        health(output, &answer.message, &addresses)?;
-    }
-    output.heading("Table of redirections:")?;
-    for address in &addresses {
-        if address.fixed_address.is_some() {
-            output.line(&redirection(address))?;
-        }
-        for forward in &address.forwards {
-            output.line(&redirected_ports(address, forward))?;
-        }
-    }
-    Ok(())
-}
-
-fn health(output: &mut Output<'_>, status: &Status, addresses: &[Address]) -> Result<(), Failure> {
-    let Status {
-        state,
-        version,
-        size,
-        allocated,
-        associated,
-        pending,
-        problems,
-        warnings,
-        simulated,
-        ..
-    } = status;
-    let size = size_of(*size);
-    let simulated = if *simulated { ", simulated" } else { "" };
-    output.line(&format!(
-        "ipfloaterd {version} is {state}{simulated}: {allocated} of {size} addresses allocated, \
-         {associated} associated, {pending} pending"
-    ))?;
-    for problem in problems {
-        output.line(&format!("  problem: {problem}"))?;
-    }
-    for warning in warnings {
-        output.line(&format!("  warning: {warning}"))?;
-    }
-    let waiting = addresses
-        .iter()
-        .filter(|address| address.state == "pending");
-    for address in waiting.take(PENDING_TOLD) {
-        let what = match address.fixed_address {
-            Some(_) => redirection(address),
-            None => address.floating_ip.to_string(),
-        };
-        let why = or_dash(address.reason.as_ref());
-        output.line(&format!("  pending: {what}: {why}"))?;
-    }
-    if *pending > PENDING_TOLD as u64 {
-        output.line("  pending: and others; `ipfloater list --state pending` has them all")?;
-    }
-    Ok(output.line("")?)
 }
 
 pub(super) fn version(
@@ -239,40 +167,9 @@ fn written_out(text: &str) -> Vec<String> {
     }
 }
 
-fn redirection(address: &Address) -> String {
+pub(super) fn redirection(address: &Address) -> String {
     let fixed = or_dash(address.fixed_address);
     format!("{} -> {}", address.floating_ip, text::harmless(&fixed))
-}
-
-/// `PUBLIC:PORT -> PRIVATE:PORT`, as the original knew it; what it did not know
-/// says so: a protocol other than TCP behind the port, a range as FIRST-LAST.
-fn redirected_ports(address: &Address, forward: &ForwardInfo) -> String {
-    let ForwardInfo {
-        protocol,
-        ports,
-        fixed_address,
-        fixed_port,
-        outbound: _,
-    } = forward;
-    let floating = with_brackets(&address.floating_ip.to_string());
-    let fixed = with_brackets(&fixed_address.to_string());
-    let protocol = match protocol {
-        Protocol::Tcp => String::new(),
-        Protocol::Udp | Protocol::Sctp => format!("/{protocol}"),
-    };
-    // The others of a range follow the first one.
-    let further = ports.split_once('-').and_then(|(first, last)| {
-        let first: u16 = first.parse().ok()?;
-        last.parse::<u16>().ok()?.checked_sub(first)
-    });
-    let to = match further {
-        Some(further) => format!(
-            "{fixed_port}-{}",
-            fixed_port.number().saturating_add(further)
-        ),
-        None => fixed_port.to_string(),
-    };
-    format!("{floating}:{ports}{protocol} -> {fixed}:{to}")
 }
 
 /// A refusal in the words of the verb; everything else is that nobody answered.

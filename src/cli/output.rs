@@ -11,6 +11,9 @@ use crate::wire::Address;
 /// How wide a line is under the original's headings.
 const RULE: usize = 40;
 
+/// What stands between a floating IP and its host.
+const ARROW: &str = " -> ";
+
 /// How narrow a column of words may become: an IPv4 address and an arrow.
 const NARROWEST: u16 = 20;
 
@@ -78,8 +81,9 @@ impl<'a> Output<'a> {
         self.line(&"-".repeat(RULE))
     }
 
-    /// Columns. The first `whole` are never wrapped, because an address in two
-    /// pieces cannot be copied; those after them make room on a narrow terminal.
+    /// Columns. The first `whole` are not wrapped, unless behind an arrow, because
+    /// an address in two pieces cannot be copied; those after them make room on a
+    /// narrow terminal.
     pub(super) fn table<const N: usize>(
         &mut self,
         headings: [&str; N],
@@ -95,10 +99,14 @@ impl<'a> Output<'a> {
         }
         // https://no-color.org. Whether it is a terminal the table itself looks.
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let mut arrows = [0; N];
         let state = headings
             .iter()
             .position(|heading| *heading == "STATE" && !plain);
         for row in rows {
+            for (most, text) in arrows.iter_mut().zip(&row) {
+                *most = longest_end(text).max(*most);
+            }
             let cells = row.iter().enumerate().map(|(place, text)| {
                 let cell = Cell::new(harmless(text));
                 match color(text).filter(|_| Some(place) == state) {
@@ -110,10 +118,10 @@ impl<'a> Output<'a> {
         }
         for (place, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, 2));
-            column.set_constraint(if place < whole {
-                ColumnConstraint::ContentWidth
-            } else {
-                ColumnConstraint::LowerBoundary(Width::Fixed(NARROWEST))
+            column.set_constraint(match arrows[place] {
+                _ if place >= whole => ColumnConstraint::LowerBoundary(Width::Fixed(NARROWEST)),
+                0 => ColumnConstraint::ContentWidth,
+                end => ColumnConstraint::LowerBoundary(Width::Fixed(end)),
             });
         }
         if self.legend || !table.is_empty() {
@@ -156,6 +164,17 @@ impl<'a> Output<'a> {
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// How wide the longer end of `A -> B` is, with the arrow: a line may end after it.
+/// 0 for what has no arrow.
+fn longest_end(text: &str) -> u16 {
+    let Some((from, to)) = text.split_once(ARROW) else {
+        return 0;
+    };
+    let width = (from.len() + ARROW.len()).max(to.len());
+    // As much as an address with its port has, and the padding.
+    u16::try_from(width).unwrap_or(u16::MAX).saturating_add(2)
 }
 
 /// What a state is shown in.

@@ -1,5 +1,7 @@
 //! What a person reads: times, users, and text from elsewhere made harmless.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use std::borrow::Cow;
 
 use nix::unistd::{Uid, User};
@@ -43,6 +45,45 @@ pub(super) fn uid(user: &str) -> Option<u32> {
     }
 }
 
+/// A number with the letter of its size: `12.3 k`, `4.56 M`.
+#[must_use]
+pub(super) fn short(number: f64) -> String {
+    let sizes = [("G", 1e9), ("M", 1e6), ("k", 1e3)];
+    match sizes.into_iter().find(|(_, size)| number >= *size) {
+        Some((letter, size)) => {
+            let scaled = number / size;
+            let places = if scaled < 10.0 {
+                2
+            } else if scaled < 100.0 {
+                1
+            } else {
+                0
+            };
+            format!("{scaled:.places$} {letter}")
+        }
+        None => format!("{number:.0} "),
+    }
+}
+
+/// Seconds since 1970 UTC.
+#[must_use]
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs().cast_signed())
+}
+
+/// How long ago a moment was, in the largest unit: `45s`, `3h`, `12d`.
+#[must_use]
+pub(super) fn age(since: i64, now: i64) -> String {
+    let seconds = now.saturating_sub(since).max(0);
+    let sizes = [('d', 86_400), ('h', 3_600), ('m', 60)];
+    let size = sizes.into_iter().find(|(_, size)| seconds >= *size);
+    match size {
+        Some((letter, size)) => format!("{}{letter}", seconds / size),
+        None => format!("{seconds}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +107,33 @@ mod tests {
         assert_eq!(uid("no such user"), None);
         assert_eq!(user(0), "root");
         assert_eq!(user(4_242_424), "4242424");
+    }
+
+    #[test]
+    fn an_age_is_told_in_the_largest_unit() {
+        for (seconds, text) in [
+            (-5, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (86_399, "23h"),
+            (86_400 * 400, "400d"),
+        ] {
+            assert_eq!(age(1_000, 1_000 + seconds), text);
+        }
+    }
+
+    #[test]
+    fn numbers_are_short_with_three_digits() {
+        for (number, text) in [
+            (0.0, "0 "),
+            (999.0, "999 "),
+            (1_234.0, "1.23 k"),
+            (12_345.0, "12.3 k"),
+            (123_456.0, "123 k"),
+            (4_560_000.0, "4.56 M"),
+            (9.9e9, "9.90 G"),
+        ] {
+            assert_eq!(short(number), text);
+        }
     }
 }

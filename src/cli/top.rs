@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::counters;
 use super::output::Output;
+use super::text::short;
 use crate::client::Client;
 use crate::model::FloatingIp;
 use crate::wire::Counters;
@@ -131,25 +132,6 @@ fn in_json(pace: &Pace) -> Value {
     })
 }
 
-/// A number with the letter of its size: `12.3 k`, `4.56 M`.
-fn short(number: f64) -> String {
-    let sizes = [("G", 1e9), ("M", 1e6), ("k", 1e3)];
-    match sizes.into_iter().find(|(_, size)| number >= *size) {
-        Some((letter, size)) => {
-            let scaled = number / size;
-            let places = if scaled < 10.0 {
-                2
-            } else if scaled < 100.0 {
-                1
-            } else {
-                0
-            };
-            format!("{scaled:.places$} {letter}")
-        }
-        None => format!("{number:.0} "),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,20 +175,5 @@ mod tests {
                 ("203.0.113.1".to_owned(), 8_000.0, 0.0),
             ]
         );
-    }
-
-    #[test]
-    fn numbers_are_short_with_three_digits() {
-        for (number, text) in [
-            (0.0, "0 "),
-            (999.0, "999 "),
-            (1_234.0, "1.23 k"),
-            (12_345.0, "12.3 k"),
-            (123_456.0, "123 k"),
-            (4_560_000.0, "4.56 M"),
-            (9.9e9, "9.90 G"),
-        ] {
-            assert_eq!(short(number), text);
-        }
     }
 }
