@@ -17,7 +17,6 @@ use crate::client::DEFAULT_SOCKET;
 #[command(
     name = "ipfloater",
     version,
-    before_help = examples::IDEA,
     after_help = exit::HELP,
     subcommand_required = true,
     arg_required_else_help = true,

@@ -1,16 +1,32 @@
-//! What help shows: the idea in a few lines, and an example or two of each verb.
+//! What help shows: the idea on a screen, and an example or two of each verb.
 //! A test gives every line to the parser.
 
-/// The whole idea, above the verbs.
-pub(super) const IDEA: &str = "\
-A floating IP of a pool is free, allocated (somebody's), or associated with a host:
-then what comes in for it reaches the host, and what the host sends leaves as it.
+/// What `ipfloater -h` says: the whole idea, on a screen of 24 lines of 80 columns.
+/// A test looks that every verb is in it.
+pub(super) const SCREEN: &str = "\
+Gives public addresses to private hosts, and moves them from one to another.
 
-  ipfloater associate 10.0.0.5                          a free one for this host
-  ipfloater associate 203.0.113.7 10.0.0.6 --reassociate       move it to another
-  ipfloater forward 203.0.113.8:443 10.0.0.5            only a port of one
-  ipfloater status                                      who has what, and how it is
-  ipfloater release 203.0.113.7                         give it back";
+A floating IP of a pool is free, allocated (somebody's), or associated with a
+host: then what comes in for it reaches the host, and what the host sends leaves
+as it.
+
+  ipfloater associate 10.0.0.5                     a free one for this host
+  ipfloater associate 203.0.113.7 10.0.0.6 --reassociate    move it to another
+  ipfloater forward 203.0.113.8:443 10.0.0.5       only a port of one
+  ipfloater status                                 who has what, and how it is
+  ipfloater release 203.0.113.7                    give it back
+
+Addresses     allocate associate disassociate forward unforward set release
+Looking       status list show ippool history monitor counters top metrics
+On trial      confirm revert
+The router    doctor reload permissions version import
+The original  getip redirect releaseip arp
+
+Every verb    --json  -q  --no-legend  --no-wait  -H USER@ROUTER  -i HOST
+Changes       --dry-run  --confirm 60s
+
+ipfloater VERB --help has examples; ipfloater --help has all of it.
+";
 
 pub(super) const GETIP: &str = "\
 Examples:
@@ -162,7 +178,7 @@ mod tests {
     #[test]
     fn every_verb_has_examples_that_the_parser_takes() {
         let command = Arguments::command();
-        let mut tried = examples(super::IDEA);
+        let mut tried = examples(super::SCREEN);
         assert!(tried.len() > 3);
         for verb in command.get_subcommands() {
             let name = verb.get_name();

@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::io::{self, BufWriter, ErrorKind, Write};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use serde_json::json;
 
 mod arguments;
@@ -323,7 +323,11 @@ fn not_understood(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Exit {
-    let text = error.render().to_string();
+    let text = if is_of_all(error, arguments) {
+        examples::SCREEN.to_owned()
+    } else {
+        error.render().to_string()
+    };
     if !error.use_stderr() {
         // Help that nobody reads to its end is no failure.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -337,6 +341,22 @@ fn not_understood(
         let _ = err.write_all(text.as_bytes());
     }
     Exit::Usage
+}
+
+/// Whether the short help is asked for, and of no verb.
+fn is_of_all(error: &clap::Error, arguments: &[OsString]) -> bool {
+    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand};
+    let command = Arguments::command();
+    let is_verb = |argument: &OsString| {
+        let name = argument.to_str();
+        name == Some("help") || name.is_some_and(|name| command.find_subcommand(name).is_some())
+    };
+    let mut before = arguments.iter().take_while(|argument| *argument != "-h");
+    match error.kind() {
+        DisplayHelp => arguments.iter().any(|argument| argument == "-h") && !before.any(is_verb),
+        DisplayHelpOnMissingArgumentOrSubcommand => !before.any(is_verb),
+        _ => false,
+    }
 }
 
 /// Tells why it failed. There is nobody to tell when that fails, too.

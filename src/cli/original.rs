@@ -96,7 +96,7 @@ pub(super) fn ippool(
     output.heading("IP Pool:")?;
     let ranges = pools.iter().flat_map(|pool| &pool.addresses);
     let addresses: Vec<_> = ranges.flat_map(|range| written_out(range)).collect();
-    output.line(&addresses.join(", "))?;
+    output.items(&addresses)?;
     if pools.len() > 1 {
         output.line("")?;
         table(output, &pools)?;

@@ -2,7 +2,9 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, TableStyle, Width};
+use comfy_table::{
+    Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, TableStyle, Width,
+};
 use serde_json::Value;
 
 use super::text::{harmless, harmless_json, user};
@@ -14,8 +16,29 @@ const RULE: usize = 40;
 /// What stands between a floating IP and its host.
 const ARROW: &str = " -> ";
 
-/// How narrow a column of words may become: an IPv4 address and an arrow.
-const NARROWEST: u16 = 20;
+/// How far columns stand apart.
+const GAP: u16 = 2;
+
+/// What the further lines of a row begin with.
+const INDENT: &str = "    ";
+
+/// The columns of numbers, which stand to the right.
+const NUMBERS: [&str; 14] = [
+    "IN",
+    "OUT",
+    "AGE",
+    "BIT/S IN",
+    "BIT/S OUT",
+    "PACKETS/S IN",
+    "PACKETS/S OUT",
+    "PACKETS IN",
+    "BYTES IN",
+    "PACKETS OUT",
+    "BYTES OUT",
+    "SIZE",
+    "ALLOCATED",
+    "ASSOCIATED",
+];
 
 /// Where answers go.
 pub(super) struct Output<'a> {
@@ -45,6 +68,21 @@ impl<'a> Output<'a> {
     /// A line of text, made harmless.
     pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{}", harmless(text))
+    }
+
+    /// Items on a line with commas between them, which a terminal breaks behind one.
+    pub(super) fn items(&mut self, items: &[impl AsRef<str>]) -> io::Result<()> {
+        let items = items
+            .iter()
+            .map(|item| harmless(item.as_ref()).into_owned());
+        for line in filled(
+            with_commas(items),
+            "",
+            terminal().map_or(usize::MAX, usize::from),
+        ) {
+            writeln!(self.out, "{line}")?;
+        }
+        Ok(())
     }
 
     /// A line of JSON.
@@ -83,49 +121,88 @@ impl<'a> Output<'a> {
 
     /// Columns. The first `whole` are not wrapped, unless behind an arrow, because
     /// an address in two pieces cannot be copied; those after them make room on a
-    /// narrow terminal.
+    /// narrow terminal, between words. On one that is too narrow for that, each row
+    /// takes some lines.
     pub(super) fn table<const N: usize>(
         &mut self,
         headings: [&str; N],
         whole: usize,
         rows: impl IntoIterator<Item = [String; N]>,
     ) -> io::Result<()> {
+        let rows: Vec<[String; N]> = rows
+            .into_iter()
+            .map(|row| row.map(|text| harmless(&text).into_owned()))
+            .collect();
+        let least: [u16; N] = std::array::from_fn(|place| {
+            let texts = rows.iter().map(|row| row[place].as_str());
+            let texts = texts.chain(self.legend.then_some(headings[place]));
+            let width = texts.map(|text| match longest_end(text) {
+                _ if place >= whole => text.split(' ').map(width).max().unwrap_or_default(),
+                0 => width(text),
+                end => end,
+            });
+            width.max().unwrap_or_default()
+        });
         let mut table = Table::new();
         table
             .load_style(TableStyle::new())
             .set_content_arrangement(ContentArrangement::Dynamic);
+        let gaps = least.iter().skip(1).map(|_| usize::from(GAP));
+        let needed = least.iter().map(|width| usize::from(*width)).chain(gaps);
+        let needed: usize = needed.sum();
+        if let Some(columns) = terminal().filter(|columns| needed > usize::from(*columns)) {
+            return self.records(&headings, &rows, columns);
+        }
         if self.legend {
-            table.set_header(headings);
+            table.set_header(headings.iter().map(|heading| aligned(heading, heading)));
         }
         // https://no-color.org. Whether it is a terminal the table itself looks.
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let mut arrows = [0; N];
-        let state = headings
-            .iter()
-            .position(|heading| *heading == "STATE" && !plain);
-        for row in rows {
-            for (most, text) in arrows.iter_mut().zip(&row) {
-                *most = longest_end(text).max(*most);
-            }
-            let cells = row.iter().enumerate().map(|(place, text)| {
-                let cell = Cell::new(harmless(text));
-                match color(text).filter(|_| Some(place) == state) {
+        for row in &rows {
+            table.add_row(row.iter().zip(headings).map(|(text, heading)| {
+                let cell = aligned(heading, text);
+                match color(text).filter(|_| heading == "STATE" && !plain) {
                     Some(color) => cell.fg(color),
                     None => cell,
                 }
-            });
-            table.add_row(cells);
+            }));
         }
         for (place, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((0, 2));
-            column.set_constraint(match arrows[place] {
-                _ if place >= whole => ColumnConstraint::LowerBoundary(Width::Fixed(NARROWEST)),
-                0 => ColumnConstraint::ContentWidth,
-                end => ColumnConstraint::LowerBoundary(Width::Fixed(end)),
+            let gap = if place + 1 == N { 0 } else { GAP };
+            column.set_padding((0, gap));
+            let wraps = place >= whole || rows.iter().any(|row| longest_end(&row[place]) > 0);
+            column.set_constraint(match wraps {
+                true => ColumnConstraint::LowerBoundary(Width::Fixed(least[place] + gap)),
+                false => ColumnConstraint::ContentWidth,
             });
         }
         if self.legend || !table.is_empty() {
             writeln!(self.out, "{}", table.trim_fmt())?;
+        }
+        Ok(())
+    }
+
+    /// The first column of each row on a line, and below it what the others say.
+    fn records<const N: usize>(
+        &mut self,
+        headings: &[&str; N],
+        rows: &[[String; N]],
+        columns: u16,
+    ) -> io::Result<()> {
+        for row in rows {
+            let (first, others) = row.split_first().expect("a table has columns");
+            match first.split_once(ARROW) {
+                Some((from, to)) if width(first) > columns => {
+                    writeln!(self.out, "{from}{}\n{to}", ARROW.trim_end())?;
+                }
+                Some(_) | None => writeln!(self.out, "{first}")?,
+            }
+            let said = headings[1..].iter().zip(others);
+            let said = said.filter(|(_, text)| !text.is_empty() && *text != "-");
+            let said = said.map(|(heading, text)| format!("{} {text}", heading.to_lowercase()));
+            for line in filled(with_commas(said), INDENT, columns.into()) {
+                writeln!(self.out, "{line}")?;
+            }
         }
         Ok(())
     }
@@ -166,15 +243,74 @@ impl<'a> Output<'a> {
     }
 }
 
+/// Each with a comma but the last.
+fn with_commas(items: impl Iterator<Item = String>) -> Vec<String> {
+    let mut items: Vec<_> = items.map(|item| item + ",").collect();
+    if let Some(last) = items.last_mut() {
+        last.pop();
+    }
+    items
+}
+
+/// Lines of so many columns with as many pieces as fit; a piece that is longer
+/// than a line is broken between words.
+fn filled(pieces: Vec<String>, indent: &str, columns: usize) -> Vec<String> {
+    let long = |text: &str| text.chars().count();
+    let mut lines: Vec<String> = Vec::new();
+    let mut used: usize = 0;
+    for piece in pieces {
+        let words: Vec<_> = match indent.len() + long(&piece) > columns {
+            true => piece.split(' ').collect(),
+            false => vec![piece.as_str()],
+        };
+        for word in words {
+            let with_it = used.saturating_add(1 + long(word));
+            match lines.last_mut() {
+                Some(line) if with_it <= columns => {
+                    *line += " ";
+                    *line += word;
+                    used = with_it;
+                }
+                Some(_) | None => {
+                    lines.push(format!("{indent}{word}"));
+                    used = indent.len() + long(word);
+                }
+            }
+        }
+    }
+    lines
+}
+
+/// How many columns the terminal has, if it is one that is written to.
+fn terminal() -> Option<u16> {
+    Table::new().width()
+}
+
+/// A cell of the column with this heading.
+fn aligned(heading: &str, text: &str) -> Cell {
+    let cell = Cell::new(text);
+    if NUMBERS.contains(&heading) {
+        cell.set_alignment(CellAlignment::Right)
+    } else {
+        cell
+    }
+}
+
+/// How many columns of a terminal a text takes. Names, addresses and numbers are
+/// ASCII; what else may be in a reason takes one each, or a line is broken early.
+fn width(text: &str) -> u16 {
+    u16::try_from(text.chars().count()).unwrap_or(u16::MAX)
+}
+
 /// How wide the longer end of `A -> B` is, with the arrow: a line may end after it.
 /// 0 for what has no arrow.
 fn longest_end(text: &str) -> u16 {
     let Some((from, to)) = text.split_once(ARROW) else {
         return 0;
     };
-    let width = (from.len() + ARROW.len()).max(to.len());
-    // As much as an address with its port has, and the padding.
-    u16::try_from(width).unwrap_or(u16::MAX).saturating_add(2)
+    width(from)
+        .saturating_add(width(ARROW.trim_end()))
+        .max(width(to))
 }
 
 /// What a state is shown in.

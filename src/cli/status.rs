@@ -57,10 +57,16 @@ fn health(output: &mut Output<'_>, status: &Status) -> Result<(), Failure> {
     } = status;
     let size = size_of(*size);
     let simulated = if *simulated { ", simulated" } else { "" };
-    output.line(&format!(
-        "ipfloaterd {version} is {state}{simulated}: {allocated} of {size} addresses allocated, \
-         {associated} associated, {pending} pending"
-    ))?;
+    let mut counts = vec![
+        format!(
+            "ipfloaterd {version} is {state}{simulated}: {allocated} of {size} addresses allocated"
+        ),
+        format!("{associated} associated"),
+    ];
+    if *pending > 0 {
+        counts.push(format!("{pending} pending"));
+    }
+    output.items(&counts)?;
     for problem in problems {
         output.line(&format!("  problem: {problem}"))?;
     }

@@ -96,8 +96,11 @@ fn show(output: &mut Output<'_>, paces: &[Pace], rows: usize) -> Result<(), Fail
     let sum = |part: fn(&Pace) -> f64| paces.iter().map(part).fold(0.0, |sum, one| sum + one);
     let (bits_in, bits_out) = (sum(|pace| pace.bits_in), sum(|pace| pace.bits_out));
     output.line(&format!(
-        "{} addresses with traffic; in {}bit/s, out {}bit/s",
-        paces.len(),
+        "{} with traffic; in {}bit/s, out {}bit/s",
+        match paces.len() {
+            1 => "1 address".to_owned(),
+            several => format!("{several} addresses"),
+        },
         short(bits_in),
         short(bits_out)
     ))?;

@@ -244,8 +244,10 @@ pub(super) fn permissions(
     if !output.legend {
         return Ok(());
     }
-    let quota = quota.map_or_else(|| "any number".to_owned(), |quota| quota.to_string());
-    output.line(&format!("You have {allocated} of {quota} addresses."))?;
+    output.line(&match quota {
+        Some(quota) => format!("You have {allocated} of {quota} addresses."),
+        None => format!("You have {allocated} addresses; there is no quota."),
+    })?;
     if let Some(ranges) = permitted_ranges {
         output.line(&format!("For hosts in {}.", ranges.join(", ")))?;
     }

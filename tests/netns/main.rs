@@ -83,6 +83,7 @@ mod remote;
 mod repair;
 mod restart;
 mod teardown;
+mod terminal;
 mod traffic;
 mod trial;
 mod untranslated;

@@ -704,7 +704,7 @@ fn the_busiest_addresses_are_watched_live() {
             );
         }
         let told = daemon.order("top -d 1 -n 1");
-        assert!(told.starts_with("1 addresses with traffic; in "), "{told}");
+        assert!(told.starts_with("1 address with traffic; in "), "{told}");
         assert!(told.contains(&busy.to_string()), "{told}");
         assert!(!told.contains(&idle.to_string()), "{told}");
         drop(flow.end());
