@@ -30,7 +30,7 @@ step cargo fmt --all --check
 step cargo clippy --locked --all-targets -- -D warnings
 # Links to private items are fine where those are documented as well.
 RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" step cargo doc --locked --no-deps --document-private-items --lib
-step shellcheck --external-sources scripts/*.sh .ci/run tests/system/*.sh examples/shell/*.sh packaging/debian/{postinst,prerm,postrm}
+step shellcheck --external-sources scripts/*.sh .ci/run tests/system/*.sh examples/shell/*.sh src/cli/complete.bash packaging/debian/{postinst,prerm,postrm}
 step mandoc -T lint -W warning docs/man/*.[158]
 # Not `advisories`: its database is a git repository on the internet, and what
 # is found there depends on the day, not on the commit.

@@ -221,7 +221,7 @@ pub enum Verb {
     Forward {
         /// The floating IP with its ports: ADDRESS:PORT or ADDRESS:FIRST-LAST,
         /// with /PROTOCOL when it is not tcp; an IPv6 address stands in brackets
-        #[arg(value_name = "FLOATING:PORTS", value_parser = forward::floating, add = complete::floating())]
+        #[arg(value_name = "FLOATING:PORTS", value_parser = forward::floating, add = complete::before_ports())]
         floating: forward::End,
         /// The fixed address of the host, and the port that the first one leads
         /// to when it is another
@@ -245,7 +245,7 @@ pub enum Verb {
     #[command(after_help = examples::UNFORWARD)]
     Unforward {
         /// The floating IP with its ports, as they were forwarded
-        #[arg(value_name = "FLOATING:PORTS", value_parser = forward::floating, add = complete::floating())]
+        #[arg(value_name = "FLOATING:PORTS", value_parser = forward::floating, add = complete::forwarded())]
         floating: forward::End,
         /// Whether to do it at all
         #[command(flatten)]
@@ -390,6 +390,7 @@ pub enum Verb {
     #[command(after_help = examples::DOCTOR)]
     Doctor {
         /// Only of this floating IP, or of that of the host with this fixed address
+        #[arg(add = complete::either())]
         address: Option<String>,
     },
     /// Take over what the original IP Floater had, and clear what it left; tells first

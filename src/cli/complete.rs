@@ -11,6 +11,7 @@ use clap_complete::env::{CompleteEnv, Shells};
 use serde_json::{Value, json};
 
 use super::Arguments;
+use super::forward::with_brackets;
 use crate::client::{Client, DEFAULT_SOCKET};
 use crate::wire::{Address, Listed, Pools};
 
@@ -27,8 +28,16 @@ pub fn answer_shell() {
         .complete();
 }
 
-/// What a shell is to read so that it asks. Written in memory first.
+/// What a shell is to read so that it asks. Those for bash and zsh are ours: clap's
+/// takes words as bash breaks them, at the colons of an IPv6 address; in zsh it
+/// does nothing the first time, and has a space follow the colon before a port.
 pub(super) fn script(shell: clap_complete::Shell) -> Vec<u8> {
+    match shell {
+        clap_complete::Shell::Bash => return include_bytes!("complete.bash").to_vec(),
+        clap_complete::Shell::Zsh => return include_bytes!("complete.zsh").to_vec(),
+        _ => {}
+    }
+    // In memory first.
     let mut script = Vec::new();
     if let Some(shell) = Shells::builtins().completer(&shell.to_string()) {
         let written =
@@ -42,6 +51,29 @@ pub(super) fn script(shell: clap_complete::Shell) -> Vec<u8> {
 pub(super) fn floating() -> ArgValueCompleter {
     ArgValueCompleter::new(|word: &OsStr| {
         addresses(word, |address| vec![address.floating_ip.to_string()])
+    })
+}
+
+/// Completes floating IPs that somebody has, up to where a port is typed.
+pub(super) fn before_ports() -> ArgValueCompleter {
+    ArgValueCompleter::new(|word: &OsStr| {
+        addresses(word, |address| {
+            let floating = address.floating_ip.to_string();
+            vec![format!("{}:", with_brackets(&floating))]
+        })
+    })
+}
+
+/// Completes ports that are forwarded, with their floating IP.
+pub(super) fn forwarded() -> ArgValueCompleter {
+    ArgValueCompleter::new(|word: &OsStr| {
+        addresses(word, |address| {
+            let floating = with_brackets(&address.floating_ip.to_string());
+            let forwards = address.forwards.iter();
+            forwards
+                .map(|forward| format!("{floating}:{}/{}", forward.ports, forward.protocol))
+                .collect()
+        })
     })
 }
 
@@ -118,7 +150,10 @@ fn candidates(
 /// The daemon of this command line; what it says of a socket is not known here.
 /// Where it names another router, this one's addresses would be wrong.
 fn connect() -> Option<Client> {
-    let elsewhere = |word: String| word.starts_with("-H") || word.starts_with("--host");
+    let elsewhere = |word: String| {
+        let words = ["-H", "--host", "-i", "--server-ip"];
+        words.iter().any(|option| word.starts_with(option))
+    };
     if std::env::args().any(elsewhere) {
         return None;
     }

@@ -79,9 +79,6 @@ fn runs(suite: Suite) {
     );
     router.run("ip netns exec client ping -c 1 -W 2 203.0.113.20");
     assert_eq!(router.run("ps -o user:20= -C ipfloaterd"), "ipfloater\n");
-    let completed = "bash -c '. /usr/share/bash-completion/completions/ipfloater; \
-         COMP_WORDS=(ipfloater rel) COMP_CWORD=1; _clap_complete_ipfloater ipfloater rel; echo ${COMPREPLY[@]}'";
-    assert_eq!(router.run(completed), "releaseip release reload\n");
 
     router.reboot();
     surround(&router);

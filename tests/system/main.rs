@@ -23,6 +23,7 @@ mod package;
 
 mod authorization;
 mod buses;
+mod completion;
 mod documents;
 mod examples;
 mod harness;

@@ -530,6 +530,17 @@ fn a_shell_is_offered_what_the_daemon_has() {
         offered(&daemon, &["redirect", "203.0.113.8", "1"]),
         ["10.0.0.5"]
     );
+    run(&daemon, "forward 203.0.113.8:53/udp 10.0.0.6");
+    assert_eq!(
+        offered(&daemon, &["forward", "203.0.113.8"]),
+        ["203.0.113.8:"]
+    );
+    assert_eq!(
+        offered(&daemon, &["unforward", "2"]),
+        ["203.0.113.8:53/udp"]
+    );
+    // What another router has is not known here.
+    assert!(offered(&daemon, &["-H", "router", "show", "2"]).is_empty());
     assert_eq!(
         offered(&daemon, &["allocate", "--pool", ""]),
         ["default", "huge"]
@@ -555,7 +566,7 @@ fn a_shell_is_offered_what_the_daemon_has() {
 #[test]
 fn shells_read_a_script_that_asks_this_program() {
     for (shell, says) in [
-        ("bash", "_clap_complete_ipfloater"),
+        ("bash", "complete -o bashdefault"),
         ("zsh", "#compdef ipfloater"),
         ("fish", "--command ipfloater"),
     ] {
