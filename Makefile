@@ -68,7 +68,7 @@ install: build
 	install -D -m 644 -t $(dbus)/system.d dbus/org.ipfloater.conf
 	install -D -m 644 -t $(dbus)/system-services dbus/org.ipfloater.service
 	install -D -m 644 -t $(dbus)/interfaces interfaces/org.ipfloater.*.xml
-	install -D -m 644 -t $(share) interfaces/org.ipfloater.varlink
+	install -D -m 644 -t $(share) interfaces/org.ipfloater.varlink interfaces/ipfloater.schema.json
 	$(if $(wildcard polkit/*.policy),install -D -m 644 -t $(polkit)/actions polkit/*.policy)
 	install -D -m 644 -t $(polkit)/rules.d polkit/rules.d/*.rules
 	install -D -m 644 -t $(etc)/default etc/default/ipfloaterd.conf

@@ -88,26 +88,93 @@ impl From<&Refused> for Exit {
 }
 
 fn by_name(error: &str) -> Exit {
-    match error {
-        "InvalidAddress" | "InvalidArgument" | "InvalidParameter" | "ConfigurationInvalid" => {
-            Exit::Usage
+    let found = ERRORS.iter().find(|(_, names)| names.contains(&error));
+    // One that a newer daemon knows.
+    found.map_or(Exit::Failed, |(exit, _)| *exit)
+}
+
+/// How the program ends for each error of the interface, and for those of varlink
+/// and systemd that it refers to.
+const ERRORS: [(Exit, &[&str]); 7] = [
+    (Exit::Failed, &["CountersOff", "KernelFailed", "Overflow"]),
+    (
+        Exit::Usage,
+        &[
+            "ConfigurationInvalid",
+            "InvalidAddress",
+            "InvalidArgument",
+            "InvalidParameter",
+            "NotAHost",
+            "OutsidePrivateRanges",
+            "RouterAddress",
+            "WrongFamily",
+        ],
+    ),
+    (
+        Exit::Denied,
+        &[
+            "CallerUnidentified",
+            "InteractiveAuthenticationRequired",
+            "OutsidePermittedRanges",
+            "PermissionDenied",
+        ],
+    ),
+    (
+        Exit::NotFound,
+        &[
+            "NoSuchPool",
+            "NotAllocated",
+            "NotAssociated",
+            "NotInPool",
+            "NothingUnconfirmed",
+            "SequenceGone",
+        ],
+    ),
+    (
+        Exit::Conflict,
+        &[
+            "AddressResting",
+            "AlreadyAllocated",
+            "AlreadyAssociated",
+            "ForwardClash",
+            "OutboundClash",
+            "OwnerChanged",
+            "Protected",
+            "TargetInUse",
+            "Unconfirmed",
+        ],
+    ),
+    (
+        Exit::Exhausted,
+        &[
+            "ForwardLimitReached",
+            "LimitReached",
+            "PoolExhausted",
+            "QuotaExceeded",
+            "SourceLimitReached",
+        ],
+    ),
+    (Exit::Busy, &["Busy", "Stopping", "StoreFailed"]),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_of_the_interface_has_one_code() {
+        let interface = include_str!("../../interfaces/org.ipfloater.varlink");
+        let errors = interface.lines().filter_map(|line| {
+            let (name, _) = line.strip_prefix("error ")?.split_once(' ')?;
+            Some(name)
+        });
+        let mut count = 0;
+        for error in errors {
+            let codes = ERRORS.iter().filter(|(_, names)| names.contains(&error));
+            assert_eq!(codes.count(), 1, "{error}");
+            count += 1;
         }
-        "PermissionDenied"
-        | "InteractiveAuthenticationRequired"
-        | "CallerUnidentified"
-        | "OutsidePermittedRanges" => Exit::Denied,
-        "NoSuchPool" | "NotInPool" | "NotAssociated" | "NotAllocated" | "SequenceGone"
-        | "NothingUnconfirmed" => Exit::NotFound,
-        "AlreadyAllocated" | "AlreadyAssociated" | "TargetInUse" | "ForwardClash"
-        | "OutboundClash" | "OwnerChanged" | "Protected" | "AddressResting" | "Unconfirmed" => {
-            Exit::Conflict
-        }
-        "PoolExhausted"
-        | "LimitReached"
-        | "ForwardLimitReached"
-        | "SourceLimitReached"
-        | "QuotaExceeded" => Exit::Exhausted,
-        "Busy" | "StoreFailed" | "Stopping" => Exit::Busy,
-        _ => Exit::Failed,
+        assert!(count > 30, "{count}");
+        assert_eq!(by_name("OfTheFuture"), Exit::Failed);
     }
 }

@@ -70,6 +70,7 @@ mod expiry;
 mod forwards;
 mod hairpin;
 mod import;
+mod json;
 mod moves;
 mod neighbours;
 mod original;
