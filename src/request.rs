@@ -309,7 +309,7 @@ pub enum Refusal {
         floating: FloatingIp,
     },
     /// The floating IP is tied to another host.
-    #[error("{floating} is associated with {fixed}; allow reassociation to move it")]
+    #[error("{floating} is associated with {fixed}; ask with reassociate to move it")]
     AlreadyAssociated {
         /// The floating IP.
         floating: FloatingIp,
@@ -317,7 +317,7 @@ pub enum Refusal {
         fixed: FixedIp,
     },
     /// The host has another floating IP.
-    #[error("{fixed} already has the floating IP {floating}; allow reassociation to displace it")]
+    #[error("{fixed} already has the floating IP {floating}; ask with reassociate to displace it")]
     TargetInUse {
         /// The host.
         fixed: FixedIp,
@@ -510,7 +510,7 @@ fn of(address: &Option<IpAddr>) -> String {
 
 fn unclash(same: bool) -> &'static str {
     if same {
-        "allow reassociation to move these ports"
+        "ask with reassociate to move these ports"
     } else {
         "remove that forward first, with all of its ports"
     }

@@ -32,6 +32,7 @@ mod journal;
 mod matrix;
 mod metrics;
 mod moving;
+mod pages;
 mod privileges;
 mod reload;
 mod remote;

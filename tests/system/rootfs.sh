@@ -15,7 +15,7 @@ packages=(
     systemd systemd-sysv libpam-systemd dbus polkitd sudo login passwd adduser init-system-helpers
     nftables iproute2 conntrack procps iputils-ping python3-minimal python3-dbus jq less lintian
     prometheus prometheus-node-exporter openssh-server openssh-client openssl
-    bash-completion zsh fish
+    bash-completion zsh fish sqlite3 iptables curl tcpdump
     "${@:2}"
 )
 

@@ -141,7 +141,7 @@ fn a_refusal_is_one_line_with_a_remedy_and_a_code_of_its_own() {
     for (arguments, complaint, code) in [
         (
             "redirect 203.0.113.7 10.0.0.5",
-            "Could not obtain a redirection (server responded: 203.0.113.7 is associated with 10.0.0.6; allow reassociation to move it)",
+            "Could not obtain a redirection (server responded: 203.0.113.7 is associated with 10.0.0.6; ask with reassociate to move it)",
             6,
         ),
         (

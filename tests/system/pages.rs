@@ -1,0 +1,219 @@
+//! What the README and the pages of docs/ say is done, line by line.
+
+use super::documents::complaints;
+use super::machine::{Machine, Suite};
+use super::package::{DEB, bring_package, install, surround};
+
+/// A page, and what its reader has before.
+struct Page {
+    name: &'static str,
+    text: &'static str,
+    before: &'static str,
+}
+
+macro_rules! page {
+    ($name:literal, $before:expr) => {
+        Page {
+            name: $name,
+            text: include_str!(concat!("../../", $name)),
+            before: $before,
+        }
+    };
+}
+
+/// The pages that one machine follows, one after the other.
+const PAGES: &[Page] = &[
+    page!("README.md", "rm -f /etc/ipfloaterd.conf"),
+    page!("docs/first-session.md", "rm -f /etc/ipfloaterd.conf"),
+    page!("docs/several-pools.md", STARTED),
+    page!("docs/users.md", STARTED),
+    page!("docs/docker-and-firewalld.md", WITH_WEB),
+    page!("docs/troubleshooting.md", WITH_WEB),
+    page!("docs/allocation.md", STARTED),
+    page!("docs/announcing.md", WITH_WEB),
+    page!("docs/safe-changes.md", WITH_WEB),
+    page!("docs/store.md", WITH_WEB),
+    page!("docs/traffic.md", WITH_WEB),
+    page!("docs/metrics.md", WITH_WEB),
+    page!("docs/uplinks.md", SECOND_UPLINK),
+    page!("docs/upgrading.md", WITH_WEB),
+    page!("docs/backing-up.md", WITH_WEB),
+];
+
+const STARTED: &str = "systemctl start ipfloaterd.socket ipfloaterd";
+
+const WITH_WEB: &str = "systemctl start ipfloaterd.socket ipfloaterd; \
+     ipfloater associate 203.0.113.20 10.66.0.11; ipfloater associate 2001:db8::20 fd66::11";
+
+const SECOND_UPLINK: &str = "set -e
+    ip link add wan1 type veth peer name eth1 netns client
+    ip -n client link set eth1 up
+    ip -n client address add 192.0.2.1/24 dev eth1
+    ip -n client address add fe80::1/64 dev eth1
+    ip link set wan1 up
+    ip address add 192.0.2.2/24 dev wan1
+    systemctl start ipfloaterd.socket ipfloaterd";
+
+/// A second web server, services that tell who answers, and a way to the outside.
+const FURTHER: &str = r#"
+    set -e
+    ip netns add web2
+    ip link add lan2 type veth peer name eth0 netns web2
+    ip link set lan2 up
+    ip -n web2 link set lo up
+    ip -n web2 link set eth0 up
+    ip -n web2 address add 10.66.0.12/32 dev eth0
+    ip -n web2 route add 10.66.0.1 dev eth0
+    ip -n web2 route add default via 10.66.0.1
+    ip route add 10.66.0.12 dev lan2
+    ip route add default via 203.0.113.9
+    ip -6 route add default via 2001:db8::9
+    for host in web web2; do
+        systemd-run --quiet --unit service-$host ip netns exec $host python3 -c "
+import socket
+server = socket.create_server(('::', 80), family=socket.AF_INET6, dualstack_ipv6=True)
+while True:
+    client, _ = server.accept()
+    client.recv(4096)
+    client.sendall(b'HTTP/1.0 200 OK\r\n\r\nI am $host\n')
+    client.close()
+"
+    done
+    ip netns exec web ss -ltn >/dev/null
+"#;
+
+/// As after the installation, with a configuration that most pages begin with.
+const AFRESH: &str = "
+    systemctl stop ipfloaterd.socket ipfloaterd 2>/dev/null
+    ipfloaterd --teardown >/dev/null 2>&1
+    rm -rf /var/lib/ipfloater/* /etc/ipfloaterd.conf.d /etc/polkit-1/rules.d/*ipfloater* /run/steps
+    mkdir /etc/ipfloaterd.conf.d
+    printf '%s\\n' '[IPFLOATER]' 'IP_POOL = 203.0.113.20-203.0.113.29, 2001:db8::20-2001:db8::29' \
+        'PRIVATE_IP_RANGES = 10.66.0.0/24, fd66::/64' 'PROBE = no' >/etc/ipfloaterd.conf
+    systemctl reset-failed
+    true";
+
+/// Pages that another test follows, and what it is.
+const ELSEWHERE: [(&str, &str); 2] = [
+    ("docs/moving-from-ipfloater.md", "moving"),
+    ("docs/remote.md", "remote"),
+];
+
+/// Commands that no machine of this test runs, and why.
+const NOT_HERE: [(&str, &str); 9] = [
+    ("make demo", "the demonstration, which .ci/run runs"),
+    ("make test", "it runs this"),
+    ("make deb", "the package of these tests is built so"),
+    (
+        "apt install ./target/",
+        "the package is installed from elsewhere",
+    ),
+    (
+        "firewall-cmd --permanent",
+        "it is not on these machines; tests/netns/doctor has its table",
+    ),
+    ("firewall-cmd --reload", "as above"),
+    ("make build", "for whoever writes code"),
+    ("make lint", "as above"),
+    ("$ ipfloater getip 10.66.0.11", "the same is done below it"),
+];
+
+#[test]
+fn no_command_of_a_page_escapes() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_dir(root.join("docs")).expect("it is a directory");
+    let docs = docs.map(|entry| entry.expect("it can be read").file_name());
+    let docs = docs.filter_map(|name| name.into_string().ok());
+    let mut pages: Vec<_> = docs
+        .filter(|name| name.ends_with(".md"))
+        .map(|name| format!("docs/{name}"))
+        .collect();
+    pages.extend(["README.md", "examples/README.md", "CONTRIBUTING.md"].map(str::to_owned));
+    assert!(pages.len() > 20, "{pages:?}");
+    for page in pages {
+        if ELSEWHERE.iter().any(|(name, _)| *name == page) {
+            continue;
+        }
+        let followed = PAGES.iter().any(|Page { name, .. }| *name == page);
+        let text = std::fs::read_to_string(root.join(&page)).expect("it is text");
+        let mut fence = None;
+        for line in text.lines() {
+            if let Some(mark) = line.strip_prefix("```") {
+                fence = match fence {
+                    None => Some(mark),
+                    Some(_) => None,
+                };
+                assert!(mark != "console" || followed, "nobody follows {page}");
+                continue;
+            }
+            let code = match fence {
+                Some("console") => continue,
+                Some(_) => line,
+                None => match line.strip_prefix("    ") {
+                    Some(code) => code,
+                    None => continue,
+                },
+            };
+            assert!(
+                !is_command(code) || NOT_HERE.iter().any(|(known, _)| code.starts_with(known)),
+                "{page}: nobody runs this: {line}"
+            );
+        }
+    }
+}
+
+/// Whether somebody would type that.
+fn is_command(line: &str) -> bool {
+    let words = line.trim_start_matches(['#', '$', ' ']);
+    let first = words.split(' ').next().unwrap_or_default();
+    let known = [
+        "apt",
+        "busctl",
+        "cat",
+        "conntrack",
+        "cp",
+        "editor",
+        "firewall-cmd",
+        "ip",
+        "ipfloater",
+        "ipfloaterd",
+        "iptables",
+        "journalctl",
+        "make",
+        "nft",
+        "sqlite3",
+        "ssh",
+        "sysctl",
+        "systemctl",
+        "ufw",
+        "varlinkctl",
+    ];
+    known.contains(&first)
+}
+
+fn follows(suite: Suite) {
+    let machine = Machine::boot(suite);
+    surround(&machine);
+    machine.run(FURTHER);
+    bring_package(&machine);
+    install(&machine);
+    machine.run(&format!("cp {DEB} /root/ipfloater.deb"));
+    let mut all = Vec::new();
+    for Page { name, text, before } in PAGES {
+        machine.run(AFRESH);
+        machine.run(before);
+        let complaints = complaints(&machine, text);
+        all.extend(complaints.iter().map(|what| format!("{name}: {what}")));
+    }
+    assert!(all.is_empty(), "{suite:?}:\n{}", all.join("\n\n"));
+}
+
+#[test]
+fn on_trixie_every_command_of_the_pages_does_what_they_say() {
+    follows(Suite::Trixie);
+}
+
+#[test]
+fn on_bookworm_every_command_of_the_pages_does_what_they_say() {
+    follows(Suite::Bookworm);
+}
