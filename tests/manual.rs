@@ -3,6 +3,10 @@
 
 use std::path::Path;
 
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use ipfloater::cli::Arguments;
+
 const INTERFACE: &str = include_str!("../interfaces/org.ipfloater.varlink");
 const MANUAL: &str = "docs/man/org.ipfloater.5";
 
@@ -62,4 +66,88 @@ fn the_page_has_every_method_and_error_of_the_interface() {
     } else {
         assert_eq!(page, right, "IPFLOATER_BLESS=1 writes {MANUAL} anew");
     }
+}
+
+/// A page as it reads, without what mdoc(7) writes around the words.
+fn read(page: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{page}: {error}"))
+}
+
+#[test]
+fn the_page_of_the_command_line_has_every_verb_and_option() {
+    let page = read("docs/man/ipfloater.1");
+    let command = Arguments::command();
+    let verbs = command.get_subcommands().filter(|verb| !verb.is_hide_set());
+    let (mut options, mut missing) = (0, Vec::new());
+    for verb in verbs {
+        let name = verb.get_name();
+        assert!(
+            page.contains(&format!(".It Cm {name}\n")) || page.contains(&format!(".It Cm {name} ")),
+            "{name}"
+        );
+        for option in verb.get_arguments().chain(command.get_arguments()) {
+            let Some(long) = option.get_long().filter(|_| !option.is_hide_set()) else {
+                continue;
+            };
+            // `Fl` gives a dash to each, and the pages one more.
+            let shown =
+                page.contains(&format!("Fl -{long}")) || page.contains(&format!(", -{long}"));
+            if !shown {
+                missing.push(format!("{name} --{long}"));
+            }
+            options += 1;
+        }
+    }
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(options > 100, "{options}");
+}
+
+/// The words of a line, as a shell takes them.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut quote) = (vec![String::new()], None);
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '"' | '\'') => quote = Some(c),
+            (None, ' ') => words.push(String::new()),
+            (_, c) => words.last_mut().expect("there is one").push(c),
+        }
+    }
+    words
+}
+
+/// Every command line of ours that stands within the text of a page.
+#[test]
+fn what_the_pages_say_in_passing_is_understood() {
+    let mut tried = 0;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_dir(root.join("docs")).unwrap();
+    let docs = docs.map(|entry| entry.unwrap().path());
+    let docs = docs.filter(|path| path.extension().is_some_and(|end| end == "md"));
+    for path in docs.chain([root.join("README.md"), root.join("examples/README.md")]) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let inline = text.split('`').skip(1).step_by(2);
+        for line in inline.filter(|code| code.starts_with("ipfloater ") && !code.contains('\n')) {
+            let words = words(line);
+            // What stands for something else: ADDRESS, VERB, …
+            let whole = |word: &str| word != "…" && word != "VERB";
+            if !words.iter().all(|word| whole(word)) {
+                continue;
+            }
+            let parsed = Arguments::try_parse_from(words);
+            // A verb may be named without what it takes.
+            let wrong = parsed.err().filter(|error| {
+                error.use_stderr() && error.kind() != ErrorKind::MissingRequiredArgument
+            });
+            assert!(
+                wrong.is_none(),
+                "{}: {line}: {}",
+                path.display(),
+                wrong.unwrap()
+            );
+            tried += 1;
+        }
+    }
+    assert!(tried > 60, "{tried}");
 }

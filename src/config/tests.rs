@@ -657,3 +657,24 @@ fn released_addresses_rest_for_an_hour_or_as_long_as_is_said() {
         assert!(error.contains(expected) && error.contains("30m"), "{error}");
     }
 }
+
+#[test]
+fn the_manual_page_and_the_template_have_every_key() {
+    let page = include_str!("../../docs/man/ipfloaterd.conf.5");
+    let template = include_str!("../../etc/default/ipfloaterd.conf");
+    let gone = super::keys::GONE.iter().map(|(key, _)| *key);
+    for key in super::keys::MAIN.into_iter().chain(gone.clone()) {
+        let words = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+        assert!(page.split(words).any(|word| word == key), "{key}");
+        assert!(
+            template.split(words).any(|word| word == key) || gone.clone().any(|gone| gone == key),
+            "{key} is not in the template"
+        );
+    }
+    for key in super::keys::MAIN {
+        assert!(
+            page.contains(&format!(".It Cm {key}\n")),
+            "{key} is not explained"
+        );
+    }
+}

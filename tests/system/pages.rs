@@ -1,5 +1,7 @@
 //! What the README and the pages of docs/ say is done, line by line.
 
+use std::time::Instant;
+
 use super::documents::complaints;
 use super::machine::{Machine, Suite};
 use super::package::{DEB, bring_package, install, surround};
@@ -202,7 +204,10 @@ fn follows(suite: Suite) {
     for Page { name, text, before } in PAGES {
         machine.run(AFRESH);
         machine.run(before);
+        let begun = Instant::now();
         let complaints = complaints(&machine, text);
+        let took = begun.elapsed().as_secs_f32();
+        println!("{suite:?}: {name} took {took:.1} s");
         all.extend(complaints.iter().map(|what| format!("{name}: {what}")));
     }
     assert!(all.is_empty(), "{suite:?}:\n{}", all.join("\n\n"));
