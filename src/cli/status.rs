@@ -98,7 +98,7 @@ fn table(
     }
     let rows = rows.map(|([a, b, c, d, e, f], why)| [a, b, c, d, e, f, why]);
     let [a, b, c, d, e, f] = headings;
-    Ok(output.table([a, b, c, d, e, f, "WAITS FOR"], headings.len(), rows)?)
+    Ok(output.table([a, b, c, d, e, f, "WHY"], headings.len(), rows)?)
 }
 
 /// The rows of an address: one for its host and one for each forward. What is of
