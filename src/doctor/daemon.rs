@@ -39,6 +39,8 @@ pub(super) struct Subject {
     pub(super) floating: IpAddr,
     /// The outside interface that its pool names.
     pub(super) interface: Option<String>,
+    /// Whether its pool is routed here, so that no neighbour asks for it.
+    pub(super) routed: bool,
     /// Its hosts, and whether they leave with it.
     pub(super) hosts: Vec<(IpAddr, bool)>,
 }
@@ -122,6 +124,7 @@ impl Facts {
             Subject {
                 floating: address.floating_ip.ip(),
                 interface: pool.and_then(|pool| pool.interface.clone()),
+                routed: pool.is_some_and(|pool| pool.routed),
                 hosts,
             }
         };

@@ -73,6 +73,8 @@ ids! {
     NoCarrier = "no-carrier",
     /// A reverse path filter drops what comes from outside.
     RpFilter = "rp-filter",
+    /// The router is set not to answer for floating IPs on a link.
+    ArpIgnore = "arp-ignore",
     /// A host has no route, or a wrong one.
     NoRoute = "no-route",
     /// What a host sends has no route outside.
@@ -83,8 +85,14 @@ ids! {
     NotForwarded = "not-forwarded",
     /// A host does not answer for its address.
     NoNeighbour = "no-neighbour",
+    /// Of what is begun with an address nothing is answered.
+    NoAnswers = "no-answers",
     /// Another table drops what is forwarded.
     ForwardDrop = "forward-drop",
+    /// Another table drops what comes in or goes out, before or after that.
+    TableDrop = "table-drop",
+    /// Another table keeps packets from conntrack.
+    Untracked = "untracked",
     /// Another table translates before ours.
     NatFirst = "nat-first",
     /// Legacy iptables has tables, which nf_tables does not show.

@@ -11,7 +11,8 @@
 //! | `daemon` | the daemon, addresses, rights |
 //! | `terrain`, `ways` | interfaces, routes, neighbours |
 //! | `settings` | forwarding, reverse path filters, bridges |
-//! | `tables`, `packet` | other programs' tables |
+//! | `tables`, `places`, `packet`, `remedies` | other programs' tables |
+//! | `flows` | flows that nobody answers |
 //! | `system` | conntrack, kernel, clock, bus, configuration |
 //!
 //! In each a part looks and another turns what was seen into findings; the order
@@ -25,7 +26,10 @@ use serde::Serialize;
 
 mod daemon;
 mod finding;
+mod flows;
 mod packet;
+mod places;
+mod remedies;
 mod settings;
 mod shell;
 mod system;
@@ -38,7 +42,7 @@ pub use finding::{Finding, Id, Severity};
 use crate::client::{Client, ClientError, bus_presence};
 use crate::kernel::{Hidden, KernelError, look, observe_links};
 use crate::model::Family;
-use daemon::Facts;
+use daemon::{Facts, Subject};
 use settings::Settings;
 use terrain::Terrain;
 
@@ -123,6 +127,9 @@ pub fn examine(
     findings.extend(of_tables(&terrain, facts.is_some()));
     findings.extend(system::conntrack().and_then(system::conntrack_full));
     findings.extend(of_kernel());
+    if address.is_some() {
+        findings.extend(of_flows(&subjects, &findings));
+    }
     let reached = facts.is_some();
     findings
         .extend(system::bus(bus_presence()).filter(|found| reached || found.id != Id::NotOnBus));
@@ -165,6 +172,7 @@ fn of_terrain(terrain: &Terrain) -> Vec<Finding> {
     findings.extend(ways::ways(terrain, &off, filtered));
     findings.extend(ways::mtu(terrain));
     findings.extend(settings::bridges(&settings, terrain));
+    findings.extend(settings::arp_ignored(&settings, terrain));
     if terrain.not_asked > 0 {
         let what = format!("whether {} more hosts answer", terrain.not_asked);
         findings.push(Finding::note(Id::NotLookedAt, what));
@@ -178,6 +186,8 @@ fn of_tables(terrain: &Terrain, running: bool) -> Vec<Finding> {
         Ok(tables) => {
             findings.extend(tables::ours(&tables).filter(|_| running));
             findings.extend(tables::drops(&tables, terrain));
+            findings.extend(tables::untracked(&tables, terrain));
+            findings.extend(tables::arp_drops(&tables, terrain));
             findings.extend(tables::translations(&tables, terrain));
         }
         Err(error) if is_absent(&error) => findings.push(no_nftables(&error)),
@@ -189,6 +199,22 @@ fn of_tables(terrain: &Terrain, running: bool) -> Vec<Finding> {
             Finding::note(Id::NotLookedAt, "tables of legacy iptables: only root may")
                 .mend("sudo ipfloater doctor"),
         ),
+    }
+    findings
+}
+
+/// Flows that nobody answers, of addresses of which nothing else is an error.
+fn of_flows(subjects: &[Subject], found: &[Finding]) -> Vec<Finding> {
+    let is_error = |finding: &Finding| finding.severity == Severity::Error;
+    if found.iter().any(is_error) {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    for Subject { floating, .. } in subjects {
+        match look::flows(Family::of(*floating)) {
+            Ok(flows) => findings.extend(flows::unanswered(*floating, &flows)),
+            Err(error) => findings.push(not_looked_at("flows", &error)),
+        }
     }
     findings
 }

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use crate::kernel::nft::{
     Clause, Comparison, ForeignChain, ForeignSet, ForeignVerdict, Property, Tables,
 };
+use crate::model::Family;
 
 /// Chains that lead to each other deeper than that are not followed; the kernel
 /// allows 16 (`NFT_JUMP_STACK_SIZE`).
@@ -27,11 +28,31 @@ pub(super) struct Port {
     pub(super) name: String,
 }
 
+/// What a packet is one of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Network {
+    /// ARP for IPv4 on Ethernet.
+    Arp,
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl From<Family> for Network {
+    fn from(family: Family) -> Self {
+        match family {
+            Family::V4 => Network::V4,
+            Family::V6 => Network::V6,
+        }
+    }
+}
+
 /// What is known of a packet at a hook.
 #[derive(Clone, Debug)]
 pub(super) struct Packet {
-    /// Whether it is one of IPv6.
-    pub(super) is_v6: bool,
+    /// What it is one of.
+    pub(super) network: Network,
     /// The interface that it came by.
     pub(super) incoming: Option<Port>,
     /// The interface that it leaves by.
@@ -42,9 +63,13 @@ pub(super) struct Packet {
     pub(super) destination: Option<IpAddr>,
     /// The state of its flow, as bits of nft (`NF_CT_STATE_BIT`).
     pub(super) state: u32,
-    /// The status of its flow, as bits (`enum ip_conntrack_status`).
-    pub(super) status: u32,
+    /// The status of its flow, as bits (`enum ip_conntrack_status`); `None` before
+    /// conntrack has seen it.
+    pub(super) status: Option<u32>,
 }
+
+/// What passes for the state before conntrack has seen a packet.
+pub(super) const NOT_SEEN: u32 = 1;
 
 /// A flow's first packet, and one of a flow that is established.
 pub(super) const NEW: u32 = 1 << 3;
@@ -76,6 +101,10 @@ pub(super) struct Outcome {
     pub(super) may_pass: bool,
     /// Whether such a rule could translate it.
     pub(super) may_translate: bool,
+    /// Whether it is kept from conntrack, so that nobody translates it.
+    pub(super) untracked: bool,
+    /// Whether such a rule could keep it from conntrack.
+    pub(super) may_untrack: bool,
 }
 
 /// Whether a rule applies.
@@ -93,16 +122,27 @@ pub(super) fn pass(tables: &Tables, chain: &ForeignChain, packet: &Packet) -> Ou
         packet,
         may_pass: false,
         may_translate: false,
+        untracked: false,
+        may_untrack: false,
     };
     let policy = match chain.base.as_ref().is_some_and(|base| base.drops) {
         true => End::Dropped,
         false => End::Passes,
     };
     let end = walk.through(chain, true, 0).unwrap_or(policy);
+    let Walk {
+        may_pass,
+        may_translate,
+        untracked,
+        may_untrack,
+        ..
+    } = walk;
     Outcome {
         end,
-        may_pass: walk.may_pass,
-        may_translate: walk.may_translate,
+        may_pass,
+        may_translate,
+        untracked,
+        may_untrack,
     }
 }
 
@@ -111,12 +151,16 @@ struct Walk<'a> {
     packet: &'a Packet,
     may_pass: bool,
     may_translate: bool,
+    untracked: bool,
+    may_untrack: bool,
 }
 
 /// What a rule does when it applies.
 #[derive(Clone, Debug)]
 enum Deed {
     Nothing,
+    /// Keeps it from conntrack, and goes on.
+    Untrack,
     End(End),
     Back,
     To(String, bool),
@@ -140,6 +184,9 @@ impl<'a> Walk<'a> {
             };
             match deed {
                 Deed::Nothing => {}
+                // Once something may have ended it before, it is not certain.
+                Deed::Untrack if certain && !self.may_pass => self.untracked = true,
+                Deed::Untrack => self.may_untrack = true,
                 Deed::Anything => self.anything(),
                 Deed::End(end) if certain => return Some(end),
                 Deed::End(End::Passes) => self.may_pass = true,
@@ -175,6 +222,11 @@ impl<'a> Walk<'a> {
         let mut truth = Truth::Yes;
         for clause in rule {
             let holds = match clause {
+                // nft_ct.c: without an entry of conntrack the rule does not apply.
+                Clause::Load {
+                    property: Property::CtStatus,
+                    ..
+                } if self.packet.status.is_none() => Truth::No,
                 Clause::Load { property, to } => {
                     registers.load(*to, &self.packet.property(*property));
                     Truth::Yes
@@ -236,6 +288,7 @@ impl<'a> Walk<'a> {
                     Truth::of((self.packet.iptables_state() & bits != 0) != *inverted)
                 }
                 Clause::Translate => return (truth, Deed::End(End::Translated)),
+                Clause::Untrack => return (truth, Deed::Untrack),
                 Clause::Verdict(verdict) => return (truth, deed(verdict)),
                 Clause::Unknown(name) => {
                     registers.forget();
@@ -360,16 +413,24 @@ impl Packet {
             let port = port.as_ref().ok_or(4_usize)?;
             Ok(port.index.to_ne_bytes().to_vec())
         };
-        // NFPROTO_IPV4 and NFPROTO_IPV6
-        let family = if self.is_v6 { 10 } else { 2 };
+        // `enum nfproto`, and the type in an Ethernet header (`linux/if_ether.h`).
+        let (family, protocol) = match self.network {
+            Network::Arp => (3, 0x0806_u16),
+            Network::V4 => (2, 0x0800),
+            Network::V6 => (10, 0x86dd),
+        };
         match property {
             Property::IncomingName => name(&self.incoming),
             Property::OutgoingName => name(&self.outgoing),
             Property::IncomingIndex => index(&self.incoming),
             Property::OutgoingIndex => index(&self.outgoing),
             Property::Nfproto => Ok(vec![family]),
+            Property::Protocol => Ok(protocol.to_be_bytes().to_vec()),
             Property::CtState => Ok(self.state.to_ne_bytes().to_vec()),
-            Property::CtStatus => Ok(self.status.to_ne_bytes().to_vec()),
+            Property::CtStatus => match self.status {
+                Some(status) => Ok(status.to_ne_bytes().to_vec()),
+                None => Err(4),
+            },
             Property::Network { offset, length } => self.header(offset, length).ok_or(length),
         }
     }
@@ -377,8 +438,18 @@ impl Packet {
     /// Bytes of the network header, if all of them are known.
     fn header(&self, offset: usize, length: usize) -> Option<Vec<u8>> {
         let mut header = [None; 40];
-        // RFC 791 3.1 and RFC 8200 3.
-        let places = if self.is_v6 { [8, 24] } else { [12, 16] };
+        // RFC 791 3.1, RFC 8200 3, and RFC 826, where the target is the destination.
+        let places = match self.network {
+            Network::Arp => [14, 24],
+            Network::V4 => [12, 16],
+            Network::V6 => [8, 24],
+        };
+        if self.network == Network::Arp {
+            // Ethernet, IPv4, and how long their addresses are.
+            for (byte, value) in header.iter_mut().zip([0, 1, 8, 0, 6, 4]) {
+                *byte = Some(value);
+            }
+        }
         for (place, address) in places.into_iter().zip([self.source, self.destination]) {
             let bytes = match address {
                 Some(IpAddr::V4(v4)) => v4.octets().to_vec(),
@@ -399,10 +470,11 @@ impl Packet {
         const XT_CONNTRACK_STATE_SNAT: u16 = 1 << 6;
         const XT_CONNTRACK_STATE_DNAT: u16 = 1 << 7;
         let mut state = u16::try_from(self.state).unwrap_or(0);
-        if self.status & SOURCE_TRANSLATED != 0 {
+        let status = self.status.unwrap_or(0);
+        if status & SOURCE_TRANSLATED != 0 {
             state |= XT_CONNTRACK_STATE_SNAT;
         }
-        if self.status & DESTINATION_TRANSLATED != 0 {
+        if status & DESTINATION_TRANSLATED != 0 {
             state |= XT_CONNTRACK_STATE_DNAT;
         }
         state

@@ -22,6 +22,7 @@ impl Settings {
             forwarding(Family::V4, None),
             forwarding(Family::V6, None),
             rp_filter("all"),
+            arp_ignore("all"),
             bridged(Family::V4),
             bridged(Family::V6),
         ];
@@ -29,6 +30,7 @@ impl Settings {
             paths.push(forwarding(Family::V4, Some(name)));
             paths.push(forced(name));
             paths.push(rp_filter(name));
+            paths.push(arp_ignore(name));
         }
         let value = |path: String| {
             let text = fs::read_to_string(format!("/proc/sys/{path}")).ok()?;
@@ -41,6 +43,16 @@ impl Settings {
 
     fn is(&self, path: &str, value: i64) -> bool {
         self.values.get(path) == Some(&value)
+    }
+
+    /// What of an interface and of all it is set not to answer
+    /// (`IN_DEV_MAXCONF`), with the paths that say so.
+    fn arp_ignore(&self, interface: &str) -> (i64, Vec<String>) {
+        let paths = ["all", interface].map(arp_ignore);
+        let values = paths.map(|path| (self.values.get(&path).copied().unwrap_or(0), path));
+        let most = values.iter().map(|(value, _)| *value).max().unwrap_or(0);
+        let set = values.into_iter().filter(|(value, _)| *value != 0);
+        (most, set.map(|(_, path)| path).collect())
     }
 
     /// The reverse path filter of an interface (0 none, 1 strict, 2 loose): its own
@@ -68,6 +80,10 @@ fn forced(interface: &str) -> String {
 
 fn rp_filter(interface: &str) -> String {
     format!("net/ipv4/conf/{interface}/rp_filter")
+}
+
+fn arp_ignore(interface: &str) -> String {
+    format!("net/ipv4/conf/{interface}/arp_ignore")
 }
 
 fn bridged(family: Family) -> String {
@@ -169,6 +185,34 @@ pub(super) fn rp_filters(settings: &Settings, terrain: &Terrain) -> Vec<Finding>
             _ => "ip route add default via GATEWAY".to_owned(),
         };
         findings.insert(Finding::error(Id::RpFilter, what).because(why).mend(remedy));
+    }
+    findings.into_iter().collect()
+}
+
+/// Links on which the router is set to answer only for addresses of its interface,
+/// which floating IPs are not, or for none (`arp_ignore` in net/ipv4/arp.c: 1 to 3
+/// and 8; others are as 0).
+pub(super) fn arp_ignored(settings: &Settings, terrain: &Terrain) -> Vec<Finding> {
+    let mut findings = BTreeSet::new();
+    for tour in terrain.tours(Family::V4).filter(|tour| tour.is_asked_for) {
+        let Some(name) = tour.outside.and_then(|index| terrain.name(index)) else {
+            continue;
+        };
+        let (value, paths) = settings.arp_ignore(name);
+        if !matches!(value, 1..=3 | 8) {
+            continue;
+        }
+        let what = format!("the router does not answer for floating IPs on {name}");
+        let why = format!(
+            "net.ipv4.conf.{name}.arp_ignore (or that of all) is {value}: it answers ARP for \
+             addresses of the interface at most"
+        );
+        let commands: Vec<_> = paths.iter().map(|path| set(path, 0)).collect();
+        findings.insert(
+            Finding::error(Id::ArpIgnore, what)
+                .because(why)
+                .mend(commands.join("; ")),
+        );
     }
     findings.into_iter().collect()
 }

@@ -11,22 +11,11 @@ use crate::kernel::nft::{ForeignBase, ForeignChain, Tables};
 use crate::model::Family;
 
 use super::finding::{Finding, Id};
-use super::packet::{
-    DESTINATION_TRANSLATED, ESTABLISHED, End, NEW, Outcome, PASSED_PREROUTING, Packet, Port,
-    SOURCE_TRANSLATED, pass,
-};
+use super::packet::{End, NOT_SEEN, Network, Outcome, Packet, pass};
+use super::places::{ARP, Direction, Hook, INET, Known, Place, chains, known, packet, port, sees};
+use super::remedies::{exempt, let_forward, listing, named, word};
 use super::shell;
 use super::terrain::{Terrain, Tour};
-
-/// `enum nf_inet_hooks`.
-const PREROUTING: u32 = 0;
-const FORWARD: u32 = 2;
-const POSTROUTING: u32 = 4;
-
-/// `enum nfproto`.
-const INET: u8 = 1;
-const IPV4: u8 = 2;
-const IPV6: u8 = 10;
 
 /// Whether our table is there at all.
 pub(super) fn ours(tables: &Tables) -> Option<Finding> {
@@ -40,84 +29,78 @@ pub(super) fn ours(tables: &Tables) -> Option<Finding> {
     })
 }
 
-/// A way that a packet goes through a chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Direction {
-    In,
-    InReply,
-    Out,
-    OutReply,
-}
-
-/// Which of its packets a chain drops, for whom, and whether that is certain.
+/// Which packets a chain drops, for whom, and whether that is certain.
 #[derive(Debug, Default)]
 struct Dropped {
     directions: BTreeSet<Direction>,
     addresses: BTreeSet<IpAddr>,
     inside: BTreeSet<(String, String)>,
+    known: BTreeSet<Known>,
     certain: bool,
 }
 
-/// Chains that drop what is forwarded.
+/// Chains that drop what comes in, is forwarded, or goes out.
 pub(super) fn drops(tables: &Tables, terrain: &Terrain) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (chain, family) in chains(tables, "filter", FORWARD) {
-        let tours: Vec<_> = terrain.tours(family).cloned().collect();
-        let mut dropped = Dropped::default();
-        for tour in tours
-            .iter()
-            .map(Some)
-            .chain(tours.is_empty().then_some(None))
-        {
-            // Without an address in use only what the chain does with everything
-            // can be told.
-            let outside = terrain.outside.iter().find(|(of, _)| *of == family);
-            let outside = outside.and_then(|(_, name)| terrain.named(name.as_deref()?));
-            let outside = tour
-                .and_then(|tour| tour.outside)
-                .or(outside.map(|interface| interface.index));
-            if tours.is_empty() && outside.is_none() {
-                continue;
+    for hook in Hook::ALL {
+        for (chain, family) in chains(tables, "filter", hook) {
+            let tours: Vec<_> = terrain.tours(family).collect();
+            let dropped = dropped(tables, terrain, (chain, family, hook), &tours);
+            if !dropped.directions.is_empty() {
+                let all: BTreeSet<_> = tours.iter().map(|tour| tour.floating).collect();
+                findings.extend(drop_finding(tables, (chain, family, hook), dropped, &all));
             }
-            for direction in [
-                Direction::In,
-                Direction::InReply,
-                Direction::Out,
-                Direction::OutReply,
-            ] {
-                let begun_by_host = matches!(direction, Direction::Out | Direction::OutReply);
-                if begun_by_host && tour.is_some_and(|tour| !tour.leaves) {
-                    continue;
-                }
-                let packet = forwarded(terrain, family, tour, outside, direction);
-                let Outcome { end, may_pass, .. } = pass(tables, chain, &packet);
-                if end != End::Dropped {
-                    continue;
-                }
-                dropped.directions.insert(direction);
-                dropped.certain |= !may_pass;
-                if let Some(tour) = tour {
-                    dropped.addresses.insert(tour.floating);
-                }
-                let ports = [&packet.incoming, &packet.outgoing]
-                    .map(|port| port.as_ref().map(|port| port.name.clone()));
-                if let ([Some(from), Some(to)], Direction::Out) = (ports, direction) {
-                    dropped.inside.insert((from, to));
-                }
-            }
-        }
-        if !dropped.directions.is_empty() {
-            let all: BTreeSet<_> = tours.iter().map(|tour| tour.floating).collect();
-            findings.extend(drop_finding(tables, chain, family, dropped, &all));
         }
     }
     findings
 }
 
+fn dropped(
+    tables: &Tables,
+    terrain: &Terrain,
+    (chain, family, hook): (&ForeignChain, Family, Hook),
+    tours: &[&Tour],
+) -> Dropped {
+    let mut dropped = Dropped::default();
+    // Without an address in use only what the chain does with everything can be
+    // told.
+    let nobody = tours.is_empty().then_some(None);
+    for tour in tours.iter().copied().map(Some).chain(nobody) {
+        let outside = terrain.outside.iter().find(|(of, _)| *of == family);
+        let outside = outside.and_then(|(_, name)| terrain.named(name.as_deref()?));
+        let outside = tour
+            .and_then(|tour| tour.outside)
+            .or(outside.map(|interface| interface.index));
+        if tour.is_none() && outside.is_none() {
+            continue;
+        }
+        for direction in Direction::ALL.into_iter().filter(|way| way.is_of(tour)) {
+            let place = Place::of(chain, hook);
+            let packet = packet(terrain, family, tour, outside, direction, place);
+            if !sees(chain, &packet, hook) {
+                continue;
+            }
+            let Outcome { end, may_pass, .. } = pass(tables, chain, &packet);
+            if end != End::Dropped {
+                continue;
+            }
+            dropped.directions.insert(direction);
+            dropped.certain |= !may_pass;
+            dropped.addresses.extend(tour.map(|tour| tour.floating));
+            dropped.known.extend(known(&packet));
+            let ports = [&packet.incoming, &packet.outgoing]
+                .map(|port| port.as_ref().map(|port| port.name.clone()));
+            if let ([Some(from), Some(to)], Direction::Out) = (ports, direction) {
+                dropped.inside.insert((from, to));
+            }
+        }
+    }
+    dropped
+}
+
 fn drop_finding(
     tables: &Tables,
-    chain: &ForeignChain,
-    family: Family,
+    (chain, family, hook): (&ForeignChain, Family, Hook),
     dropped: Dropped,
     all: &BTreeSet<IpAddr>,
 ) -> Vec<Finding> {
@@ -125,6 +108,7 @@ fn drop_finding(
         directions,
         addresses,
         inside,
+        known,
         certain,
     } = dropped;
     let has = |direction| directions.contains(&direction);
@@ -145,10 +129,21 @@ fn drop_finding(
         true => "every chain of the hook has to let a packet pass; ours cannot overrule it",
         false => "what lets packets pass there asks for more than can be told here",
     };
-    // The status of a flow tells of all its packets but the first that a host sends.
-    let by_status = inward || has(Direction::InReply) || has(Direction::OutReply);
-    let remedy = remedy(tables, chain, by_status, &inside);
-    let finding = finding(Id::ForwardDrop, what).because(why).mend(remedy);
+    let (id, remedy) = match hook {
+        Hook::Forward => {
+            // The status of a flow tells of all its packets but the first that a
+            // host sends.
+            let by_status = inward || has(Direction::InReply) || has(Direction::OutReply);
+            (
+                Id::ForwardDrop,
+                let_forward(tables, chain, by_status, &inside),
+            )
+        }
+        Hook::Ingress | Hook::Prerouting | Hook::Postrouting | Hook::Egress => {
+            (Id::TableDrop, exempt(chain, &known))
+        }
+    };
+    let finding = finding(id, what).because(why).mend(remedy);
     if addresses == *all {
         return vec![finding];
     }
@@ -156,89 +151,97 @@ fn drop_finding(
     addresses.iter().map(of).collect()
 }
 
-/// The commands that let a chain pass them, in the words of whoever made it.
-fn remedy(
-    tables: &Tables,
-    chain: &ForeignChain,
-    by_status: bool,
-    inside: &BTreeSet<(String, String)>,
-) -> String {
-    let (table, name) = (&chain.table, &chain.name);
-    let iptables = match (table.family, table.name.as_str(), name.as_str()) {
-        (IPV4, "filter", "FORWARD") => Some("iptables"),
-        (IPV6, "filter", "FORWARD") => Some("ip6tables"),
-        _ => None,
-    };
-    let commands: Vec<_> = if let Some(program) = iptables {
-        // Docker leaves a chain to the administrator, and rebuilds the others.
-        let is_theirs = |each: &ForeignChain| each.table == *table && each.name == "DOCKER-USER";
-        let name = match tables.chains.iter().any(is_theirs) {
-            true => "DOCKER-USER",
-            false => "FORWARD",
-        };
-        let rule = |match_: String| format!("{program} -I {name} {match_} -j ACCEPT");
-        // One rule with both is listed by iptables 1.8.9 as if it had one.
-        let states = ["DNAT", "SNAT"].into_iter().filter(|_| by_status);
-        let states = states.map(|state| rule(format!("-m conntrack --ctstate {state}")));
-        let begun = inside
-            .iter()
-            .map(|(from, to)| rule(format!("-i {} -o {}", shell::word(from), shell::word(to))));
-        states.chain(begun).collect()
-    } else if (table.family, table.name.as_str()) == (INET, "firewalld") {
-        // It owns its table, and knows interfaces by their zones.
-        firewalld(inside)
-    } else {
-        let into = format!("insert rule {} {} {name}", word(table.family), table.name);
-        let status = by_status.then(|| format!("{into} ct status dnat,snat accept"));
-        let begun = inside
-            .iter()
-            .map(|(from, to)| format!("{into} iifname \"{from}\" oifname \"{to}\" accept"));
-        let rules = status.into_iter().chain(begun);
-        rules.map(|rule| shell::nft(&rule)).collect()
-    };
-    commands.join("; ")
+/// Chains that keep packets from conntrack, which then nobody translates.
+pub(super) fn untracked(tables: &Tables, terrain: &Terrain) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (chain, family) in chains(tables, "filter", Hook::Prerouting) {
+        let place = Place::of(chain, Hook::Prerouting);
+        if place.after_conntrack {
+            continue;
+        }
+        let (mut certain, mut uncertain) = (BTreeSet::new(), BTreeSet::new());
+        for tour in terrain.tours(family) {
+            for direction in Direction::ALL
+                .into_iter()
+                .filter(|way| way.is_of(Some(tour)))
+            {
+                let packet = packet(terrain, family, Some(tour), tour.outside, direction, place);
+                let outcome = pass(tables, chain, &packet);
+                let known = known(&packet);
+                match (outcome.untracked, outcome.may_untrack) {
+                    (true, _) => certain.extend(known),
+                    (false, true) => uncertain.extend(known),
+                    (false, false) => {}
+                }
+            }
+        }
+        let name = named(chain);
+        if !certain.is_empty() {
+            let what = format!("{name} keeps packets of floating IPs from conntrack ({family})");
+            let finding = Finding::error(Id::Untracked, what);
+            let finding = finding.because("what conntrack does not see nobody translates");
+            findings.push(finding.mend(exempt(chain, &certain)));
+        } else if !uncertain.is_empty() {
+            let what = format!("{name} keeps some packets from conntrack ({family})");
+            let finding = Finding::note(Id::Untracked, what);
+            let finding = finding.because("those of floating IPs among them are not translated");
+            findings.push(finding.mend(exempt(chain, &uncertain)));
+        }
+    }
+    findings
 }
 
-/// What lets hosts begin something. What is for floating IPs, and answers,
-/// firewalld lets pass by itself.
-fn firewalld(inside: &BTreeSet<(String, String)>) -> Vec<String> {
-    const POLICY: &str = "ipfloater";
-    if inside.is_empty() {
-        return vec!["firewall-cmd --list-all-policies".to_owned()];
+/// Chains that drop the questions of neighbours for a floating IP, or the answers.
+pub(super) fn arp_drops(tables: &Tables, terrain: &Terrain) -> Vec<Finding> {
+    let mut findings = BTreeSet::new();
+    // NF_ARP_IN and NF_ARP_OUT
+    for (hook, is_question) in [(0, true), (1, false)] {
+        let hangs = |base: &ForeignBase| base.kind == "filter" && base.hook == hook;
+        let chains = tables
+            .chains
+            .iter()
+            .filter(|chain| chain.table.family == ARP && chain.base.as_ref().is_some_and(hangs));
+        for chain in chains {
+            let asked = terrain.tours(Family::V4).filter(|tour| tour.is_asked_for);
+            let lost = asked.filter(|tour| {
+                let outside = port(terrain, tour.outside);
+                let [incoming, outgoing] = match is_question {
+                    true => [outside, None],
+                    false => [None, outside],
+                };
+                let floating = Some(tour.floating);
+                let packet = Packet {
+                    network: Network::Arp,
+                    incoming,
+                    outgoing,
+                    source: floating.filter(|_| !is_question),
+                    destination: floating.filter(|_| is_question),
+                    state: NOT_SEEN,
+                    status: None,
+                };
+                let Outcome { end, may_pass, .. } = pass(tables, chain, &packet);
+                end == End::Dropped && !may_pass
+            });
+            let known: BTreeSet<_> = lost.map(|tour| Known::Destination(tour.floating)).collect();
+            if known.is_empty() {
+                continue;
+            }
+            let lost = if is_question { "questions" } else { "answers" };
+            let what = format!("{} drops {lost} of ARP for floating IPs", named(chain));
+            findings.insert(
+                Finding::error(Id::TableDrop, what)
+                    .because("neighbours do not find out that the router has the addresses")
+                    .mend(listing(chain)),
+            );
+        }
     }
-    let permanent = "firewall-cmd --permanent";
-    let zone = |name: &str| {
-        let name = shell::word(name);
-        format!(
-            "\"$(firewall-cmd --get-zone-of-interface={name} || firewall-cmd --get-default-zone)\""
-        )
-    };
-    let zones = |option: &str, names: BTreeSet<&String>| {
-        let add = |name: &&String| {
-            format!(
-                "{permanent} --policy={POLICY} --add-{option}-zone={}",
-                zone(name)
-            )
-        };
-        names.iter().map(add).collect::<Vec<_>>()
-    };
-    let mut commands = vec![
-        format!("{permanent} --new-policy={POLICY}"),
-        format!("{permanent} --policy={POLICY} --set-target=ACCEPT"),
-    ];
-    commands.extend(zones(
-        "ingress",
-        inside.iter().map(|(from, _)| from).collect(),
-    ));
-    commands.extend(zones("egress", inside.iter().map(|(_, to)| to).collect()));
-    commands.push("firewall-cmd --reload".to_owned());
-    commands
+    findings.into_iter().collect()
 }
 
 /// Chains that translate before ours does.
 pub(super) fn translations(tables: &Tables, terrain: &Terrain) -> Vec<Finding> {
     let mut findings: BTreeMap<(String, IpAddr), Finding> = BTreeMap::new();
-    for (hook, before) in [(PREROUTING, DSTNAT), (POSTROUTING, SRCNAT)] {
+    for (hook, before) in [(Hook::Prerouting, DSTNAT), (Hook::Postrouting, SRCNAT)] {
         for (chain, family) in chains(tables, "nat", hook) {
             // Of two chains with one priority the later made one may come first.
             let priority = chain.base.as_ref().map(|base| base.priority);
@@ -246,10 +249,15 @@ pub(super) fn translations(tables: &Tables, terrain: &Terrain) -> Vec<Finding> {
                 continue;
             }
             for tour in terrain.tours(family) {
-                if hook == POSTROUTING && !tour.leaves {
+                let direction = match hook {
+                    Hook::Postrouting => Direction::Out,
+                    _ => Direction::In,
+                };
+                if !direction.is_of(Some(tour)) {
                     continue;
                 }
-                let packet = translated(terrain, tour, hook);
+                let place = Place::of(chain, hook);
+                let packet = packet(terrain, family, Some(tour), tour.outside, direction, place);
                 let Outcome {
                     end, may_translate, ..
                 } = pass(tables, chain, &packet);
@@ -267,7 +275,7 @@ pub(super) fn translations(tables: &Tables, terrain: &Terrain) -> Vec<Finding> {
     findings.into_values().collect()
 }
 
-fn translation(chain: &ForeignChain, tour: &Tour, hook: u32, certain: bool) -> Finding {
+fn translation(chain: &ForeignChain, tour: &Tour, hook: Hook, certain: bool) -> Finding {
     let protocol = match tour.host {
         IpAddr::V4(_) => "ip",
         IpAddr::V6(_) => "ip6",
@@ -279,7 +287,7 @@ fn translation(chain: &ForeignChain, tour: &Tour, hook: u32, certain: bool) -> F
         "may translate"
     };
     let (what, condition) = match hook {
-        PREROUTING => (
+        Hook::Prerouting => (
             format!("{name} {verb} what is for {} before us", tour.floating),
             format!("{protocol} daddr {}", tour.floating),
         ),
@@ -301,115 +309,4 @@ fn translation(chain: &ForeignChain, tour: &Tour, hook: u32, certain: bool) -> F
             chain.name
         )))
         .of(tour.floating)
-}
-
-/// The base chains of others at a hook, each with the families that they see.
-fn chains<'a>(
-    tables: &'a Tables,
-    kind: &'a str,
-    hook: u32,
-) -> impl Iterator<Item = (&'a ForeignChain, Family)> {
-    let hangs = move |base: &ForeignBase| base.kind == kind && base.hook == hook;
-    tables
-        .chains
-        .iter()
-        .filter(|chain| (chain.table.family, chain.table.name.as_str()) != (INET, TABLE))
-        .filter(move |chain| chain.base.as_ref().is_some_and(hangs))
-        .flat_map(|chain| {
-            let sees = move |family: &Family| {
-                matches!(
-                    (chain.table.family, family),
-                    (INET, _) | (IPV4, Family::V4) | (IPV6, Family::V6)
-                )
-            };
-            let families = Family::BOTH.into_iter().filter(sees);
-            families.map(move |family| (chain, family))
-        })
-}
-
-/// A packet at the hook forward.
-fn forwarded(
-    terrain: &Terrain,
-    family: Family,
-    tour: Option<&Tour>,
-    outside: Option<u32>,
-    direction: Direction,
-) -> Packet {
-    let outside = port(terrain, outside);
-    let inside = port(terrain, tour.and_then(|tour| tour.inside));
-    let host = tour.map(|tour| tour.host);
-    let towards_host = matches!(direction, Direction::In | Direction::OutReply);
-    let (state, status) = match direction {
-        Direction::In => (NEW, DESTINATION_TRANSLATED),
-        Direction::InReply => (ESTABLISHED, DESTINATION_TRANSLATED),
-        Direction::Out => (NEW, 0),
-        Direction::OutReply => (ESTABLISHED, SOURCE_TRANSLATED),
-    };
-    let [incoming, outgoing] = match towards_host {
-        true => [outside, inside],
-        false => [inside, outside],
-    };
-    Packet {
-        is_v6: family == Family::V6,
-        incoming,
-        outgoing,
-        source: host.filter(|_| !towards_host),
-        destination: host.filter(|_| towards_host),
-        state,
-        status: status | PASSED_PREROUTING,
-    }
-}
-
-/// The first packet of a flow at a hook where it is translated.
-fn translated(terrain: &Terrain, tour: &Tour, hook: u32) -> Packet {
-    let [outside, inside] = [tour.outside, tour.inside].map(|index| port(terrain, index));
-    let is_v6 = tour.host.is_ipv6();
-    match hook {
-        PREROUTING => Packet {
-            is_v6,
-            incoming: outside,
-            outgoing: None,
-            source: None,
-            destination: Some(tour.floating),
-            state: NEW,
-            status: 0,
-        },
-        _ => Packet {
-            is_v6,
-            incoming: inside,
-            outgoing: outside,
-            source: Some(tour.host),
-            destination: None,
-            state: NEW,
-            status: PASSED_PREROUTING,
-        },
-    }
-}
-
-fn port(terrain: &Terrain, index: Option<u32>) -> Option<Port> {
-    let interface = terrain.interfaces.get(&index?)?;
-    Some(Port {
-        index: interface.index,
-        name: interface.name.clone(),
-    })
-}
-
-fn named(chain: &ForeignChain) -> String {
-    let table = &chain.table;
-    format!(
-        "chain {} of table {} {}",
-        chain.name,
-        word(table.family),
-        table.name
-    )
-}
-
-/// The word of nft(8) for a family.
-fn word(family: u8) -> &'static str {
-    match family {
-        INET => "inet",
-        IPV4 => "ip",
-        IPV6 => "ip6",
-        _ => "netdev",
-    }
 }

@@ -39,6 +39,9 @@ pub(super) struct Tour {
     pub(super) host: IpAddr,
     /// Whether what the host sends leaves with the floating IP.
     pub(super) leaves: bool,
+    /// Whether neighbours ask who has the floating IP, and the router answers
+    /// although its interface has not.
+    pub(super) is_asked_for: bool,
     /// The outside interface.
     pub(super) outside: Option<u32>,
     /// The way from the router to the host.
@@ -106,6 +109,11 @@ impl Terrain {
             let family = Family::of(subject.floating);
             let name = resolved(&defaults, family, subject.interface.as_deref());
             let outside = name.and_then(|name| index(&name));
+            let link = outside.and_then(|outside| interfaces.get(&outside));
+            let mut addresses = defaults.surroundings.addresses.iter();
+            let is_asked_for = !subject.routed
+                && link.is_some_and(|link| link.resolves)
+                && !addresses.any(|address| address.net.addr() == subject.floating);
             for &(host, leaves) in &subject.hosts {
                 let way = look.way(Journey {
                     to: host,
@@ -133,6 +141,7 @@ impl Terrain {
                     floating: subject.floating,
                     host,
                     leaves,
+                    is_asked_for,
                     outside,
                     way,
                     inside,

@@ -60,6 +60,7 @@ impl NlType for CtMsg {}
 /// Attributes of the same file.
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_STATUS: u16 = 3;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_FILTER: u16 = 25;
@@ -460,6 +461,28 @@ fn entry(message: &Message<'_>) -> Option<Entry> {
         family,
         name,
     })
+}
+
+/// The flows of a family that conntrack keeps, and whether each was answered.
+pub(super) fn answered(
+    socket: &mut Socket,
+    family: Family,
+) -> Result<Vec<(Flow, bool)>, KernelError> {
+    // `IPS_SEEN_REPLY`
+    const SEEN_REPLY: u32 = 1 << 1;
+    let request = payload(family, &[]);
+    socket.dump(
+        CtMsg::Get,
+        &request.as_slice(),
+        |flows: &mut Vec<_>, message| {
+            let attributes = message.payload.get(4..).unwrap_or_default();
+            let status = Attributes::new(attributes).find(|(kind, _)| *kind == CTA_STATUS);
+            let status = status.and_then(|(_, value)| value.try_into().ok());
+            let is_answered =
+                status.is_some_and(|status| u32::from_be_bytes(status) & SEEN_REPLY != 0);
+            flows.extend(entry(&message).map(|entry| (entry.flow, is_answered)));
+        },
+    )
 }
 
 /// One direction of a flow.

@@ -13,12 +13,13 @@ use neli::consts::rtnl::Rtm;
 use neli::consts::socket::NlFamily;
 use nix::libc;
 
+use crate::dataplane::Flow;
 use crate::dataplane::ruleset::TABLE;
 use crate::model::Family;
 
 use super::nft::{Named, NftMsg, Tables};
 use super::socket::{self, Attributes, Message, Socket, address_family, attribute};
-use super::{Hidden, KernelError, LinuxKernel, Operation, rtnl};
+use super::{Hidden, KernelError, LinuxKernel, Operation, conntrack, rtnl};
 
 /// An interface, as far as packets notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,6 +184,13 @@ pub fn tables() -> Result<Tables, KernelError> {
         }
     }
     Ok(tables)
+}
+
+/// The flows of a family that conntrack keeps, and whether each was answered. Needs
+/// CAP_NET_ADMIN.
+pub fn flows(family: Family) -> Result<Vec<(Flow, bool)>, KernelError> {
+    let mut socket = Socket::open_unprivileged(NlFamily::Netfilter, "conntrack")?;
+    conntrack::answered(&mut socket, family)
 }
 
 /// Whether the kernel has the features that the daemon uses when they are there.

@@ -7,6 +7,8 @@
 //! expressions of its own (`match`, `target`) is read where firewalls are made
 //! of it: `-m conntrack`, and the targets that translate, reject or only note.
 
+use std::collections::BTreeSet;
+
 use crate::kernel::socket::{Attributes, Message};
 
 use super::decode::Fields;
@@ -60,6 +62,8 @@ pub struct ForeignBase {
     pub priority: i32,
     /// Whether what its rules do not decide is dropped.
     pub drops: bool,
+    /// The interfaces whose packets it sees; empty where it sees those of all.
+    pub interfaces: Vec<String>,
 }
 
 /// A set or map.
@@ -120,6 +124,8 @@ pub enum Property {
     OutgoingIndex,
     /// Its family (`enum nfproto`).
     Nfproto,
+    /// Its type in an Ethernet header.
+    Protocol,
     /// The state bits of its conntrack entry.
     CtState,
     /// The status bits of its conntrack entry.
@@ -202,6 +208,8 @@ pub enum Clause {
     },
     /// Translate the packet's source or destination.
     Translate,
+    /// Keep the packet from conntrack, and go on.
+    Untrack,
     /// Decide.
     Verdict(ForeignVerdict),
     /// Something that is not understood: it may load registers, stop the rule, or
@@ -316,6 +324,7 @@ fn read_chain(table: TableName, fields: &Fields<'_>) -> Option<ForeignChain> {
             hook: hook.number(HookAttr::Number)?,
             priority: hook.number(HookAttr::Priority)?.cast_signed(),
             drops: fields.number(ChainAttr::Policy) == Some(DROP.cast_unsigned()),
+            interfaces: read_interfaces(&hook),
         })
     });
     Some(ForeignChain {
@@ -324,6 +333,18 @@ fn read_chain(table: TableName, fields: &Fields<'_>) -> Option<ForeignChain> {
         base,
         rules: Vec::new(),
     })
+}
+
+/// One (`NFTA_HOOK_DEV`), or each in an attribute of a list.
+fn read_interfaces(hook: &Fields<'_>) -> Vec<String> {
+    let one = hook.bytes(HookAttr::Device);
+    let several = hook.bytes(HookAttr::Devices).unwrap_or_default();
+    let several = Attributes::new(several).map(|(_, name)| name);
+    let names = one.into_iter().chain(several);
+    let names: BTreeSet<_> = names
+        .map(|name| String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned())
+        .collect();
+    names.into_iter().collect()
 }
 
 fn read_set(table: TableName, fields: &Fields<'_>) -> Option<ForeignSet> {
@@ -376,7 +397,7 @@ fn read(expression: &[u8]) -> Option<Clause> {
     let data = Fields::new(fields.bytes(ExprAttr::Data).unwrap_or_default());
     let clause = match name {
         // Counting, logging and marking let every packet go on.
-        "counter" | "log" | "notrack" | "last" => return None,
+        "counter" | "log" | "last" => return None,
         "meta" if data.bytes(MetaAttr::To).is_none() => return None,
         "ct" if data.bytes(CtAttr::To).is_none() => return None,
         "meta" => read_meta(&data),
@@ -392,12 +413,15 @@ fn read(expression: &[u8]) -> Option<Clause> {
         }
         "reject" => Some(Clause::Verdict(ForeignVerdict::Drop)),
         "nat" | "masq" | "redir" => Some(Clause::Translate),
+        "notrack" => Some(Clause::Untrack),
         "match" if data.text(XT_NAME) == Some("comment") => return None,
         "match" => read_match(&data),
         "target" => match data.text(XT_NAME).unwrap_or_default() {
             "REJECT" => Some(Clause::Verdict(ForeignVerdict::Drop)),
             "DNAT" | "SNAT" | "MASQUERADE" | "REDIRECT" | "NETMAP" => Some(Clause::Translate),
-            "LOG" | "NFLOG" | "MARK" | "CONNMARK" | "TCPMSS" | "CLASSIFY" | "CHECKSUM"
+            "NOTRACK" => Some(Clause::Untrack),
+            "CT" if is_notrack(&data) => Some(Clause::Untrack),
+            "LOG" | "NFLOG" | "CT" | "MARK" | "CONNMARK" | "TCPMSS" | "CLASSIFY" | "CHECKSUM"
             | "TRACE" => {
                 return None;
             }
@@ -418,6 +442,7 @@ fn read_value(data: &Fields<'_>) -> Option<Clause> {
 /// `enum nft_meta_keys`.
 fn read_meta(data: &Fields<'_>) -> Option<Clause> {
     let property = match data.number(MetaAttr::Key)? {
+        1 => Property::Protocol,
         4 => Property::IncomingIndex,
         5 => Property::OutgoingIndex,
         6 => Property::IncomingName,
@@ -488,6 +513,14 @@ fn read_lookup(data: &Fields<'_>) -> Option<Clause> {
         decides: value == Some(NFT_REG_VERDICT),
         loads: value.is_some_and(|register| register != NFT_REG_VERDICT),
     })
+}
+
+/// `-j CT --notrack`: the first field of `struct xt_ct_target_info`, of any
+/// revision, has `XT_CT_NOTRACK`.
+fn is_notrack(data: &Fields<'_>) -> bool {
+    const XT_CT_NOTRACK: u16 = 1;
+    let flags = data.bytes(XT_INFO).and_then(|info| info.first_chunk());
+    flags.is_some_and(|flags| u16::from_ne_bytes(*flags) & XT_CT_NOTRACK != 0)
 }
 
 /// `-m conntrack` with nothing but `--ctstate`.

@@ -79,7 +79,7 @@ macro_rules! attributes {
 attributes! {
     TableAttr { Name = 1, Flags = 2 }
     ChainAttr { Table = 1, Name = 3, Hook = 4, Policy = 5, Type = 7, Flags = 10 }
-    HookAttr { Number = 1, Priority = 2 }
+    HookAttr { Number = 1, Priority = 2, Device = 3, Devices = 4 }
     RuleAttr { Table = 1, Chain = 2, Handle = 3, Expressions = 4 }
     ListAttr { Element = 1 }
     ExprAttr { Name = 1, Data = 2 }

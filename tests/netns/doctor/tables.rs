@@ -1,8 +1,11 @@
 //! What other programs' tables do.
 
+use std::collections::BTreeSet;
+
 use ipfloater::model::Family;
 
 use super::super::lab::floating;
+use super::super::namespace::eventually;
 use super::super::talk::{Udp, saw};
 use super::{Clinic, text};
 
@@ -241,6 +244,144 @@ fn firewalls_that_let_them_pass() {
     clinic.lacks("nat-first");
     for family in Family::BOTH {
         clinic.passes(family);
+    }
+}
+
+/// Tables that drop them elsewhere than where packets are forwarded: the commands
+/// that make one, the chain, and the family.
+const ELSEWHERE: [(&str, &str, Family); 8] = [
+    (
+        "nft 'table inet fw { chain early { type filter hook prerouting priority raw; policy accept;
+             ip6 daddr 2001:db8::/64 meta mark 7 accept; ip6 daddr 2001:db8::10 drop; }; }'",
+        "chain early of table inet fw may drop what comes from outside (IPv6)",
+        V6,
+    ),
+    (
+        "nft 'table ip fw { chain pre { type filter hook prerouting priority mangle; policy accept;
+             iifname wan0 ct state new drop; }; }'",
+        "chain pre of table ip fw drops what comes from outside (IPv4)",
+        V4,
+    ),
+    (
+        "iptables -t raw -A PREROUTING -d 198.51.100.0/24 -i wan0 -j DROP",
+        "chain PREROUTING of table ip raw drops what comes from outside (IPv4)",
+        V4,
+    ),
+    (
+        "ip6tables -t mangle -A PREROUTING -m conntrack --ctstate NEW -j DROP",
+        "chain PREROUTING of table ip6 mangle drops what is forwarded (IPv6)",
+        V6,
+    ),
+    (
+        "nft 'table inet fw { chain late { type filter hook postrouting priority 200; policy accept;
+             oifname wan0 ip saddr { 198.51.100.10, 198.51.100.11 } drop; }; }'",
+        "chain late of table inet fw drops what hosts send (IPv4)",
+        V4,
+    ),
+    (
+        "nft 'table inet fw { chain post { type filter hook postrouting priority srcnat - 1; policy drop;
+             ip daddr 10.0.0.0/8 accept; meta nfproto ipv6 accept; ip saddr 198.51.100.0/24 accept; }; }'",
+        "chain post of table inet fw may drop what hosts send (IPv4)",
+        V4,
+    ),
+    (
+        "nft 'table netdev fw { chain in { type filter hook ingress device wan0 priority 0; policy accept;
+             ip6 daddr 2001:db8::/112 drop; }; }'",
+        "chain in of table netdev fw drops what comes from outside (IPv6)",
+        V6,
+    ),
+    (
+        "nft 'table inet fw { chain in { type filter hook ingress devices = { lan0, wan0 } priority 0; policy accept;
+             ip daddr 198.51.100.10 drop; }; }'",
+        "chain in of table inet fw drops what comes from outside (IPv4)",
+        V4,
+    ),
+];
+
+#[test]
+fn a_table_that_drops_elsewhere() {
+    for (made, what, family) in ELSEWHERE {
+        let clinic = Clinic::new();
+        clinic.lacks("table-drop");
+        clinic.shell(made);
+        if what.contains("hosts send") {
+            clinic.is_closed_out(family);
+        } else {
+            clinic.is_closed(family);
+        }
+        let found = clinic.all("table-drop");
+        let said: BTreeSet<_> = found.iter().map(|found| text(found, "what")).collect();
+        assert_eq!(said, BTreeSet::from([what]), "{made}");
+        for found in &found {
+            clinic.shell(text(found, "remedy"));
+        }
+        clinic.lacks("table-drop");
+        for family in Family::BOTH {
+            clinic.passes(family);
+        }
+    }
+}
+
+#[test]
+fn a_table_that_keeps_packets_from_conntrack() {
+    for (made, family) in [
+        (
+            "nft 'table inet fast { chain pre { type filter hook prerouting priority raw; policy accept;
+                 meta nfproto ipv6 iifname { lan0, lan1, wan0 } notrack; }; }'",
+            V6,
+        ),
+        (
+            "iptables -t raw -A PREROUTING -i wan0 -j CT --notrack
+             iptables -t raw -A PREROUTING -i lan0 -j CT --notrack",
+            V4,
+        ),
+    ] {
+        let clinic = Clinic::new();
+        let finding = clinic.ail("untracked", |_| {
+            clinic.shell(made);
+        });
+        assert_eq!(finding["severity"], "error");
+        clinic.is_closed(family);
+        clinic.mend("untracked");
+        for family in Family::BOTH {
+            clinic.passes(family);
+        }
+    }
+}
+
+/// Some packets only, and none of floating IPs.
+#[test]
+fn tables_that_keep_others_from_conntrack() {
+    let clinic = Clinic::new();
+    clinic.shell("iptables -t raw -A PREROUTING -s 192.0.2.0/24 -d 192.0.2.0/24 -j CT --notrack");
+    clinic.shell("iptables -t raw -A PREROUTING -i docker0 -j NOTRACK");
+    clinic.lacks("untracked");
+    clinic.shell("iptables -t raw -A PREROUTING -p udp --dport 53 -j NOTRACK");
+    assert_eq!(clinic.finding("untracked")["severity"], "note");
+    clinic.passes(V4);
+}
+
+#[test]
+fn a_table_that_drops_arp() {
+    for made in [
+        "nft 'table arp fw { chain in { type filter hook input priority 0; policy accept; arp daddr ip 198.51.100.10 drop; }; }'",
+        "nft 'table arp fw { chain out { type filter hook output priority 0; policy drop; arp saddr ip != 198.51.100.10 accept; }; }'",
+    ] {
+        let clinic = Clinic::new();
+        let Clinic { lab, .. } = &clinic;
+        let finding = clinic.ail("table-drop", |_| {
+            clinic.shell(made);
+        });
+        assert!(text(&finding, "what").ends_with("of ARP for floating IPs"));
+        // Until then it is announced.
+        eventually("nobody answers", || {
+            lab.outside.hardware_address_of(floating(V4, 10)).is_none()
+        });
+        let shown = clinic.shell(text(&finding, "remedy"));
+        assert!(shown.contains("198.51.100.10"), "{shown}");
+        clinic.shell("nft delete table arp fw");
+        clinic.lacks("table-drop");
+        clinic.passes(V4);
     }
 }
 

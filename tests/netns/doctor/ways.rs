@@ -1,6 +1,7 @@
 //! Interfaces, routes and neighbours.
 
 use ipfloater::model::Family;
+use serde_json::Value;
 
 use super::super::daemon::Start;
 use super::super::lab::{Lab, Plan, floating};
@@ -131,6 +132,84 @@ fn a_reverse_path_filter() {
     assert!(text(&finding, "why").ends_with("the way back to the internet is by wan1"));
     clinic.mend("rp-filter");
     assert_eq!(asks(), saw(&clinic.lab.host_a, clinic.lab.far.v4.into()));
+}
+
+#[test]
+fn a_router_that_is_set_not_to_answer() {
+    for (setting, paths) in [
+        ("net.ipv4.conf.all.arp_ignore=1", 1),
+        ("net.ipv4.conf.wan0.arp_ignore=2", 1),
+        (
+            "net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.wan0.arp_ignore=8",
+            2,
+        ),
+    ] {
+        let clinic = Clinic::new();
+        let Clinic { lab, .. } = &clinic;
+        // Which is not one that it looks at.
+        lab.router.sysctl("net.ipv4.conf.lan0.arp_ignore=8");
+        let finding = clinic.ail("arp-ignore", |lab| lab.router.sysctl(setting));
+        assert_eq!(finding["severity"], "error");
+        assert_eq!(
+            text(&finding, "remedy").split("; ").count(),
+            paths,
+            "{finding}"
+        );
+        let asked = floating(Family::V4, 10);
+        // Until then it is announced.
+        eventually("nobody answers", || {
+            lab.outside.hardware_address_of(asked).is_none()
+        });
+        clinic.mend("arp-ignore");
+        assert!(lab.outside.hardware_address_of(asked).is_some());
+    }
+}
+
+#[test]
+fn an_address_that_was_tried_in_vain() {
+    let clinic = Clinic::new();
+    let Clinic { lab, .. } = &clinic;
+    let about = |address: &str| findings(&clinic.run(&format!("--json {address}")), "no-answers");
+    for family in Family::BOTH {
+        let address = floating(family, 10).to_string();
+        assert_eq!(about(&address), Vec::<Value>::new());
+        // Its answers go another way: the router is not its gateway.
+        let host = lab.host_a.address(family);
+        let [router, elsewhere] = match family {
+            Family::V4 => ["ip route replace default via 10.0.1.1", "10.0.1.12"],
+            Family::V6 => ["ip -6 route replace default via fd00:1::1", "fd00:1::12"],
+        };
+        let (replace, _) = router.rsplit_once(' ').expect("a constant");
+        lab.host_a.program(&format!("{replace} {elsewhere}"));
+        clinic.is_closed(family);
+        let found = about(&address);
+        assert_eq!(found.len(), 1, "{host}: {found:?}");
+        assert_eq!(found[0]["severity"], "warning");
+        assert!(text(&found[0], "what").ends_with("its host answered none"));
+        let shown = clinic.shell(text(&found[0], "remedy"));
+        assert!(shown.contains("UNREPLIED"), "{shown}");
+        lab.host_a.program(router);
+        clinic.passes(family);
+        assert_eq!(about(&address), Vec::<Value>::new());
+    }
+}
+
+/// The provider sends what is for the address elsewhere.
+#[test]
+fn an_address_that_the_provider_does_not_bring() {
+    let clinic = Clinic::new();
+    let Clinic { lab, .. } = &clinic;
+    lab.outside.ip("route add blackhole 198.51.100.10/32");
+    clinic.is_closed_out(Family::V4);
+    let found = findings(&clinic.run("--json 198.51.100.10"), "no-answers");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(text(&found[0], "what").ends_with("from 198.51.100.10 none was answered"));
+    lab.outside.ip("route delete blackhole 198.51.100.10/32");
+    clinic.passes(Family::V4);
+    assert_eq!(
+        findings(&clinic.run("--json 198.51.100.10"), "no-answers").len(),
+        0
+    );
 }
 
 #[test]
