@@ -623,6 +623,16 @@ pub enum StartError {
     /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
+    /// The store is empty, and the kernel is not.
+    #[error(
+        "the store is new, but this router translates for {in_use} floating IPs: it was lost; put \
+         a copy of it in its place, or end them with `ipfloaterd --teardown`; traffic goes on as \
+         it is"
+    )]
+    StoreLost {
+        /// How many floating IPs the kernel knows hosts of.
+        in_use: usize,
+    },
 }
 
 /// How many addresses of a family can be associated: those of the pools, and

@@ -47,9 +47,15 @@ struct Applied {
 
 impl Controller {
     /// Takes over what is in the kernel at start and corrects the difference in
-    /// one transaction. A kernel that cannot be read at all is no start.
+    /// one transaction. A kernel that cannot be read at all is no start, nor is a
+    /// store in which nothing was ever committed beside associations in the kernel:
+    /// to make these agree would end all of them.
     pub(super) fn adopt(&mut self) -> Result<(), StartError> {
         self.observed = self.kernel.observe()?;
+        let in_use = self.observed.in_use();
+        if self.is_new() && in_use > 0 {
+            return Err(StartError::StoreLost { in_use });
+        }
         self.certain = true;
         // What was undone before may need more of the table.
         let uplinks = self.count_uplinks();
@@ -98,9 +104,12 @@ impl Controller {
     /// pool addresses are somebody else's, such as those of the original, from
     /// which they may be taken over yet.
     fn is_first(&self) -> bool {
+        self.is_new() && self.observed.table.is_none() && self.observed.presence.is_empty()
+    }
+
+    /// Whether nothing was ever committed.
+    fn is_new(&self) -> bool {
         self.state.revision() == Revision(0)
-            && self.observed.table.is_none()
-            && self.observed.presence.is_empty()
     }
 
     /// Makes the kernel agree about a few addresses. Says whether the table

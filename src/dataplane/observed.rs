@@ -85,6 +85,14 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// How many floating IPs lead to a host, as a whole or by ports.
+    #[must_use]
+    pub fn in_use(&self) -> usize {
+        let whole = self.floating_to_fixed.keys().copied();
+        let by_port = self.forwards.floating_ips();
+        whole.chain(by_port).collect::<HashSet<_>>().len()
+    }
+
     /// Takes over what is known of interfaces, routes and addresses from a
     /// newer look at them, and keeps what is known of the table.
     pub fn refresh_links(&mut self, newer: Observed) {

@@ -133,7 +133,8 @@ impl Daemon {
         self.start(router);
     }
 
-    fn try_start(&mut self, router: &Host) -> Result<(), String> {
+    /// Starts it again, or returns what it has logged when it ends at once.
+    pub(super) fn try_start(&mut self, router: &Host) -> Result<(), String> {
         let directory = self.directory();
         let log = File::options()
             .create(true)

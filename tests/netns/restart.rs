@@ -5,6 +5,7 @@ use ipfloater::model::Family;
 use super::daemon::Daemon;
 use super::lab::{Host, Lab, floating};
 use super::namespace::{BRIEFLY, eventually};
+use super::service::PORT;
 use super::talk::{Flow, Tcp, Transport, Udp, saw};
 
 /// Flows that are under way, each with the answer that it has to get.
@@ -91,6 +92,48 @@ fn a_killed_daemon_takes_not_one_packet_along_nor_does_the_next() {
         traffic.goes_on();
     }
     traffic.assert_whole();
+}
+
+#[test]
+fn a_store_that_was_lost_ends_nothing() {
+    let lab = Lab::new();
+    let mut daemon = lab.start();
+    associate_both(&lab, &daemon);
+    daemon.forward(floating(Family::V4, 11), "8080", Tcp, &lab.host_b, PORT, "");
+    let traffic = Traffic::begin(&lab);
+    daemon.stop();
+    let (state, copy) = (
+        daemon.directory().join("state"),
+        daemon.directory().join("copy"),
+    );
+    std::fs::rename(&state, &copy).expect("the directory is ours");
+    // The second time there is the file that the first one made.
+    for _ in 0..2 {
+        let said = daemon
+            .try_start(&lab.router)
+            .expect_err("it does not start");
+        assert!(
+            said.contains("the store is new, but this router translates for 3 floating IPs"),
+            "{said}"
+        );
+        traffic.goes_on();
+    }
+    std::fs::remove_dir_all(&state).expect("the directory is ours");
+    std::fs::rename(&copy, &state).expect("the directory is ours");
+    daemon.start(&lab.router);
+    traffic.goes_on();
+    traffic.assert_whole();
+
+    // What the message says for those who have no copy.
+    daemon.stop();
+    std::fs::remove_dir_all(&state).expect("the directory is ours");
+    assert!(daemon.tear_down(&lab.router).status.success());
+    daemon.start(&lab.router);
+    for family in Family::BOTH {
+        let floating = floating(family, 10);
+        assert!(lab.outside.ask_briefly(Tcp, floating).is_err());
+        assert_eq!(daemon.state(floating), "free");
+    }
 }
 
 #[test]
