@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::control::{AddressState, Handle, Snapshot, Statistics, Tallies};
 use crate::exposition::{Exposition, Format, Histogram, Kind};
-use crate::model::{PendingReason, PoolName, Timestamp};
+use crate::model::{Family, PendingReason, PoolName, Timestamp};
 use crate::request::Refusal;
 use crate::wire::Status;
 
@@ -101,7 +101,7 @@ fn daemon(text: &mut Exposition, snapshot: &Snapshot, statistics: &Statistics) {
     text.sample(&[], statistics.waiting());
 }
 
-/// What becomes of the addresses of a pool.
+/// What becomes of the addresses of a pool that are of one family.
 #[derive(Default)]
 struct PoolCount {
     size: u64,
@@ -113,12 +113,18 @@ struct PoolCount {
 }
 
 fn addresses(text: &mut Exposition, snapshot: &Snapshot, now: Timestamp) {
-    let mut pools = BTreeMap::<&PoolName, PoolCount>::new();
+    let mut pools = BTreeMap::<(&PoolName, Family), PoolCount>::new();
     for pool in &snapshot.site.pools {
-        pools.entry(&pool.name).or_default().size = pool.size();
+        for family in Family::BOTH {
+            let size = pool.size_of(family);
+            if size > 0 {
+                pools.entry((&pool.name, family)).or_default().size = size;
+            }
+        }
     }
     for (floating, allocation) in snapshot.state.allocations() {
-        let pool = pools.entry(&allocation.pool).or_default();
+        let of = (&allocation.pool, floating.family());
+        let pool = pools.entry(of).or_default();
         // One that no pool has any more takes no place in one.
         pool.taken += u64::from(!snapshot.is_orphan(floating));
         match snapshot.state_with(floating, allocation) {
@@ -134,7 +140,8 @@ fn addresses(text: &mut Exposition, snapshot: &Snapshot, now: Timestamp) {
         let rests = snapshot.resting(floating, now).is_some()
             && snapshot.state.allocation(floating).is_none();
         if let Some(pool) = snapshot.site.pool_of(floating).filter(|_| rests) {
-            pools.entry(&pool.name).or_default().resting += 1;
+            let of = (&pool.name, floating.family());
+            pools.entry(of).or_default().resting += 1;
         }
     }
     text.family(
@@ -142,7 +149,7 @@ fn addresses(text: &mut Exposition, snapshot: &Snapshot, now: Timestamp) {
         Kind::Gauge,
         "How many addresses of the pool are in this state. Pending and active ones are in use.",
     );
-    for (name, pool) in &pools {
+    for ((name, family), pool) in &pools {
         let pending = pool.pending.values().sum();
         let free = pool.size.saturating_sub(pool.taken + pool.resting);
         let states = [
@@ -153,7 +160,8 @@ fn addresses(text: &mut Exposition, snapshot: &Snapshot, now: Timestamp) {
             ("active", pool.active),
         ];
         for (state, count) in states {
-            text.sample(&[("pool", name.as_str()), ("state", state)], count);
+            let of = [("pool", name.as_str()), ("family", word(*family))];
+            text.sample(&[of[0], of[1], ("state", state)], count);
         }
     }
     text.family(
@@ -161,10 +169,11 @@ fn addresses(text: &mut Exposition, snapshot: &Snapshot, now: Timestamp) {
         Kind::Gauge,
         "How many addresses of the pool are not in force, and why.",
     );
-    for (name, pool) in &pools {
+    for ((name, family), pool) in &pools {
         for reason in PendingReason::WORDS {
             let count = pool.pending.get(reason).copied().unwrap_or_default();
-            text.sample(&[("pool", name.as_str()), ("reason", reason)], count);
+            let of = [("pool", name.as_str()), ("family", word(*family))];
+            text.sample(&[of[0], of[1], ("reason", reason)], count);
         }
     }
     text.family(
@@ -173,6 +182,14 @@ fn addresses(text: &mut Exposition, snapshot: &Snapshot, now: Timestamp) {
         "How often something of ours that somebody else had altered was put right.",
     );
     text.sample(&[], snapshot.health.repairs);
+}
+
+/// A family as a label.
+fn word(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    }
 }
 
 fn counts(text: &mut Exposition, tallies: &Tallies) {

@@ -1,7 +1,8 @@
 //! The verb `metrics`: what Prometheus reads, on standard output or in a file.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -89,7 +90,8 @@ fn by_address(counters: &[Counters], format: Format) -> String {
 }
 
 /// Writes a file beside this one and puts it in its place. The name does not end
-/// as this one does: the textfile collector reads all that end in `.prom`.
+/// as this one does: the textfile collector reads all that end in `.prom`. It is
+/// another user, whatever the umask.
 fn write_at_once(file: &Path, text: &str) -> io::Result<()> {
     let name = file.file_name().ok_or(io::ErrorKind::IsADirectory)?;
     let mut beside = std::ffi::OsString::from(".");
@@ -102,7 +104,10 @@ fn write_at_once(file: &Path, text: &str) -> io::Result<()> {
         .write(true)
         .create_new(true)
         .open(&beside)
-        .and_then(|mut new| new.write_all(text.as_bytes()))
+        .and_then(|mut new| {
+            new.set_permissions(Permissions::from_mode(0o644))?;
+            new.write_all(text.as_bytes())
+        })
         .and_then(|()| fs::rename(&beside, file));
     if written.is_err() {
         let _ = fs::remove_file(&beside);

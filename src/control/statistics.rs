@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::exposition::Histogram;
 use crate::kernel::{KernelError, Operation};
-use crate::model::Event;
+use crate::model::{Event, EventKind};
 
 /// The verbs that are counted: those of what alters something.
 const VERBS: [&str; 10] = [
@@ -26,6 +26,20 @@ const VERBS: [&str; 10] = [
     "revert",
     "reload",
 ];
+
+/// The outcomes that are looked for before there is one: what was done, who might
+/// not, and what was nobody's mistake.
+const OUTCOMES: [&str; 4] = [
+    crate::audit::GRANTED,
+    crate::audit::DENIED,
+    "Busy",
+    "StoreFailed",
+];
+
+/// How much of the kernel is made to agree, and what comes of it.
+const EXTENTS: [&str; 4] = ["start", "request", "links", "everything"];
+const DONE: &str = "done";
+const FAILED: &str = "failed";
 
 /// What is counted. Clones are the same.
 #[derive(Clone, Debug)]
@@ -65,10 +79,17 @@ impl Default for Statistics {
         // What is there at 0 can be seen to grow; what comes into being with its
         // first count cannot.
         let errors = Operation::WORDS.map(|operation| (operation, 0));
-        let granted = VERBS.map(|verb| ((verb, crate::audit::GRANTED), 0));
+        let outcomes = OUTCOMES
+            .into_iter()
+            .flat_map(|outcome| VERBS.map(|verb| ((verb, outcome), 0)));
+        let extents = EXTENTS
+            .into_iter()
+            .flat_map(|extent| [DONE, FAILED].map(|outcome| ((extent, outcome), 0)));
         let tallies = Tallies {
-            operations: granted.into(),
+            operations: outcomes.collect(),
             kernel_errors: errors.into(),
+            reconciliations: extents.collect(),
+            events: EventKind::VERBS.map(|verb| (verb, 0)).into(),
             ..Tallies::default()
         };
         Self(Arc::new(Inner {
@@ -155,7 +176,7 @@ impl Statistics {
 
     /// The kernel was made to agree, or could not be.
     pub(super) fn reconciliation(&self, extent: &'static str, agrees: bool) {
-        let outcome = if agrees { "done" } else { "failed" };
+        let outcome = if agrees { DONE } else { FAILED };
         self.with(|tallies| {
             *tallies
                 .reconciliations

@@ -211,6 +211,28 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// The words that [`EventKind::verb`] can return.
+    pub const VERBS: [&str; 18] = [
+        "allocate",
+        "associate",
+        "keep",
+        "set-end",
+        "disassociate",
+        "forward",
+        "unforward",
+        "update",
+        "release",
+        "try",
+        "confirm",
+        "revert",
+        "expire",
+        "activate",
+        "defer",
+        "conflict",
+        "reload",
+        "repair",
+    ];
+
     /// The word that the store and both buses use.
     #[must_use]
     pub fn verb(&self) -> &'static str {

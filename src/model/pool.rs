@@ -322,9 +322,16 @@ impl Pool {
     /// How many addresses it has, as far as a `u64` counts.
     #[must_use]
     pub fn size(&self) -> u64 {
-        let total = self
-            .ranges
-            .iter()
+        let [v4, v6] = Family::BOTH.map(|family| self.size_of(family));
+        v4.saturating_add(v6)
+    }
+
+    /// How many addresses of a family it has, as far as 64 bits tell.
+    #[must_use]
+    pub fn size_of(&self, family: Family) -> u64 {
+        let ranges = self.ranges.iter();
+        let total = ranges
+            .filter(|range| range.family() == family)
             .fold(0_u128, |sum, range| sum.saturating_add(range.len()));
         u64::try_from(total).unwrap_or(u64::MAX)
     }

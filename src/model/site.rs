@@ -87,11 +87,8 @@ impl Site {
     /// How many addresses the pools of a family have, as far as a `u64` counts.
     #[must_use]
     pub fn capacity(&self, family: Family) -> u64 {
-        let ranges = self.pools.iter().flat_map(|pool| &pool.ranges);
-        let total = ranges
-            .filter(|range| range.family() == family)
-            .fold(0_u128, |sum, range| sum.saturating_add(range.len()));
-        u64::try_from(total).unwrap_or(u64::MAX)
+        let pools = self.pools.iter();
+        pools.fold(0, |sum: u64, pool| sum.saturating_add(pool.size_of(family)))
     }
 }
 

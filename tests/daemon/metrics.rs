@@ -104,24 +104,26 @@ fn what_was_asked_is_counted_by_verb_and_outcome() {
     ] {
         grew(&before, &after, name, by);
     }
-    let pool = |state: &str| {
-        let name = format!("ipfloater_addresses{{pool=\"default\",state=\"{state}\"}}");
-        after[&name]
+    let pool = |family: &str| {
+        ["free", "resting", "allocated", "pending", "active"].map(|state| {
+            let pool = format!("pool=\"default\",family=\"{family}\"");
+            after[&format!("ipfloater_addresses{{{pool},state=\"{state}\"}}")]
+        })
     };
-    let states = ["free", "resting", "allocated", "pending", "active"].map(pool);
-    assert_eq!(states, [3.0, 0.0, 2.0, 0.0, 1.0]);
+    assert_eq!(pool("ipv4"), [2.0, 0.0, 2.0, 0.0, 0.0]);
+    assert_eq!(pool("ipv6"), [1.0, 0.0, 0.0, 0.0, 1.0]);
     assert!(after["ipfloater_uptime_seconds"] > before["ipfloater_uptime_seconds"]);
 
     // Given back it rests, and the pool has it still.
     assert!(daemon.ask("release 198.51.100.11").status.success());
     let after = daemon.numbers();
     assert_eq!(
-        after["ipfloater_addresses{pool=\"default\",state=\"resting\"}"],
+        after["ipfloater_addresses{pool=\"default\",family=\"ipv4\",state=\"resting\"}"],
         1.0
     );
     assert_eq!(
-        after["ipfloater_addresses{pool=\"default\",state=\"free\"}"],
-        3.0
+        after["ipfloater_addresses{pool=\"default\",family=\"ipv4\",state=\"free\"}"],
+        2.0
     );
 }
 
