@@ -112,7 +112,8 @@ fn ours(of_method: impl Fn(&str) -> Value) -> Value {
             "description": "Empty where packets are not counted.",
             "type": "array", "items": {"$ref": "#/$defs/Counters"},
         })),
-        "verb-top": object("A view, each on a line.", &[], json!({
+        "verb-top": object("A view, each on a line.", &["seconds"], json!({
+            "seconds": {"description": "How long was counted.", "type": "number"},
             "addresses": {"description": "Those with traffic, busiest first.", "type": "array", "items": object("", &[], json!({
                 "floating_ip": text("The address."),
                 "bits_in": number("How many bits a second came in."),

@@ -20,6 +20,7 @@ use crate::client::DEFAULT_SOCKET;
     after_help = exit::HELP,
     subcommand_required = true,
     arg_required_else_help = true,
+    args_override_self = true,
     max_term_width = 100
 )]
 pub struct Arguments {
@@ -101,12 +102,15 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// Whether it is undone
+        #[command(flatten)]
+        trial: Trial,
     },
     /// Give a host this floating IP
     #[command(after_help = examples::REDIRECT)]
     Redirect {
         /// The floating IP
-        #[arg(add = complete::floating())]
+        #[arg(add = complete::any_floating())]
         floating: String,
         /// The private address of the host
         #[arg(add = complete::hosts())]
@@ -117,6 +121,9 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// Whether it is undone
+        #[command(flatten)]
+        trial: Trial,
     },
     /// Take a floating IP from its host and give it back to its pool
     #[command(after_help = examples::RELEASEIP)]
@@ -127,11 +134,15 @@ pub enum Verb {
         /// Whether to do it at all
         #[command(flatten)]
         dry_run: DryRun,
+        /// Whether it is undone
+        #[command(flatten)]
+        trial: Trial,
     },
     /// Tell how the daemon is, and which host has which address
     #[command(after_help = examples::STATUS)]
     Status,
     /// Tell the versions of this program and of the daemon
+    #[command(after_help = examples::VERSION)]
     Version,
     /// List the addresses of the pools
     #[command(after_help = examples::IPPOOL)]
@@ -146,6 +157,7 @@ pub enum Verb {
     #[command(after_help = examples::ALLOCATE)]
     Allocate {
         /// This address, instead of a free one
+        #[arg(add = complete::free())]
         address: Option<String>,
         /// Take so many free ones at once, or none, at most 64
         #[arg(long, value_name = "N", conflicts_with = "address")]
@@ -179,7 +191,7 @@ pub enum Verb {
     #[command(override_usage = "ipfloater associate [OPTIONS] [FLOATING] FIXED", after_help = examples::ASSOCIATE)]
     Associate {
         /// The floating IP, instead of a free one; and the fixed address of the host
-        #[arg(num_args = 1..=2, required = true, value_name = "ADDRESS", add = complete::either())]
+        #[arg(num_args = 1..=2, required = true, value_name = "ADDRESS", add = complete::ends())]
         addresses: Vec<String>,
         /// Take a free address from this pool
         #[arg(long, add = complete::pools())]
@@ -229,7 +241,7 @@ pub enum Verb {
         fixed: forward::End,
         /// As what the host leaves when it begins a flow itself: "router" leaves
         /// it to the router, "floating" is the floating IP
-        #[arg(long, value_name = "SOURCE")]
+        #[arg(long, value_name = "SOURCE", add = complete::words(&["router", "floating"]))]
         outbound: Option<String>,
         /// Take the ports from the host that they lead to
         #[arg(long)]
@@ -284,7 +296,7 @@ pub enum Verb {
     #[command(after_help = examples::CONFIRM)]
     Confirm {
         /// The floating IP, or the fixed address that has it or had it; none for the configuration
-        #[arg(add = complete::either())]
+        #[arg(add = complete::unconfirmed())]
         address: Option<String>,
         /// Whether to do it at all
         #[command(flatten)]
@@ -294,7 +306,7 @@ pub enum Verb {
     #[command(after_help = examples::REVERT)]
     Revert {
         /// The floating IP, or the fixed address that has it or had it; none for the configuration
-        #[arg(add = complete::either())]
+        #[arg(add = complete::unconfirmed())]
         address: Option<String>,
         /// Whether to do it at all
         #[command(flatten)]
@@ -307,7 +319,7 @@ pub enum Verb {
         #[arg(long, add = complete::pools())]
         pool: Option<String>,
         /// In this state: allocated, pending or active
-        #[arg(long)]
+        #[arg(long, add = complete::words(&["allocated", "pending", "active"]))]
         state: Option<String>,
         /// Of this user, by name or number
         #[arg(long, value_name = "USER")]
@@ -316,10 +328,10 @@ pub enum Verb {
         #[arg(long, value_name = "ADDRESS", add = complete::hosts())]
         fixed: Option<String>,
         /// With this label
-        #[arg(long)]
+        #[arg(long, add = complete::labels())]
         label: Option<String>,
         /// With this tag
-        #[arg(long)]
+        #[arg(long, add = complete::tags())]
         tag: Option<String>,
     },
     /// Tell everything about an address
@@ -343,11 +355,11 @@ pub enum Verb {
         #[arg(short = 'd', long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=3600))]
         interval: u32,
         /// End after so many views
-        #[arg(short = 'n', long, value_name = "N")]
+        #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         views: Option<u32>,
-        /// Show so many addresses
-        #[arg(long, value_name = "N", default_value_t = 20)]
-        rows: usize,
+        /// Show so many addresses [default: as many as fit the terminal, else 20]
+        #[arg(long, value_name = "N")]
+        rows: Option<usize>,
     },
     /// Tell the daemon's numbers, and those of addresses, as Prometheus reads them
     #[command(after_help = examples::METRICS)]

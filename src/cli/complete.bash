@@ -12,6 +12,15 @@ _ipfloater() {
     word=${words[-1]}
     mapfile -t COMPREPLY < <(_CLAP_IFS=$'\n' _CLAP_COMPLETE_INDEX=$((${#words[@]} - 1)) \
         COMPLETE=bash ipfloater -- "${words[@]}" 2>/dev/null)
+    # Options are offered to who begins one.
+    if [[ $word != -* ]]; then
+        local -a others=()
+        local each
+        for each in "${COMPREPLY[@]}"; do
+            [[ $each == -* ]] || others+=("$each")
+        done
+        COMPREPLY=("${others[@]}")
+    fi
     # What readline replaces begins behind the last of these.
     if [[ $COMP_WORDBREAKS == *:* ]]; then
         COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*[:=]}"}"}")

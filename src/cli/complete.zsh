@@ -7,6 +7,8 @@ _ipfloater() {
     lines=("${(@f)$(_CLAP_IFS=$'\n' _CLAP_COMPLETE_INDEX=$((CURRENT - 1)) \
         COMPLETE=zsh ipfloater -- "${words[@]}" 2>/dev/null)}")
     for line in $lines; do
+        # Options are offered to who begins one.
+        [[ $line == -* && ${words[CURRENT]} != -* ]] && continue
         # A word, `:`, and what is said of it. The word's own colons are `\:`.
         if [[ $line == *\\:(|:*) ]]; then
             # Ports follow.

@@ -1,5 +1,7 @@
 //! What stops traffic.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::output::Output;
@@ -7,21 +9,22 @@ use super::{Exit, Failure};
 use crate::client::{Client, ClientError};
 use crate::doctor::{self, Finding, Id, Report};
 
+/// So many findings of one kind are told of one by one.
+const SHOWN: usize = 10;
+
 pub(super) fn doctor(
     connect: impl Fn() -> Result<Client, ClientError>,
     output: &mut Output<'_>,
     address: Option<&str>,
 ) -> Result<Exit, Failure> {
-    let mut told = Ok(());
     let mut waits = |hosts| {
         let hosts = match hosts {
             1 => "a host".to_owned(),
             several => format!("{several} hosts"),
         };
-        told = output.remark(&format!("Waiting for {hosts} to answer …"));
+        output.progress(&format!("Waiting for {hosts} to answer …"));
     };
     let report = doctor::examine(&connect, address, &mut waits)?;
-    told?;
     if output.json {
         output.json(&json!(report))?;
     } else {
@@ -48,7 +51,13 @@ fn tell(output: &mut Output<'_>, report: &Report) -> Result<(), Failure> {
         warnings,
         notes,
     } = report;
+    let mut alike: BTreeMap<Id, usize> = BTreeMap::new();
     for finding in findings {
+        let nth = alike.entry(finding.id).or_default();
+        *nth += 1;
+        if *nth > SHOWN {
+            continue;
+        }
         let Finding {
             severity,
             id,
@@ -58,12 +67,21 @@ fn tell(output: &mut Output<'_>, report: &Report) -> Result<(), Failure> {
             remedy,
         } = finding;
         let about = address.map_or_else(String::new, |address| format!(" {address}"));
-        output.line(&format!("{severity}: {}{about}: {what}", id.as_str()))?;
+        output.sentence("", &format!("{severity}: {}{about}: {what}", id.as_str()))?;
         if let Some(why) = why {
-            output.line(&format!("    {why}"))?;
+            output.sentence("    ", why)?;
         }
         if let Some(remedy) = remedy {
+            // To be copied, and so in one line.
             output.line(&format!("    # {remedy}"))?;
+        }
+    }
+    for (id, count) in alike {
+        if count > SHOWN {
+            let (id, more) = (id.as_str(), count - SHOWN);
+            output.line(&format!(
+                "{id}: {more} more; `ipfloater doctor --json` has all"
+            ))?;
         }
     }
     if findings.is_empty() {

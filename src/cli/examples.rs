@@ -23,7 +23,7 @@ The router    doctor reload permissions version import
 The original  getip redirect releaseip arp
 
 Every verb    --json  -q  --no-legend  --no-wait  -H USER@ROUTER  -i HOST
-Changes       --dry-run  --confirm 60s
+Changes       --dry-run  --confirm 60s (not allocate, set)
 
 ipfloater VERB --help has examples; ipfloater --help has all of it.
 ";
@@ -44,6 +44,10 @@ pub(super) const STATUS: &str = "\
 Examples:
   ipfloater status
   ipfloater status --json";
+
+pub(super) const VERSION: &str = "\
+Examples:
+  ipfloater version";
 
 pub(super) const IPPOOL: &str = "\
 Examples:

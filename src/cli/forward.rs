@@ -110,7 +110,7 @@ pub(super) fn forward(
     output: &mut Output<'_>,
     parameters: Value,
 ) -> Result<(), Failure> {
-    let answer = wait::call(&mut client, "Forward", parameters.clone())?;
+    let answer = wait::call(&mut client, output, "Forward", parameters.clone())?;
     changed(output, &answer, |message| {
         let address = &message.address;
         let is_meant = |forward: &&ForwardInfo| {

@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Failure;
+use super::complete;
 use super::counters::all;
 use super::output::Output;
 use crate::client::{Client, ClientError};
@@ -20,7 +21,7 @@ use crate::wire::{Counters, Metrics};
 pub struct Wanted {
     /// As "openmetrics", or as "prometheus": the older text, which the textfile
     /// collector of the node exporter reads
-    #[arg(long, value_name = "FORMAT", default_value = "openmetrics")]
+    #[arg(long, value_name = "FORMAT", default_value = "openmetrics", add = complete::words(&["openmetrics", "prometheus"]))]
     pub format: Format,
     /// Into this file, at once: who reads it sees the old text or the new one
     #[arg(long, value_name = "FILE")]
@@ -53,11 +54,16 @@ pub(super) fn metrics(
         }
     }
     text += format.end();
-    match file {
-        Some(file) => write_at_once(&file, &text).map_err(|why| Failure::NotWritten { file, why }),
-        None if output.json => Ok(output.json(&json!({"text": text}))?),
-        None => Ok(text.lines().try_for_each(|line| output.line(line))?),
+    let is_in_file = file.is_some();
+    if let Some(file) = file {
+        write_at_once(&file, &text).map_err(|why| Failure::NotWritten { file, why })?;
     }
+    match output.json {
+        true => output.json(&json!({"text": text}))?,
+        false if is_in_file => {}
+        false => text.lines().try_for_each(|line| output.line(line))?,
+    }
+    Ok(())
 }
 
 /// What went through each address.

@@ -5,7 +5,7 @@
 //! those of the interface.
 
 use std::ffi::OsString;
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 
 use clap::{CommandFactory, Parser};
 use serde_json::json;
@@ -118,7 +118,10 @@ fn perform(
             host: server_ip,
         });
     }
+    // Somebody sits there who may wonder.
+    let is_watched = !quiet && !json && io::stderr().is_terminal();
     let mut output = Output::new(out, err, json, !no_legend);
+    output.is_watched = is_watched;
     let connect = || {
         let client = if remote {
             let directory = certificates.clone().unwrap_or_else(usual_directory);
@@ -126,27 +129,42 @@ fn perform(
         } else {
             Client::connect(&socket)?
         };
-        Ok(client.asking(!no_ask_password).waiting(!no_wait))
+        Ok(client
+            .asking(!no_ask_password)
+            .waiting(!no_wait)
+            .telling(is_watched.then_some(wait::for_the_daemon)))
     };
     let done = match verb {
-        Verb::Getip { private, dry_run } => {
-            original::getip(connect, &mut output, &private, dry_run.into())
+        Verb::Getip {
+            private,
+            dry_run,
+            trial,
+        } => {
+            let terms = Terms::from(dry_run).on_trial(trial);
+            original::getip(connect, &mut output, &private, terms)
         }
         Verb::Redirect {
             floating,
             private,
             reassociate,
             dry_run,
+            trial,
         } => {
             let parameters = json!({
                 "fixed_address": private,
                 "floating_ip": floating,
                 "reassociate": reassociate,
             });
-            original::obtain(connect, &mut output, Terms::from(dry_run).with(parameters))
+            let terms = Terms::from(dry_run).on_trial(trial);
+            original::obtain(connect, &mut output, terms.with(parameters))
         }
-        Verb::Releaseip { address, dry_run } => {
-            original::releaseip(connect, &mut output, &address, dry_run.into())
+        Verb::Releaseip {
+            address,
+            dry_run,
+            trial,
+        } => {
+            let terms = Terms::from(dry_run).on_trial(trial);
+            original::releaseip(connect, &mut output, &address, terms)
         }
         Verb::Status => status::status(connect, &mut output),
         Verb::Version => original::version(connect, &mut output),
@@ -278,7 +296,7 @@ fn perform(
                 views,
                 rows,
             };
-            top::top(connect()?, &mut output, terms)
+            top::top(connect, &mut output, terms)
         }
         Verb::Metrics(wanted) => metrics::metrics(connect()?, &mut output, wanted),
         Verb::Permissions { address } => verbs::permissions(connect()?, &mut output, address),
@@ -323,7 +341,8 @@ fn not_understood(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Exit {
-    let text = if is_of_all(error, arguments) {
+    let is_screen = is_of_all(error, arguments);
+    let text = if is_screen {
         examples::SCREEN.to_owned()
     } else {
         error.render().to_string()
@@ -333,19 +352,44 @@ fn not_understood(
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         return Exit::Ok;
     }
-    if arguments.iter().any(|argument| argument == "--json") {
-        let line = text.lines().next().unwrap_or_default();
-        let message = line.trim_start_matches("error: ");
-        tell("Usage", message, Exit::Usage, true, out, err);
-    } else {
+    let json = arguments.iter().any(|argument| argument == "--json");
+    if is_screen && !json {
         let _ = err.write_all(text.as_bytes());
+    } else {
+        tell("Usage", &in_a_line(&text), Exit::Usage, json, out, err);
     }
     Exit::Usage
 }
 
+/// What clap says of a mistake in some paragraphs: the first, what is alike, and
+/// how to call it.
+fn in_a_line(text: &str) -> String {
+    let mut paragraphs = text.split("\n\n").map(|paragraph| {
+        let lines = paragraph.lines().map(str::trim);
+        lines.collect::<Vec<_>>().join(" ")
+    });
+    let what = paragraphs.next().unwrap_or_default();
+    let mut line = what.trim_start_matches("error: ").to_owned();
+    for paragraph in paragraphs {
+        if let Some(tip) = paragraph.strip_prefix("tip: ") {
+            // A value that begins with a dash goes by no other way either.
+            if !tip.contains("use '-- ") {
+                line += &format!("; {tip}");
+            }
+        } else if let Some(usage) = paragraph.strip_prefix("Usage: ") {
+            let words = usage.split_whitespace().take(2);
+            let verb: Vec<_> = words.filter(|word| !word.starts_with(['[', '<'])).collect();
+            line += &format!("; see `{} --help`", verb.join(" "));
+        }
+    }
+    line
+}
+
 /// Whether the short help is asked for, and of no verb.
 fn is_of_all(error: &clap::Error, arguments: &[OsString]) -> bool {
-    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand};
+    use clap::error::ErrorKind::{
+        DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand,
+    };
     let command = Arguments::command();
     let is_verb = |argument: &OsString| {
         let name = argument.to_str();
@@ -354,7 +398,7 @@ fn is_of_all(error: &clap::Error, arguments: &[OsString]) -> bool {
     let mut before = arguments.iter().take_while(|argument| *argument != "-h");
     match error.kind() {
         DisplayHelp => arguments.iter().any(|argument| argument == "-h") && !before.any(is_verb),
-        DisplayHelpOnMissingArgumentOrSubcommand => !before.any(is_verb),
+        DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand => !before.any(is_verb),
         _ => false,
     }
 }

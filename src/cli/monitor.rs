@@ -154,7 +154,10 @@ fn line(notice: &Notice) -> String {
     if let Some(forward) = forward {
         line += &format!(" ({})", words(forward));
     }
-    line += &format!(" by {} ({via})", user(*uid));
+    line += &match via.as_str() {
+        "daemon" => " by daemon".to_owned(),
+        via => format!(" by {} ({via})", user(*uid)),
+    };
     if let Some(reason) = reason {
         line += &format!(": {reason}");
     }

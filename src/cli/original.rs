@@ -37,7 +37,7 @@ pub(super) fn obtain(
     parameters: Value,
 ) -> Result<(), Failure> {
     let answer = connect()
-        .and_then(|mut client| wait::call(&mut client, "Associate", parameters))
+        .and_then(|mut client| wait::call(&mut client, output, "Associate", parameters))
         .map_err(|error| told(error, Failure::NoRedirection))?;
     changed(output, &answer, |message: &Changed| {
         format!("Public IP obtained: {}", redirection(&message.address))

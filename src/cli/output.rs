@@ -48,6 +48,8 @@ pub(super) struct Output<'a> {
     pub(super) json: bool,
     /// Whether there are headings.
     pub(super) legend: bool,
+    /// Whether somebody sits at a terminal and sees what goes on.
+    pub(super) is_watched: bool,
 }
 
 impl<'a> Output<'a> {
@@ -62,6 +64,7 @@ impl<'a> Output<'a> {
             err,
             json,
             legend,
+            is_watched: false,
         }
     }
 
@@ -101,9 +104,27 @@ impl<'a> Output<'a> {
         writeln!(self.err, "{}", harmless(text))
     }
 
+    /// Tells somebody who waits what for.
+    pub(super) fn progress(&mut self, text: &str) {
+        if self.is_watched {
+            // Who cannot be told waits all the same.
+            let _ = self.remark(text);
+        }
+    }
+
+    /// A sentence, with an indent, which a terminal breaks between words.
+    pub(super) fn sentence(&mut self, indent: &str, text: &str) -> io::Result<()> {
+        let columns = terminal().map_or(usize::MAX, usize::from);
+        let words = harmless(text).split(' ').map(str::to_owned).collect();
+        for line in filled(words, indent, columns) {
+            writeln!(self.out, "{line}")?;
+        }
+        Ok(())
+    }
+
     /// Begins a view anew, where it is a terminal that is written to.
     pub(super) fn clear_screen(&mut self) -> io::Result<()> {
-        if io::stdout().is_terminal() {
+        if io::stdout().is_terminal() && obeys() {
             // Home, and erase what follows (ECMA-48 8.3.21 and 8.3.39).
             self.out.write_all(b"\x1b[H\x1b[2J")?;
         }
@@ -157,7 +178,7 @@ impl<'a> Output<'a> {
             table.set_header(headings.iter().map(|heading| aligned(heading, heading)));
         }
         // https://no-color.org. Whether it is a terminal the table itself looks.
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let plain = !obeys() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         for row in &rows {
             table.add_row(row.iter().zip(headings).map(|(text, heading)| {
                 let cell = aligned(heading, text);
@@ -167,10 +188,14 @@ impl<'a> Output<'a> {
                 }
             }));
         }
+        // What stands behind the whole columns makes room first.
+        let unbroken = self.unbroken(&headings, &rows, &least, whole);
+        let fits = terminal().is_none_or(|columns| unbroken <= usize::from(columns));
         for (place, column) in table.column_iter_mut().enumerate() {
             let gap = if place + 1 == N { 0 } else { GAP };
             column.set_padding((0, gap));
-            let wraps = place >= whole || rows.iter().any(|row| longest_end(&row[place]) > 0);
+            let arrow = !fits && rows.iter().any(|row| longest_end(&row[place]) > 0);
+            let wraps = place >= whole || arrow;
             column.set_constraint(match wraps {
                 true => ColumnConstraint::LowerBoundary(Width::Fixed(least[place] + gap)),
                 false => ColumnConstraint::ContentWidth,
@@ -180,6 +205,28 @@ impl<'a> Output<'a> {
             writeln!(self.out, "{}", table.trim_fmt())?;
         }
         Ok(())
+    }
+
+    /// How wide the table is when no line of its whole columns is broken.
+    fn unbroken<const N: usize>(
+        &self,
+        headings: &[&str; N],
+        rows: &[[String; N]],
+        least: &[u16; N],
+        whole: usize,
+    ) -> usize {
+        let widths = (0..N).map(|place| {
+            if place >= whole {
+                return usize::from(least[place]);
+            }
+            let texts = rows.iter().map(|row| row[place].as_str());
+            let texts = texts.chain(self.legend.then_some(headings[place]));
+            texts
+                .map(|text| usize::from(width(text)))
+                .max()
+                .unwrap_or(0)
+        });
+        widths.sum::<usize>() + N.saturating_sub(1) * usize::from(GAP)
     }
 
     /// The first column of each row on a line, and below it what the others say.
@@ -281,9 +328,21 @@ fn filled(pieces: Vec<String>, indent: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-/// How many columns the terminal has, if it is one that is written to.
+/// How many columns the terminal has, if it is one that is written to. A serial
+/// console says 0, and does not know.
 fn terminal() -> Option<u16> {
-    Table::new().width()
+    Table::new().width().filter(|columns| *columns > 0)
+}
+
+/// How many lines it has.
+pub(super) fn lines() -> Option<usize> {
+    let size = terminal_size::terminal_size_of(io::stdout())?;
+    Some(usize::from(size.1.0)).filter(|lines| *lines > 0)
+}
+
+/// Whether the terminal obeys more than the end of a line (term(7)).
+fn obeys() -> bool {
+    std::env::var_os("TERM").is_some_and(|name| !name.is_empty() && name != "dumb")
 }
 
 /// A cell of the column with this heading.
@@ -316,8 +375,9 @@ fn longest_end(text: &str) -> u16 {
 /// What a state is shown in.
 fn color(state: &str) -> Option<Color> {
     match state.split(' ').next()? {
-        "active" => Some(Color::Green),
-        "pending" => Some(Color::Yellow),
+        // Those of every terminal, which its user has chosen to be read.
+        "active" => Some(Color::DarkGreen),
+        "pending" => Some(Color::DarkYellow),
         _ => None,
     }
 }

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::Failure;
+use super::complete;
 use super::output::Output;
 use super::terms::Terms;
 use super::verbs::changed;
@@ -22,10 +23,10 @@ pub struct Attributes {
     #[arg(long, value_name = "TEXT")]
     pub description: Option<String>,
     /// Add a tag; can be given several times
-    #[arg(long = "tag", value_name = "NAME")]
+    #[arg(long = "tag", value_name = "NAME", add = complete::tags())]
     pub tags: Vec<String>,
     /// Take a tag away; can be given several times
-    #[arg(long = "untag", value_name = "NAME")]
+    #[arg(long = "untag", value_name = "NAME", add = complete::tags())]
     pub untags: Vec<String>,
     /// Take all tags away but those that are added
     #[arg(long)]
@@ -42,7 +43,8 @@ pub struct Attributes {
     /// So many bits a second may go out
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub rate_out: Option<u64>,
-    /// Only this prefix may reach it from outside; can be given several times
+    /// Only this prefix may reach it from outside, in place of those before; can be given
+    /// several times
     #[arg(long, value_name = "PREFIX")]
     pub allow: Vec<String>,
     /// Everybody may reach it from outside

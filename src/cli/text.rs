@@ -65,6 +65,13 @@ pub(super) fn short(number: f64) -> String {
     }
 }
 
+/// A number of bytes: `999B`, `1.23MB`.
+#[must_use]
+pub(super) fn bytes(number: u64) -> String {
+    // Nobody has that many that a digit of it would be lost in the text.
+    format!("{}B", short(number as f64)).replace(' ', "")
+}
+
 /// Seconds since 1970 UTC.
 #[must_use]
 pub(super) fn now() -> i64 {

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use super::counters;
-use super::output::Output;
+use super::output::{Output, lines};
 use super::text::short;
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::model::FloatingIp;
 use crate::wire::Counters;
 
@@ -21,8 +21,8 @@ pub(super) struct Terms {
     pub(super) interval: Duration,
     /// How many views; `None` until it is interrupted.
     pub(super) views: Option<u32>,
-    /// How many addresses a view has at most.
-    pub(super) rows: usize,
+    /// How many addresses a view has at most; `None` for as many as there is room.
+    pub(super) rows: Option<usize>,
 }
 
 /// What an address does in a second.
@@ -36,24 +36,44 @@ struct Pace {
 }
 
 pub(super) fn top(
-    mut client: Client,
+    connect: impl Fn() -> Result<Client, ClientError>,
     output: &mut Output<'_>,
     terms: Terms,
 ) -> Result<(), Failure> {
+    let mut client = connect()?;
     let (mut before, _) = counters::all(&mut client, None)?;
     let mut since = Instant::now();
+    output.progress(&format!("Counting for {} s …", terms.interval.as_secs()));
     let mut views = 0;
     while terms.views.is_none_or(|most| views < most) {
         sleep(terms.interval);
-        let (now, _) = counters::all(&mut client, None)?;
+        let now = match counters::all(&mut client, None) {
+            Ok((now, _)) => now,
+            Err(Failure::Client(ended @ ClientError::Closed(_))) => {
+                output.remark(&format!("{ended}; waiting for it"))?;
+                client = again(&connect)?;
+                counters::all(&mut client, None)?.0
+            }
+            Err(error) => return Err(error),
+        };
         let seconds = since.elapsed().as_secs_f64();
         since = Instant::now();
-        show(output, &paces(&before, &now, seconds), terms.rows)?;
+        show(output, &paces(&before, &now, seconds), seconds, terms.rows)?;
         output.flush()?;
         before = now;
         views += 1;
     }
     Ok(())
+}
+
+/// Connects to a daemon that is being started again.
+fn again(connect: impl Fn() -> Result<Client, ClientError>) -> Result<Client, ClientError> {
+    loop {
+        match connect() {
+            Err(ClientError::Unreachable { .. }) => sleep(Duration::from_secs(1)),
+            connected => return connected,
+        }
+    }
 }
 
 /// What went through between two looks, busiest first; what did nothing is left
@@ -87,23 +107,36 @@ fn paces(before: &[Counters], now: &[Counters], seconds: f64) -> Vec<Pace> {
     paces
 }
 
-fn show(output: &mut Output<'_>, paces: &[Pace], rows: usize) -> Result<(), Failure> {
+/// So many addresses a view has that no terminal bounds.
+const ROWS: usize = 20;
+
+/// The lines of a view that are no addresses: the summary, the heading, and the one
+/// with the cursor.
+const OTHERS: usize = 3;
+
+fn show(
+    output: &mut Output<'_>,
+    paces: &[Pace],
+    seconds: f64,
+    rows: Option<usize>,
+) -> Result<(), Failure> {
     if output.json {
         let all: Vec<Value> = paces.iter().map(in_json).collect();
-        return Ok(output.json(&json!({"addresses": all}))?);
+        return Ok(output.json(&json!({"seconds": seconds, "addresses": all}))?);
     }
     output.clear_screen()?;
     let sum = |part: fn(&Pace) -> f64| paces.iter().map(part).fold(0.0, |sum, one| sum + one);
     let (bits_in, bits_out) = (sum(|pace| pace.bits_in), sum(|pace| pace.bits_out));
-    output.line(&format!(
-        "{} with traffic; in {}bit/s, out {}bit/s",
-        match paces.len() {
-            1 => "1 address".to_owned(),
-            several => format!("{several} addresses"),
-        },
-        short(bits_in),
-        short(bits_out)
-    ))?;
+    if output.legend {
+        let count = match paces.len() {
+            1 => "1 address with traffic".to_owned(),
+            several => format!("{several} addresses with traffic"),
+        };
+        let sums = format!("in {}bit/s, out {}bit/s", short(bits_in), short(bits_out));
+        output.sentence("", &format!("{count}; {sums}"))?;
+    }
+    let room = || lines().map_or(ROWS, |lines| lines.saturating_sub(OTHERS).max(1));
+    let rows = rows.unwrap_or_else(room);
     let row = |pace: &Pace| {
         let numbers = [
             pace.bits_in,

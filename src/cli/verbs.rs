@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use super::Failure;
+use super::counters;
 use super::forward::words;
 use super::output::{Output, or_dash, state};
 use super::set;
 use super::terms::forecast;
-use super::text::{moment, user};
+use super::text::{bytes, moment, user};
 use super::wait;
 use crate::client::{Answer, Client};
 use crate::wire::{
@@ -24,7 +25,13 @@ pub(super) fn allocate(
     parameters: Value,
 ) -> Result<(), Failure> {
     let answer: Answer<Changed> = client.call("Allocate", parameters)?;
-    changed(output, &answer, |message| taken(&message.address))?;
+    changed(output, &answer, |message| {
+        let address = &message.address;
+        match message.changed {
+            true => taken(address),
+            false => format!("{} is allocated already", address.floating_ip),
+        }
+    })?;
     if !output.json && !answer.message.dry_run {
         for address in answer.message.addresses.iter().skip(1) {
             output.line(&taken(address))?;
@@ -44,7 +51,7 @@ pub(super) fn associate(
     output: &mut Output<'_>,
     parameters: Value,
 ) -> Result<(), Failure> {
-    let answer = wait::call(&mut client, "Associate", parameters)?;
+    let answer = wait::call(&mut client, output, "Associate", parameters)?;
     changed(output, &answer, |message| {
         let Changed {
             address,
@@ -183,6 +190,10 @@ pub(super) fn show(
         return Ok(output.json(&answer.json)?);
     }
     let address = answer.message.address;
+    let floating = address.floating_ip.to_string();
+    // Refused where packets are not counted, and for what nobody has.
+    let counted = counters::all(&mut client, Some(&floating)).ok();
+    let counted = counted.and_then(|(counters, _)| counters.into_iter().next());
     let lines = [
         ("Floating IP", Some(address.floating_ip.to_string())),
         ("State", Some(state(&address))),
@@ -193,10 +204,18 @@ pub(super) fn show(
         ),
         ("Pool", address.pool.as_ref().map(ToString::to_string)),
         ("Owner", address.owner.map(user)),
-        ("Allocated", address.allocated_at.map(moment)),
-        ("Until", address.expires_at.map(moment)),
-        ("Associated", address.associated_at.map(moment)),
-        ("Until", address.association_expires_at.map(moment)),
+        (
+            "Allocated",
+            address
+                .allocated_at
+                .map(|since| moment(since) + &until(address.expires_at)),
+        ),
+        (
+            "Associated",
+            address
+                .associated_at
+                .map(|since| moment(since) + &until(address.association_expires_at)),
+        ),
         ("Resting until", address.resting_until.map(moment)),
         ("Last owner", address.last_owner.map(user)),
         ("To confirm", address.unconfirmed_until.map(moment)),
@@ -212,6 +231,13 @@ pub(super) fn show(
     }
     for forward in &address.forwards {
         output.line(&format!("{:>13}: {}", "Forwards", words(forward)))?;
+    }
+    if let Some(counted) = counted {
+        let [bytes_in, bytes_out] = [counted.bytes_in, counted.bytes_out].map(bytes);
+        output.line(&format!(
+            "{:>13}: {bytes_in} in, {bytes_out} out",
+            "Traffic"
+        ))?;
     }
     Ok(())
 }
@@ -246,7 +272,10 @@ pub(super) fn permissions(
     }
     output.line(&match quota {
         Some(quota) => format!("You have {allocated} of {quota} addresses."),
-        None => format!("You have {allocated} addresses; there is no quota."),
+        None => {
+            let plural = if allocated == 1 { "" } else { "es" };
+            format!("You have {allocated} address{plural}; there is no quota.")
+        }
     })?;
     if let Some(ranges) = permitted_ranges {
         output.line(&format!("For hosts in {}.", ranges.join(", ")))?;
@@ -354,12 +383,20 @@ pub(super) fn history(
             moment(event.at),
             event.verb.clone(),
             or_dash(event.floating_ip),
-            user(event.uid),
+            by(event.uid, &event.via),
             happened(&event),
         ]
     });
     output.table(["TIME", "VERB", "FLOATING IP", "BY", "WHAT"], 4, rows)?;
     Ok(())
+}
+
+/// Who did something: a user, or the daemon when nobody asked for it.
+pub(super) fn by(uid: u32, via: &str) -> String {
+    match via {
+        "daemon" => via.to_owned(),
+        _ => user(uid),
+    }
 }
 
 /// What an event did to hosts, or why it came about.

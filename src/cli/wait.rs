@@ -1,17 +1,19 @@
 //! Waiting until an address works: for a moment the neighbours are asked whether
 //! one of them has it.
 
+use std::io::Write;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Client, ClientError};
+use super::output::Output;
+use crate::client::{Answer, Client, ClientError, Place};
 use crate::model::PendingReason;
 use crate::wire::{Changed, Described};
 
-/// How long it is waited. Asking takes a second by default.
-const LONGEST: Duration = Duration::from_secs(5);
+/// How long it is waited. Asking takes a second, unless PROBE says up to ten.
+const LONGEST: Duration = Duration::from_secs(12);
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(50);
@@ -21,11 +23,16 @@ const LOOK: Duration = Duration::from_millis(50);
 /// at the end; what else it waits for is not waited for.
 pub(super) fn call(
     client: &mut Client,
+    output: &mut Output<'_>,
     method: &str,
     parameters: Value,
 ) -> Result<Answer<Changed>, ClientError> {
     let mut answer: Answer<Changed> = client.call(method, parameters)?;
     let until = Instant::now() + LONGEST;
+    if client.waits() && is_probing(&answer) {
+        let floating = answer.message.address.floating_ip;
+        output.progress(&format!("Asking the neighbours for {floating} …"));
+    }
     while client.waits() && is_probing(&answer) && Instant::now() < until {
         sleep(LOOK);
         let asked = json!({"address": answer.message.address.floating_ip});
@@ -37,6 +44,12 @@ pub(super) fn call(
         answer.json["address"] = json["address"].take();
     }
     Ok(answer)
+}
+
+/// Tells somebody who waits that the daemon takes its time.
+pub(super) fn for_the_daemon(place: &Place) {
+    // Who cannot be told waits all the same.
+    let _ = writeln!(std::io::stderr(), "Waiting for ipfloaterd on {place} …");
 }
 
 fn is_probing(answer: &Answer<Changed>) -> bool {

@@ -26,7 +26,10 @@ pub enum ClientError {
     Closed(Place),
     /// The daemon did not answer in time; whether it will still do what it was
     /// asked is unknown.
-    #[error("ipfloaterd on {0} does not answer; `ipfloater status` tells later what became of it")]
+    #[error(
+        "ipfloaterd on {0} does not answer; if it was to alter something, `ipfloater status` \
+         tells later whether it did"
+    )]
     Silent(Place),
     /// One side does not trust the other.
     #[error("cannot speak to ipfloater-remote on {place}: {why}")]
@@ -76,7 +79,8 @@ pub enum ClientError {
     Bus(#[source] Box<zbus::Error>),
     /// The daemon did not answer over the system bus in time.
     #[error(
-        "org.ipfloater does not answer on the system bus; `ipfloater status` tells later what became of it"
+        "org.ipfloater does not answer on the system bus; if it was to alter something, \
+         `ipfloater status` tells later whether it did"
     )]
     BusSilent,
     /// The call had to go over the system bus, and there is another daemon.

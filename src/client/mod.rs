@@ -42,6 +42,9 @@ pub const DEFAULT_SOCKET: &str = "/run/ipfloater/org.ipfloater";
 /// milliseconds, and the queue before it seconds at worst.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// After so long somebody who waits wants to know what for.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// The parameter by which a call waits while somebody authenticates.
 const INTERACTIVE: &str = "allowInteractiveAuthentication";
 
@@ -60,6 +63,8 @@ pub struct Client {
     asks: bool,
     waits: bool,
     patience: Duration,
+    /// What is told that an answer takes longer than a moment.
+    slow: Option<fn(&Place)>,
 }
 
 /// A reply: the message, and the JSON that it came as.
@@ -103,6 +108,7 @@ impl Client {
             asks: false,
             waits: false,
             patience: PATIENCE,
+            slow: None,
         }
     }
 
@@ -124,6 +130,13 @@ impl Client {
     #[must_use]
     pub fn patient(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// Who is told that the answer to a call takes longer than a second. Nobody is
+    /// at first, nor while somebody is asked to authenticate.
+    #[must_use]
+    pub fn telling(self, slow: Option<fn(&Place)>) -> Self {
+        Self { slow, ..self }
     }
 
     /// Whether such a change is waited for.
@@ -164,8 +177,12 @@ impl Client {
         interactive: bool,
     ) -> Result<Answer<M>, ClientError> {
         self.send(method, parameters.clone(), interactive, false)?;
-        self.patience((!interactive).then_some(self.patience))?;
-        let (reply, _) = self.receive()?;
+        let (reply, _) = if interactive {
+            self.patience(None)?;
+            self.receive()?
+        } else {
+            self.receive_in_time()?
+        };
         self.answer(reply)
     }
 
@@ -282,6 +299,22 @@ impl Client {
                 .map_err(|source| self.broken(source))?;
         }
         Ok(())
+    }
+
+    /// A reply that takes no longer than is waited for.
+    fn receive_in_time(&mut self) -> Result<(Reply, bool), ClientError> {
+        let whole = self.patience;
+        if let Some(slow) = self.slow.filter(|_| whole > MOMENT) {
+            self.patience(Some(MOMENT))?;
+            match self.receive() {
+                Err(ClientError::Silent(place)) => slow(&place),
+                answered => return answered,
+            }
+            self.patience(Some(whole - MOMENT))?;
+        } else {
+            self.patience(Some(whole))?;
+        }
+        self.receive()
     }
 
     fn receive(&mut self) -> Result<(Reply, bool), ClientError> {

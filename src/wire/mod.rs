@@ -122,15 +122,18 @@ pub struct PoolInfo {
 }
 
 impl PoolInfo {
+    /// Its addresses as ranges.
+    pub fn ranges(&self) -> impl Iterator<Item = AddressRange> {
+        self.addresses.iter().filter_map(|text| {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            AddressRange::new(first.parse().ok()?, last.parse().ok()?).ok()
+        })
+    }
+
     /// Whether the address is one of the pool's.
     #[must_use]
     pub fn contains(&self, floating: FloatingIp) -> bool {
-        self.addresses.iter().any(|text| {
-            let (first, last) = text.split_once('-').unwrap_or((text, text));
-            let range = first.parse().ok().zip(last.parse().ok());
-            let range = range.and_then(|(first, last)| AddressRange::new(first, last).ok());
-            range.is_some_and(|range| range.contains(floating.ip()))
-        })
+        self.ranges().any(|range| range.contains(floating.ip()))
     }
 
     /// All pools, in the order of the configuration.

@@ -15,6 +15,7 @@ mod nobody;
 mod notify;
 mod parity;
 mod starts;
+mod status;
 mod users;
 
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::Daemon;
 
 impl Daemon {
-    fn ask(&self, arguments: &str) -> Output {
+    pub(crate) fn ask(&self, arguments: &str) -> Output {
         Command::new(env!("CARGO_BIN_EXE_ipfloater"))
             .arg("--socket")
             .arg(self.socket())

@@ -99,8 +99,8 @@ fn the_originals_verbs_say_the_originals_words() {
     assert_eq!(
         health,
         format!(
-            "ipfloaterd {version} is degraded, simulated: 1 of countless \
-             addresses allocated, 1 associated\n  \
+            "ipfloaterd {version} is degraded, simulated: 1 of 16 IPv4 \
+             and 0 IPv6 addresses allocated, 1 associated\n  \
              problem: the disk is \\u{{1b}}[2Jfull; make room"
         )
     );
@@ -591,7 +591,7 @@ fn a_quiet_one_says_only_what_went_wrong() {
 }
 
 /// What it prints on a terminal of so many columns.
-fn on_a_terminal(daemon: &Daemon, arguments: &str, columns: u32, no_color: bool) -> String {
+fn on_a_terminal(daemon: &Daemon, arguments: &str, columns: u32, variable: (&str, &str)) -> String {
     let line = format!("stty cols {columns}; {PROGRAM} {arguments}");
     let mut command = Command::new("script");
     command
@@ -600,10 +600,8 @@ fn on_a_terminal(daemon: &Daemon, arguments: &str, columns: u32, no_color: bool)
         .env("SHELL", "/bin/sh")
         .env("TERM", "xterm-256color")
         .env_remove("NO_COLOR")
+        .env(variable.0, variable.1)
         .stdin(Stdio::null());
-    if no_color {
-        command.env("NO_COLOR", "1");
-    }
     let (printed, _, exit) = seen(command.output().unwrap());
     assert_eq!(exit, 0, "{printed}");
     printed
@@ -613,9 +611,88 @@ fn on_a_terminal(daemon: &Daemon, arguments: &str, columns: u32, no_color: bool)
 fn a_table_has_colours_only_on_a_terminal_that_wants_them() {
     let daemon = Daemon::start();
     run(&daemon, "associate 203.0.113.7 10.0.0.5");
-    let plain = on_a_terminal(&daemon, "list", 80, true);
-    assert!(!plain.contains('\x1b'), "{plain:?}");
-    let coloured = on_a_terminal(&daemon, "list", 80, false);
-    assert!(coloured.contains("\x1b[38;5;10mactive"), "{coloured:?}");
+    for variable in [("NO_COLOR", "1"), ("TERM", "dumb"), ("TERM", "")] {
+        for view in ["list", "status", "top -d 1 -n 1"] {
+            let plain = on_a_terminal(&daemon, view, 80, variable);
+            assert!(
+                !plain.contains('\x1b') || view.starts_with("top") && variable.0 == "NO_COLOR",
+                "{plain:?}"
+            );
+        }
+    }
+    let coloured = on_a_terminal(&daemon, "list", 80, ("NO_COLOR", ""));
+    // Green of the terminal's own palette.
+    assert!(coloured.contains("\x1b[38;5;2mactive"), "{coloured:?}");
     assert!(!run(&daemon, "list").0.contains('\x1b'));
+}
+
+#[test]
+fn a_terminal_that_does_not_know_its_width_breaks_no_line() {
+    let daemon = Daemon::start();
+    run(&daemon, "associate 203.0.113.7 10.0.0.5");
+    let printed = on_a_terminal(&daemon, "status", 0, ("NO_COLOR", "1"));
+    assert!(
+        printed.contains("203.0.113.7 -> 10.0.0.5  active"),
+        "{printed:?}"
+    );
+}
+
+#[test]
+fn a_mistake_is_said_in_a_line_with_where_to_look() {
+    let daemon = Daemon::start();
+    for (arguments, said) in [
+        (
+            "show",
+            "the following required arguments were not provided: <ADDRESS>; see `ipfloater show --help`",
+        ),
+        (
+            "completion tcsh",
+            "invalid value 'tcsh' for '<SHELL>' [possible values: bash, elvish, fish, powershell, zsh]; a similar value exists: 'zsh'",
+        ),
+        (
+            "set 203.0.113.7 --confirm 5s --label x",
+            "unexpected argument '--confirm' found; see `ipfloater set --help`",
+        ),
+        (
+            "lst",
+            "unrecognized subcommand 'lst'; a similar subcommand exists: 'list'; see `ipfloater --help`",
+        ),
+    ] {
+        let (printed, complained, exit) = run(&daemon, arguments);
+        assert_eq!((printed.as_str(), exit), ("", 2), "{arguments}");
+        assert_eq!(complained, format!("{said}\n"), "{arguments}");
+        let (printed, _, exit) = run(&daemon, &format!("--json {arguments}"));
+        assert_eq!(exit, 2, "{arguments}");
+        let error: Value = serde_json::from_str(&printed).expect("it is JSON");
+        assert_eq!(error["error"]["message"], said, "{arguments}");
+    }
+    // The same twice is no mistake, and neither is a socket named by a variable.
+    assert_eq!(run(&daemon, "--json --json list").2, 0);
+    let (printed, complained, exit) = run(&daemon, "");
+    assert_eq!((printed.as_str(), exit), ("", 2));
+    assert!(
+        complained.starts_with("Gives public addresses"),
+        "{complained}"
+    );
+}
+
+/// A daemon that accepts, and says nothing for a while.
+#[test]
+fn who_waits_is_told_what_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("org.ipfloater");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let _silent = std::thread::spawn(move || {
+        let (caller, _) = listener.accept().unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        drop(caller);
+    });
+    // On a terminal, of which standard error is one as well.
+    let line = format!("{PROGRAM} --socket {} version", socket.display());
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    let (printed, _, exit) = seen(command.stdin(Stdio::null()).output().unwrap());
+    assert_eq!(exit, 3, "{printed}");
+    let waiting = format!("Waiting for ipfloaterd on {} …", socket.display());
+    assert!(printed.contains(&waiting), "{printed}");
 }
