@@ -539,8 +539,28 @@ fn a_shell_is_offered_what_the_daemon_has() {
         offered(&daemon, &["unforward", "2"]),
         ["203.0.113.8:53/udp"]
     );
-    // What another router has is not known here.
+    // What another router has is not known here; this one the original's users name.
     assert!(offered(&daemon, &["-H", "router", "show", "2"]).is_empty());
+    assert!(offered(&daemon, &["-i", "192.0.2.1", "show", "2"]).is_empty());
+    assert!(!offered(&daemon, &["-i", "127.0.0.1", "show", "2"]).is_empty());
+    // Free ones where one may be taken.
+    let free = offered(&daemon, &["allocate", "203."]);
+    assert_eq!(free[..2], ["203.0.113.0", "203.0.113.1"], "{free:?}");
+    let either = offered(&daemon, &["associate", ""]);
+    for word in ["10.0.0.5", "203.0.113.7", "203.0.113.0"] {
+        assert!(either.iter().any(|each| each == word), "{word}: {either:?}");
+    }
+    assert_eq!(
+        offered(&daemon, &["list", "--state", ""]),
+        ["allocated", "pending", "active"]
+    );
+    run(&daemon, "set 203.0.113.8 --label mail --tag prod");
+    assert_eq!(offered(&daemon, &["list", "--label", ""]), ["mail"]);
+    assert_eq!(
+        offered(&daemon, &["set", "203.0.113.8", "--untag", "p"]),
+        ["prod"]
+    );
+    assert!(offered(&daemon, &["confirm", "2"]).is_empty());
     assert_eq!(
         offered(&daemon, &["allocate", "--pool", ""]),
         ["default", "huge"]
