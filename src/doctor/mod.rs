@@ -2,9 +2,9 @@
 //!
 //! Part of the command line: it looks as the user who calls it, by what the
 //! kernel tells over netlink and in /proc and by what the daemon answers; it starts
-//! no program, alters nothing, and says what it could not look at. It sends nothing,
-//! but for an empty datagram to each host of an address that is asked about, to see
-//! whether the host is there.
+//! no program, alters nothing, and says what it could not look at. It sends next to
+//! nothing: to the outside link a question for each address, and an empty datagram
+//! to each host of an address that is asked about, to see whether the host is there.
 //!
 //! | file | looks at |
 //! | --- | --- |
@@ -12,6 +12,7 @@
 //! | `terrain`, `ways` | interfaces, routes, neighbours |
 //! | `settings` | forwarding, reverse path filters, bridges |
 //! | `tables`, `places`, `packet`, `remedies` | other programs' tables |
+//! | `rivals` | other machines with an address of ours |
 //! | `flows` | flows that nobody answers |
 //! | `system` | conntrack, kernel, clock, bus, configuration |
 //!
@@ -30,6 +31,7 @@ mod flows;
 mod packet;
 mod places;
 mod remedies;
+mod rivals;
 mod settings;
 mod shell;
 mod system;
@@ -124,6 +126,14 @@ pub fn examine(
         }
     };
     findings.extend(of_terrain(&terrain));
+    let told = match rivals::look(&terrain) {
+        Ok(found) => rivals::elsewhere(&found, &findings),
+        Err(error) => vec![not_looked_at(
+            "whether another machine has a floating IP",
+            &error,
+        )],
+    };
+    findings.extend(told);
     findings.extend(of_tables(&terrain, facts.is_some()));
     findings.extend(system::conntrack().and_then(system::conntrack_full));
     findings.extend(of_kernel());

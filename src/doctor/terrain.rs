@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::dataplane::{self, IfIndex, Observed, Routing, UplinkRoute};
+use crate::dataplane::{self, IfIndex, Link, Observed, Routing, UplinkRoute};
 use crate::kernel::look::{Interface, Journey, Look, Neighbour, Way};
 use crate::kernel::{KernelError, observe_links};
 use crate::model::Family;
@@ -61,6 +61,8 @@ pub(super) struct Tour {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Terrain {
     pub(super) interfaces: BTreeMap<u32, Interface>,
+    /// The same as the daemon sees them.
+    pub(super) links: BTreeMap<u32, Link>,
     /// The outside interfaces of the pools: their name, or that there is none.
     pub(super) outside: BTreeSet<(Family, Option<String>)>,
     /// The way of the router to the internet.
@@ -151,8 +153,10 @@ impl Terrain {
                 });
             }
         }
+        let links = defaults.links.into_values();
         let mut terrain = Terrain {
             interfaces,
+            links: links.map(|link| (link.index.0, link)).collect(),
             outside,
             abroad,
             tours,

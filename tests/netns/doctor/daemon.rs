@@ -134,6 +134,29 @@ fn an_address_that_another_machine_has() {
     );
 }
 
+/// It came later, or nobody asked before the address was taken, and it says nothing
+/// until it is asked.
+#[test]
+fn an_address_that_another_machine_has_in_silence() {
+    let clinic = Clinic::new();
+    let rival = clinic.lab.rival();
+    for (address, family) in [("198.51.100.10", Family::V4), ("2001:db8::11", Family::V6)] {
+        clinic.lacks("address-elsewhere");
+        let bits = if family == Family::V4 { 32 } else { 128 };
+        rival.ip(&format!("address add {address}/{bits} dev eth0 nodad"));
+        for arguments in ["--json".to_owned(), format!("--json {address}")] {
+            let finding = only(&clinic.run(&arguments), "address-elsewhere");
+            assert_eq!(finding["address"], address);
+            let what = format!("another machine has {address}: ");
+            assert!(text(&finding, "what").starts_with(&what), "{finding}");
+        }
+        rival.ip(&format!("address delete {address}/{bits} dev eth0"));
+        eventually("nobody has it", || {
+            clinic.all("address-elsewhere").is_empty()
+        });
+    }
+}
+
 #[test]
 fn an_address_without_a_host() {
     let clinic = Clinic::new();
