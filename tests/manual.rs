@@ -103,6 +103,38 @@ fn the_page_of_the_command_line_has_every_verb_and_option() {
     assert!(options > 100, "{options}");
 }
 
+/// The verbs of events, as the code has them.
+fn event_verbs() -> Vec<&'static str> {
+    let source = include_str!("../src/model/change.rs");
+    let (_, verbs) = source
+        .split_once("pub fn verb(&self) -> &'static str {")
+        .expect("it has it");
+    let (verbs, _) = verbs.split_once("\n    }\n").expect("it ends");
+    verbs.split('"').skip(1).step_by(2).collect()
+}
+
+/// The tags of the lists in a part of a page, which stand one a line or with commas
+/// between them.
+fn tags(part: &str) -> Vec<&str> {
+    let items = part.lines().filter_map(|line| line.strip_prefix(".It "));
+    let words = items.flat_map(|item| item.split([' ', ',']));
+    words
+        .filter(|word| !["", "Cm", "Li"].contains(word))
+        .collect()
+}
+
+#[test]
+fn the_page_of_the_command_line_explains_every_verb_of_the_history() {
+    let page = read("docs/man/ipfloater.1");
+    let (_, table) = page.split_once("In the column VERB stand\n").unwrap();
+    let (table, _) = table.split_once(".El\n").unwrap();
+    let [mut told, mut verbs] = [tags(table), event_verbs()];
+    told.sort_unstable();
+    verbs.sort_unstable();
+    assert!(verbs.len() > 15);
+    assert_eq!(told, verbs);
+}
+
 /// The words of a line, as a shell takes them.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut quote) = (vec![String::new()], None);

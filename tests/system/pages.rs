@@ -35,7 +35,7 @@ const PAGES: &[Page] = &[
     page!("docs/several-pools.md", IPV4_ALONE),
     page!("docs/users.md", STARTED),
     page!("docs/docker-and-firewalld.md", WITH_WEB, FIREWALLS),
-    page!("docs/troubleshooting.md", WITH_WEB),
+    page!("docs/troubleshooting.md", WITH_WEB, BROKEN),
     page!("docs/allocation.md", STARTED),
     page!("docs/announcing.md", WITH_WEB),
     page!("docs/safe-changes.md", WITH_WEB),
@@ -109,6 +109,18 @@ const FIREWALLS: &[(&str, &str)] = &[
         done",
     ),
 ];
+
+/// A configuration that keeps the daemon from starting, until systemd gives up.
+const BROKEN: &[(&str, &str)] = &[(
+    "## The daemon does not start",
+    "sed -i 's/^IP_POOL /IP_POOOL /' /etc/ipfloaterd.conf
+    systemctl restart ipfloaterd
+    for try in $(seq 300); do
+        systemctl is-failed --quiet ipfloaterd && exit
+        sleep 0.1
+    done
+    exit 1",
+)];
 
 const SECOND_UPLINK: &str = "set -e
     ip link add wan1 type veth peer name eth1 netns client
