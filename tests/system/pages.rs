@@ -33,7 +33,7 @@ const PAGES: &[Page] = &[
     page!("README.md", "rm -f /etc/ipfloaterd.conf"),
     page!("docs/first-session.md", "rm -f /etc/ipfloaterd.conf"),
     page!("docs/several-pools.md", IPV4_ALONE),
-    page!("docs/users.md", STARTED),
+    page!("docs/users.md", NO_GROUP),
     page!("docs/docker-and-firewalld.md", WITH_WEB, FIREWALLS),
     page!("docs/troubleshooting.md", WITH_WEB, BROKEN),
     page!("docs/allocation.md", STARTED),
@@ -51,6 +51,9 @@ const STARTED: &str = "systemctl start ipfloaterd.socket ipfloaterd";
 
 const WITH_WEB: &str = "systemctl start ipfloaterd.socket ipfloaterd; \
      ipfloater associate 203.0.113.20 10.66.0.11; ipfloater associate 2001:db8::20 fd66::11";
+
+/// The README has made the group already.
+const NO_GROUP: &str = "groupdel ipfloater-users; systemctl start ipfloaterd.socket ipfloaterd";
 
 const IPV4_ALONE: &str = "set -e
     sed -i 's/^IP_POOL = .*/IP_POOL = 203.0.113.20-203.0.113.29/' /etc/ipfloaterd.conf
