@@ -75,8 +75,9 @@ install: build
 	install -D -m 644 -t $(man)/man1 docs/man/*.1
 	install -D -m 644 -t $(man)/man5 docs/man/*.5
 	install -D -m 644 -t $(man)/man8 docs/man/*.8
-	install -D -m 644 -t $(doc) README.md ARCHITECTURE.md CHANGELOG.md SECURITY.md LICENSE-* docs/*.md
-	install -D -m 644 -t $(doc)/examples examples/README.md polkit/*.rules
+	install -D -m 644 -t $(doc) LICENSE-*
+	scripts/install-pages.sh $(doc) $(PREFIX)
+	install -D -m 644 -t $(doc)/examples polkit/*.rules
 	install -D -m 644 -t $(doc)/examples/polkit examples/polkit/*.rules
 	install -D -m 644 -t $(doc)/examples/prometheus examples/prometheus/*.yml
 	install -D -m 755 -t $(doc)/examples/python examples/python/*.py

@@ -26,6 +26,7 @@ mv "$doc/CHANGELOG.md" "$doc/changelog"
 cp packaging/debian/changelog "$doc/changelog.Debian"
 gzip -9n "$doc/changelog" "$doc/changelog.Debian" "$root"/usr/share/man/man?/*
 rm "$doc"/LICENSE-* # copyright says it
+sed -i -e 's/](CHANGELOG\.md)/](changelog.gz)/' -e 's/](LICENSE-[A-Z]*)/](copyright)/g' "$doc/README.md"
 cp packaging/debian/copyright "$doc/copyright"
 # What is linked in, with licence and source.
 cargo tree --locked --edges normal --prefix none --no-dedupe \

@@ -13,6 +13,17 @@ import varlink
 SOCKET = "/run/ipfloater/org.ipfloater"
 
 
+def everything(ipfloater):
+    """All addresses that are not free. An answer has at most 1,000 of them."""
+    after = None
+    while True:
+        page = ipfloater.List(after=after)
+        yield from page["addresses"]
+        after = page.get("next")
+        if after is None:
+            return
+
+
 def main(floating_ip, fixed_address, socket=SOCKET):
     with varlink.Client.new_with_address(f"unix:{socket}") as client:
         with client.open("org.ipfloater") as ipfloater:
@@ -26,7 +37,7 @@ def main(floating_ip, fixed_address, socket=SOCKET):
                 return 1
             address = result["address"]
             print(f"{address['floating_ip']} -> {address['fixed_address']}, {address['state']}")
-            for other in ipfloater.List()["addresses"]:
+            for other in everything(ipfloater):
                 host = other.get("fixed_address", "nobody")
                 print(f"  {other['floating_ip']} {other['state']}: {host}")
     return 0

@@ -33,7 +33,7 @@ fn rules_for_a_group_and_for_one_user_and_range() {
     let alice = As::User("alice");
     refused(&router, alice, "ipfloater associate 10.66.0.11");
     router.write_rules(include_str!("../../polkit/ipfloater.rules"));
-    router.run("gpasswd --add alice ipfloater >/dev/null");
+    router.run("groupadd --system ipfloater-users; gpasswd --add alice ipfloater-users >/dev/null");
     router.run_as(alice, "ipfloater associate 203.0.113.20 10.66.0.11");
     router.run_as(alice, "ipfloater releaseip 10.66.0.11");
     refused(&router, As::User("bob"), "ipfloater associate 10.66.0.11");
@@ -79,8 +79,15 @@ fn a_unit_moves_everybodys_addresses_by_a_script_over_busctl() {
             .run("ipfloater show 203.0.113.20")
             .contains("10.66.0.12")
     );
+    // What is not in force is not said to be.
+    router.run("ip link set wan0 down");
+    let said = router.run(&unit("failover", "10.66.0.11"));
+    assert_eq!(
+        said,
+        "203.0.113.20 goes to 10.66.0.11, and is not in force yet\n"
+    );
     // Another unit of the same user may not.
-    refused(&router, As::Root, &unit("other", "10.66.0.11"));
+    refused(&router, As::Root, &unit("other", "10.66.0.12"));
 }
 
 #[test]

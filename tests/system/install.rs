@@ -1,6 +1,7 @@
 //! Installing, with and without a configuration; after a reboot; removing.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use super::machine::{As, Machine, Suite};
 use super::package::{Router, bring_package, configure, install, surround};
@@ -150,6 +151,89 @@ fn on_trixie_a_purge_leaves_nothing() {
 #[test]
 fn on_bookworm_a_purge_leaves_nothing() {
     goes(Suite::Bookworm);
+}
+
+/// Where links in what is installed lead, and pages that units and manual pages name:
+/// those that are not there.
+const DEAD: &str = r#"
+    cd /usr/share/doc/ipfloater
+    for page in *.md examples/*.md; do
+        grep -oE '\]\([^)]*\)' $page | grep -v '://' | sed -e 's/^](//' -e 's/[#)].*//' |
+        while read -r target; do
+            case $target in
+                '') continue ;;
+                /*) ;;
+                *) target=$(dirname $page)/$target ;;
+            esac
+            test -e $target || echo $page: $target
+        done
+    done
+    { cat *.md examples/*.md /usr/lib/systemd/system/ipfloater*; zcat /usr/share/man/man*/*ipfloater*; } |
+    grep -oE '/usr/share/(doc/)?ipfloater/[-A-Za-z/._]*[a-z]' | sort -u |
+    while read -r named; do
+        test -e $named || echo $named
+    done"#;
+
+#[test]
+fn no_link_of_an_installed_page_is_dead() {
+    let machine = Machine::boot(Suite::Trixie);
+    bring_package(&machine);
+    install(&machine);
+    let links =
+        machine.run("cat /usr/share/doc/ipfloater/*.md | grep -oE '\\]\\([^)]*\\)' | wc -l");
+    assert!(
+        links.trim().parse::<u32>().is_ok_and(|links| links > 60),
+        "{links}"
+    );
+    assert_eq!(machine.run(DEAD), "");
+}
+
+/// The commands of the README after these words, in a block for a shell.
+fn of_the_readme(after: &str) -> &'static str {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once(after).expect("it says so");
+    let (_, block) = rest.split_once("```sh\n").expect("a block follows");
+    block.split_once("```").expect("it ends").0
+}
+
+/// Without the package: `make install`, what the README says after it, and the end.
+#[test]
+fn what_make_install_puts_there_runs_and_can_be_undone() {
+    let stage = tempfile::TempDir::new().expect("a temporary directory");
+    let archive = stage.path().join("installed.tar");
+    let made = Command::new("bash")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("STAGE", stage.path().join("root"))
+        .env("ARCHIVE", &archive)
+        .arg("-ec")
+        .arg(
+            "make install DESTDIR=$STAGE PROFILE=dev
+             strip $STAGE/usr/sbin/* $STAGE/usr/bin/*
+             tar -C $STAGE --owner=0 --group=0 -cf $ARCHIVE .",
+        )
+        .output()
+        .expect("bash is installed");
+    assert!(made.status.success(), "{made:?}");
+    let machine = Machine::boot(Suite::Trixie);
+    surround(&machine);
+    machine.write("/srv/installed.tar", std::fs::read(archive).unwrap());
+    let unpack = "mkdir -p $1 && tar -C $1 --no-overwrite-dir --keep-directory-symlink -xf /srv/installed.tar";
+    machine.run(&unpack.replace("$1", "/"));
+    machine.run(of_the_readme("After it, once:"));
+    configure(&machine);
+    machine.run("systemctl enable --now ipfloaterd.socket ipfloaterd");
+    machine.run("ipfloater getip 10.66.0.11");
+    machine.run("ip netns exec client ping -c 1 -W 2 203.0.113.20");
+
+    let undo = of_the_readme("To undo it:");
+    let again = "make install DESTDIR=/tmp/installed >/dev/null";
+    assert!(undo.contains(again));
+    let undo = undo.replace(again, &unpack.replace("$1", "/tmp/installed"));
+    machine.run(&format!("set -e\n{undo}"));
+    assert_eq!(machine.run(IN_THE_KERNEL), "");
+    let left = "find /etc /usr /var/lib -xdev -name '*ipfloater*' ! -name ipfloater-test ! -type d; getent passwd | grep ipfloater; true";
+    assert_eq!(machine.run(left), "");
+    assert_eq!(machine.run("systemctl is-system-running"), "running\n");
 }
 
 /// The lintian of each release, in the release.

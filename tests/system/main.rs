@@ -29,6 +29,7 @@ mod examples;
 mod harness;
 mod install;
 mod journal;
+mod manual;
 mod matrix;
 mod metrics;
 mod moving;

@@ -315,7 +315,9 @@ fn every_method_and_settable_property_has_a_row() {
 #[test]
 fn everybody_may_what_the_table_says_and_nothing_else() {
     let router = Router::new(Suite::Trixie);
-    router.run("groupadd --force ipfloater; useradd --create-home --groups ipfloater carol");
+    router.run(
+        "groupadd --system ipfloater-users; useradd --create-home --groups ipfloater-users carol",
+    );
     router.write_rules(include_str!("../../polkit/ipfloater.rules"));
     let mut wrong = Vec::new();
     for row in &ROWS {

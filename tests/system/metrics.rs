@@ -73,6 +73,22 @@ fn is_written_and_read(suite: Suite) {
     );
     router.run("cd /usr/share/doc/ipfloater/examples/prometheus && promtool check rules ipfloater-rules.yml && promtool test rules ipfloater-rules-test.yml");
 
+    // Nor to the queries of the page, each as a rule.
+    let page = include_str!("../../docs/metrics.md");
+    let (_, queries) = page.split_once("## Queries\n").expect("it has some");
+    let (queries, _) = queries.split_once("\n## ").expect("others follow");
+    let queries = queries.lines().filter_map(|line| line.strip_prefix("    "));
+    let rules: Vec<_> = queries
+        .map(|query| format!("      - record: a:query\n        expr: '{query}'\n"))
+        .collect();
+    assert!(rules.len() >= 7, "{rules:?}");
+    let groups = rules.iter().enumerate();
+    let groups: String = groups
+        .map(|(number, rule)| format!("  - name: query{number}\n    rules:\n{rule}"))
+        .collect();
+    router.write("/srv/queries.yml", format!("groups:\n{groups}"));
+    router.run("promtool check rules /srv/queries.yml");
+
     // It comes and goes with the daemon, and starts none.
     let runs = "systemctl is-active --quiet ipfloater-metrics.timer";
     router.run("systemctl restart ipfloaterd");

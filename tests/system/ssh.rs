@@ -38,7 +38,7 @@ fn over_ssh(suite: Suite) {
     assert_eq!(exit, 4, "{said}");
     assert!(said.contains(r#""exit_code":4"#), "{said}");
     router.write_rules(include_str!("../../polkit/ipfloater.rules"));
-    router.run("gpasswd --add alice ipfloater >/dev/null");
+    router.run("groupadd --system ipfloater-users; gpasswd --add alice ipfloater-users >/dev/null");
     router.run(&format!("{NEAR} associate 203.0.113.20 10.66.0.11"));
     router.run("ip netns exec client ping -c 1 -W 2 203.0.113.20");
     let shown = router.run("ipfloater show 203.0.113.20 --json | jq .address.owner; id -u alice");
