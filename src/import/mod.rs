@@ -13,6 +13,7 @@ mod database;
 mod error;
 mod running;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, ClientError};
 use crate::config::Settings;
-use crate::kernel::{Leftovers, OriginalTraces};
+use crate::kernel::{Leftovers, OriginalTraces, Redirected};
 use crate::model::{FloatingIp, InterfaceName, PendingReason, RouterAddress};
 use crate::wire::{Address, Changed, Described, PoolInfo, Pools, Status};
 
@@ -155,25 +156,6 @@ impl Import {
 
     /// Looks at everything and alters nothing.
     pub fn survey(&mut self, options: &Options) -> Result<Survey, ImportError> {
-        let mut survey = Survey {
-            original: running::original(),
-            ..Survey::default()
-        };
-        if !options.clear_only {
-            let path = find(options)?;
-            for row in database::read(&path)? {
-                let (fate, waits_for) = match row.redirection {
-                    Ok(redirection) => self.fate(redirection)?,
-                    Err(error) => (Fate::Bad(error.to_string()), None),
-                };
-                survey.findings.push(Finding {
-                    text: row.text,
-                    fate,
-                    waits_for,
-                });
-            }
-            survey.database = Some(path);
-        }
         let Pools { pools } = self.client.call("ListPools", Value::Null)?.message;
         let Status { outside, .. } = self.client.call("GetStatus", Value::Null)?.message;
         let outside: Vec<InterfaceName> = outside
@@ -181,8 +163,44 @@ impl Import {
             .filter_map(|name| name.parse().ok())
             .collect();
         let of_a_pool = |floating| pools.iter().any(|pool: &PoolInfo| pool.contains(floating));
-        survey.leftovers = self.traces.look(&outside, of_a_pool)?;
+        let mut survey = Survey {
+            original: running::original(),
+            leftovers: self.traces.look(&outside, of_a_pool)?,
+            ..Survey::default()
+        };
+        if !options.clear_only {
+            let path = find(options)?;
+            survey.findings = self.findings(database::read(&path)?, &survey.leftovers)?;
+            survey.database = Some(path);
+        }
         Ok(survey)
+    }
+
+    /// What becomes of the rows, and of redirections that are in force and that no
+    /// row has: the database is another, or an older one.
+    fn findings(
+        &mut self,
+        rows: Vec<database::Row>,
+        leftovers: &Leftovers,
+    ) -> Result<Vec<Finding>, ImportError> {
+        let redirected = leftovers.redirections();
+        let in_force = redirected.iter().map(|one| one.id.as_str()).collect();
+        let ids: BTreeSet<_> = rows.iter().filter_map(|row| row.id.clone()).collect();
+        let mut findings = Vec::new();
+        for row in database::without_clashes(rows, &in_force) {
+            let (fate, waits_for) = match row.redirection {
+                Ok(redirection) => self.fate(redirection)?,
+                Err(error) => (Fate::Bad(error.to_string()), None),
+            };
+            findings.push(Finding {
+                text: row.text,
+                fate,
+                waits_for,
+            });
+        }
+        let unknown = redirected.iter().filter(|one| !ids.contains(&one.id));
+        findings.extend(unknown.map(not_in_the_database));
+        Ok(findings)
     }
 
     /// What becomes of a redirection, and what it waits for then. That the
@@ -274,6 +292,20 @@ impl Import {
     /// Takes one of the addresses off its interface.
     pub fn remove_address(&mut self, address: &RouterAddress) -> Result<(), ImportError> {
         Ok(self.traces.remove_address(address)?)
+    }
+}
+
+/// A redirection that would end, because nothing says what to make of it.
+fn not_in_the_database(redirected: &Redirected) -> Finding {
+    let Redirected { chains, legacy, .. } = redirected;
+    let backend = if *legacy { "legacy" } else { "nft" };
+    Finding {
+        text: chains.clone(),
+        fate: Fate::Bad(format!(
+            "these chains redirect, and no row of the database is theirs; \
+             `iptables-{backend}-save -t nat | grep {chains}` shows what to where"
+        )),
+        waits_for: None,
     }
 }
 

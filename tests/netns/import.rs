@@ -221,8 +221,8 @@ fn one_row_that_cannot_be_refuses_all_unless_it_is_left_out() {
             "\"198.51.100.17\":22 -> \"10.0.1.12\":0: it leads a port to a whole address",
             "NULL:0 -> 10.5:0: public_ip cannot be used: it is not an IPv4 address",
             "\"a\\u{1b}[2J\":0 -> \"10.0.1.12\":0: public_ip cannot be used",
-            "198.51.100.10 -> 10.0.1.12: an earlier row has 198.51.100.10 -> 10.0.1.11",
-            "198.51.100.18 -> 10.0.1.11: an earlier row has 198.51.100.10 -> 10.0.1.11",
+            "198.51.100.10 -> 10.0.1.12: what is in force instead is 198.51.100.10 -> 10.0.1.11",
+            "198.51.100.18 -> 10.0.1.11: what is in force instead is 198.51.100.10 -> 10.0.1.11",
             "\"198.51.100.11\":8081 -> \"10.0.1.12\":65536: private_port is no port",
             "8 of 10 redirections cannot be taken over, so nothing was done",
             "--skip-bad",
@@ -439,4 +439,103 @@ fn what_would_not_come_into_force_is_not_taken_over_at_all() {
     let why = "nothing was done, because 198.51.100.10 would not come into force: no default route";
     assert!(told.contains(why), "{told}");
     assert_eq!(all(&lab, &daemon), before);
+}
+
+#[test]
+fn a_redirection_that_is_in_no_row_is_not_cut() {
+    let lab = Lab::new();
+    leave(&lab, Backend::Nft);
+    let daemon = lab.start_with(BESIDE);
+    daemon.original(ROWS);
+    let database = Connection::open(daemon.directory().join("original.db"));
+    let database = database.expect("it was made");
+    let sql = |sql: &str| {
+        let done = database.execute_batch(sql);
+        done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    };
+    let before = all(&lab, &daemon);
+    for (alteration, ids) in [
+        ("DELETE FROM endpoint WHERE id = 'cd34aa'", vec!["cd34aa"]),
+        ("DELETE FROM endpoint", vec!["ab12ef", "cd34aa"]),
+    ] {
+        sql(alteration);
+        for options in ["", "--apply"] {
+            let (code, told) = said(&daemon.import(&lab, options));
+            assert_eq!(code, Some(1), "{told}");
+            for id in &ids {
+                let line = format!(
+                    "cannot be taken over: ipfl-rule-{id}: these chains redirect, and no row of \
+                     the database is theirs; `iptables-nft-save -t nat | grep ipfl-rule-{id}`"
+                );
+                assert!(told.contains(&line), "no {line:?} in {told}");
+            }
+            assert!(told.contains("nothing was done"), "{told}");
+            assert_eq!(all(&lab, &daemon), before, "{alteration}");
+        }
+    }
+    assert_reached(&lab, "the original");
+
+    // Of two rows for one address the one whose chains are there is the one.
+    sql("INSERT INTO endpoint VALUES
+        ('000001', '198.51.100.10', 0, '10.0.1.12', 0, 1),
+        ('ab12ef', '198.51.100.10', 0, '10.0.1.11', 0, 1),
+        ('cd34aa', '198.51.100.11', 8080, '10.0.1.12', 7, 1)");
+    let told = daemon.imported(&lab, "--apply --skip-bad");
+    let line = "left out: 198.51.100.10 -> 10.0.1.12: what is in force instead is 198.51.100.10 -> 10.0.1.11";
+    assert!(told.contains(line), "{told}");
+    assert_reached(&lab, "this program");
+}
+
+#[test]
+fn what_is_in_force_and_in_no_row_goes_when_that_is_said() {
+    let lab = Lab::new();
+    leave(&lab, Backend::Nft);
+    let daemon = lab.start_with(BESIDE);
+    daemon.original("(1, '198.51.100.10', 0, '10.0.1.11', 0, 1)");
+    let told = daemon.imported(&lab, "--apply --skip-bad");
+    assert!(told.contains("left out: ipfl-rule-cd34aa"), "{told}");
+    let rules = Backend::Nft.rules(&lab);
+    assert!(
+        !rules.iter().any(|rule| is_the_originals(rule)),
+        "{rules:?}"
+    );
+}
+
+#[test]
+fn chains_of_an_older_release_go_as_well() {
+    let lab = Lab::new();
+    let old = "*nat
+:rule-ab12ef34-PREROUTING - [0:0]
+:rule-ab12ef34-OUTPUT - [0:0]
+:rule-ab12ef34-POSTROUTING - [0:0]
+:rule-00000000-OUTPUT - [0:0]
+-A PREROUTING -j rule-ab12ef34-PREROUTING
+-A OUTPUT -j rule-ab12ef34-OUTPUT
+-A POSTROUTING -j rule-ab12ef34-POSTROUTING
+-A rule-ab12ef34-PREROUTING -d 198.51.100.10/32 -j DNAT --to-destination 10.0.1.11
+-A rule-ab12ef34-OUTPUT -d 198.51.100.10/32 -j DNAT --to-destination 10.0.1.11
+-A rule-ab12ef34-POSTROUTING -s 10.0.1.11/32 -j SNAT --to-source 198.51.100.10
+COMMIT
+";
+    for backend in [Backend::Nft, Backend::Legacy] {
+        if backend.is_there(&lab) {
+            let restore = format!("{}-restore --noflush", backend.name());
+            let restored = lab.router.try_program(&restore, old);
+            restored.unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+    let daemon = lab.start_with(BESIDE);
+    daemon.original("('ab12ef34', '198.51.100.10', 0, '10.0.1.12', 0, 1)");
+    daemon.imported(&lab, "--apply");
+    // As the database has it, and not any more as the chains had it.
+    let far = lab.far.address(Family::V4);
+    let answer = lab.far.ask(Tcp, floating(Family::V4, 10));
+    assert_eq!(answer, saw(&lab.host_b, far));
+    for backend in [Backend::Nft, Backend::Legacy] {
+        if backend.is_there(&lab) {
+            let rules = backend.rules(&lab).concat();
+            assert!(!rules.contains("rule-ab12ef34"), "{rules}");
+            assert!(rules.contains("rule-00000000-OUTPUT"), "{rules}");
+        }
+    }
 }

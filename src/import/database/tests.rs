@@ -22,11 +22,17 @@ fn database(rows: &[&str]) -> (TempDir, PathBuf) {
 /// Each row: what it says, and ` !` with the reason when it is no redirection.
 fn told(rows: &[&str]) -> Vec<String> {
     let (_directory, path) = database(rows);
-    let told = |Row { text, redirection }| match redirection {
-        Ok(_) => text,
-        Err(error) => format!("{text} ! {error}"),
-    };
-    read(&path).unwrap().into_iter().map(told).collect()
+    without_clashes(read(&path).unwrap(), &BTreeSet::new())
+        .into_iter()
+        .map(in_words)
+        .collect()
+}
+
+fn in_words(row: Row) -> String {
+    match row.redirection {
+        Ok(_) => row.text,
+        Err(error) => format!("{} ! {error}", row.text),
+    }
 }
 
 #[test]
@@ -175,6 +181,35 @@ fn of_rows_that_cannot_all_be_the_first_stands() {
             "192.0.2.7:80 -> 10.0.0.6:8080 ! an earlier row has 192.0.2.7:80 -> 10.0.0.6:80",
         ]
     );
+}
+
+#[test]
+fn of_rows_that_cannot_all_be_the_one_in_force_stands() {
+    let (_directory, path) = database(&["'192.0.2.7', 0, '10.0.0.5', 0"]);
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("INSERT INTO endpoint VALUES ('cd34aa', '192.0.2.7', 0, '10.0.0.6', 0, 1)")
+        .unwrap();
+    for (in_force, expected) in [
+        (
+            "cd34aa",
+            [
+                "192.0.2.7 -> 10.0.0.5 ! what is in force instead is 192.0.2.7 -> 10.0.0.6",
+                "192.0.2.7 -> 10.0.0.6",
+            ],
+        ),
+        (
+            "ab12ef",
+            [
+                "192.0.2.7 -> 10.0.0.5",
+                "192.0.2.7 -> 10.0.0.6 ! what is in force instead is 192.0.2.7 -> 10.0.0.5",
+            ],
+        ),
+    ] {
+        let rows = without_clashes(read(&path).unwrap(), &[in_force].into());
+        let told: Vec<_> = rows.into_iter().map(in_words).collect();
+        assert_eq!(told, expected, "{in_force}");
+    }
 }
 
 #[test]
