@@ -116,9 +116,8 @@ impl Failure {
                 }
                 ImportError::Database(_)
                 | ImportError::Kernel(_)
-                | ImportError::StillRuns(_)
+                | ImportError::Obstructed(_)
                 | ImportError::Bad { .. }
-                | ImportError::WouldWait { .. }
                 | ImportError::NotInForce { .. }
                 | ImportError::NotInForceAgain { .. } => Exit::Failed,
             },
@@ -166,9 +165,8 @@ impl Failure {
                 | ImportError::NoDatabase(_)
                 | ImportError::Database(_)
                 | ImportError::Kernel(_)
-                | ImportError::StillRuns(_)
+                | ImportError::Obstructed(_)
                 | ImportError::Bad { .. }
-                | ImportError::WouldWait { .. }
                 | ImportError::NotInForce { .. }
                 | ImportError::NotInForceAgain { .. },
             ) => "NotTakenOver",

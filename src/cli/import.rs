@@ -11,7 +11,7 @@ use super::Failure;
 use super::output::Output;
 use crate::client::{Client, ClientError};
 use crate::import::{Fate, Finding, Import, ImportError, Options, Survey};
-use crate::kernel::{IptablesChain, Leftovers};
+use crate::kernel::{IptablesChain, Leftovers, SourceRoute};
 
 /// How often somebody at a terminal is told how far it is.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -84,14 +84,10 @@ fn obstacle(survey: &Survey, apply: bool, skip_bad: bool) -> Option<ImportError>
     if bad > 0 && !skip_bad {
         return Some(ImportError::Bad { bad, all });
     }
-    let original = survey.original.map(ImportError::StillRuns);
-    let waiting = survey
-        .waiting()
-        .map(|(floating, reason)| ImportError::WouldWait {
-            floating,
-            reason: reason.to_owned(),
-        });
-    original.or(waiting).filter(|_| apply)
+    survey
+        .obstacle()
+        .filter(|_| apply)
+        .map(ImportError::Obstructed)
 }
 
 /// Associates first, and clears when that is in force: a packet finds one or the
@@ -174,6 +170,9 @@ fn tell(output: &mut Output<'_>, survey: &Survey, applies: bool) -> Result<(), F
     for address in addresses {
         let interface = &address.interface;
         output.line(&format!("  take {} off {interface}", address.net.addr()))?;
+    }
+    for SourceRoute { source, route } in &leftovers.routes {
+        output.line(&format!("  with {source} the route {route} would go"))?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::client::ClientError;
 use crate::config::ConfigError;
-use crate::kernel::KernelError;
+use crate::kernel::{KernelError, SourceRoute};
 use crate::model::FloatingIp;
 
 use super::{DatabaseError, Redirection};
@@ -51,12 +51,9 @@ pub enum ImportError {
         /// Why.
         source: ClientError,
     },
-    /// The original would go on altering what is to be taken over.
-    #[error(
-        "nothing was done, because the original still runs as process {0}; end it by `kill -KILL {0}`, \
-         which leaves its redirections for now"
-    )]
-    StillRuns(u32),
+    /// Something stands in the way.
+    #[error("nothing was done, because {0}")]
+    Obstructed(Obstacle),
     /// Not all redirections can be taken over.
     #[error(
         "{bad} of {all} redirections cannot be taken over, so nothing was done; correct what stands \
@@ -67,16 +64,6 @@ pub enum ImportError {
         bad: usize,
         /// Of how many.
         all: usize,
-    },
-    /// What is taken over would not work.
-    #[error(
-        "nothing was done, because {floating} would not come into force: {reason}; run it again when it would"
-    )]
-    WouldWait {
-        /// An address.
-        floating: FloatingIp,
-        /// What it would wait for.
-        reason: String,
     },
     /// What was taken over does not work yet.
     #[error(
@@ -97,6 +84,32 @@ pub enum ImportError {
         /// An address.
         floating: FloatingIp,
         /// What it waits for.
+        reason: String,
+    },
+}
+
+/// What has to be put right before anything is taken over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// The original would go on altering what is to be taken over.
+    #[error(
+        "the original still runs as process {0}; end it by `kill -KILL {0}`, which leaves its \
+         redirections for now"
+    )]
+    StillRuns(u32),
+    /// A route goes with an address that is to be taken off.
+    #[error(
+        "the route {} leaves as {}, and would go with that address; `ip route replace {}` lets the \
+         kernel choose another, and the configuration of the network has to say the same",
+        .0.route, .0.source, .0.route
+    )]
+    Route(SourceRoute),
+    /// What is taken over would not work.
+    #[error("{floating} would not come into force: {reason}; run it again when it would")]
+    WouldWait {
+        /// An address.
+        floating: FloatingIp,
+        /// What it would wait for.
         reason: String,
     },
 }

@@ -27,7 +27,7 @@ use crate::model::{FloatingIp, InterfaceName, PendingReason, RouterAddress};
 use crate::wire::{Address, Changed, Described, PoolInfo, Pools, Status};
 
 pub use database::{DatabaseError, Redirection, RowError};
-pub use error::ImportError;
+pub use error::{ImportError, Obstacle};
 
 /// Where the original's own configuration put its database.
 const DEFAULT_DATABASE: &str = "/var/lib/ipfloater.db";
@@ -110,9 +110,21 @@ impl Survey {
             })
     }
 
-    /// One that is not in force, or would not be, and what it waits for.
+    /// What has to be put right before anything is taken over or cleared.
     #[must_use]
-    pub fn waiting(&self) -> Option<(FloatingIp, &str)> {
+    pub fn obstacle(&self) -> Option<Obstacle> {
+        let waiting = || {
+            let (floating, reason) = self.waiting()?;
+            let reason = reason.to_owned();
+            Some(Obstacle::WouldWait { floating, reason })
+        };
+        let route = || self.leftovers.routes.first().cloned().map(Obstacle::Route);
+        let original = self.original.map(Obstacle::StillRuns);
+        original.or_else(route).or_else(waiting)
+    }
+
+    /// One that is not in force, or would not be, and what it waits for.
+    fn waiting(&self) -> Option<(FloatingIp, &str)> {
         self.findings
             .iter()
             .find_map(|finding| match &finding.fate {

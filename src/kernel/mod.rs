@@ -41,6 +41,7 @@ pub use meter::TableMeter;
 pub use neighbours::PacketNeighbours;
 pub use nft::IptablesChain;
 pub use original::{Leftovers, OriginalTraces, Redirected};
+pub use rtnl::SourceRoute;
 pub use watch::{KernelWatch, Ports};
 
 /// The protocol number that our routes and IPv6 addresses carry, so that a

@@ -17,7 +17,7 @@ use crate::dataplane::Observed;
 use crate::model::{FloatingIp, InterfaceName, RouterAddress};
 
 use super::nft::{Batch, IptablesChain, IptablesListing, Jump, Named, NftMsg};
-use super::rtnl::Rtnl;
+use super::rtnl::{Rtnl, SourceRoute};
 use super::socket::Socket;
 use super::{KernelError, Operation, xtables};
 
@@ -50,6 +50,8 @@ pub struct Leftovers {
     pub legacy: Vec<IptablesChain>,
     /// Addresses of pools that are on an outside interface as a /32, beside another.
     pub addresses: Vec<RouterAddress>,
+    /// The routes that would go with these.
+    pub routes: Vec<SourceRoute>,
     /// The rules that lead to the chains from elsewhere.
     jumps: Vec<Jump>,
     /// How many of these iptables-legacy has.
@@ -144,8 +146,16 @@ impl OriginalTraces {
             legacy.extend(chains);
         }
         self.observed = self.rtnl.observe()?;
+        let addresses = put_there(&self.observed.surroundings.addresses, outside, of_a_pool);
+        let sources: BTreeSet<_> = addresses.iter().map(|own| own.net.addr()).collect();
+        let mut routes = match sources.is_empty() {
+            true => Vec::new(),
+            false => self.rtnl.routes_from(&sources, &self.observed.links)?,
+        };
+        routes.sort_by_key(|SourceRoute { route, .. }| !route.starts_with("default"));
         Ok(Leftovers {
-            addresses: put_there(&self.observed.surroundings.addresses, outside, of_a_pool),
+            addresses,
+            routes,
             chains,
             legacy,
             jumps,

@@ -539,3 +539,43 @@ COMMIT
         }
     }
 }
+
+#[test]
+fn no_route_goes_with_an_address() {
+    let lab = Lab::new();
+    leave(&lab, Backend::Nft);
+    // As some have made a router begin as an address of the pool.
+    lab.router
+        .ip("route replace default via 198.51.100.1 src 198.51.100.10
+         route add 203.0.113.0/24 via 198.51.100.1 src 198.51.100.11 table 77 metric 9");
+    let daemon = lab.start_with(BESIDE);
+    daemon.original(ROWS);
+    let before = all(&lab, &daemon);
+    for (route, source) in [
+        ("default via 198.51.100.1 dev wan0", "198.51.100.10"),
+        (
+            "203.0.113.0/24 via 198.51.100.1 dev wan0 metric 9 table 77",
+            "198.51.100.11",
+        ),
+    ] {
+        let told = daemon.imported(&lab, "");
+        let line = format!("with {source} the route {route} would go");
+        assert!(told.contains(&line), "no {line:?} in {told}");
+        let (code, told) = said(&daemon.import(&lab, "--apply"));
+        assert_eq!(code, Some(1), "{told}");
+        let remedy = format!("`ip route replace {route}`");
+        assert!(told.contains(&remedy), "no {remedy:?} in {told}");
+        assert_eq!(all(&lab, &daemon), before, "nothing was done");
+        lab.router.ip(&format!("route replace {route}"));
+    }
+    let told = daemon.imported(&lab, "--apply");
+    assert!(told.contains("3 addresses removed"), "{told}");
+    for (table, begin) in [("main", "default via"), ("77", "203.0.113.0/24 via")] {
+        let routes = lab
+            .router
+            .program(&format!("ip -4 route show table {table}"));
+        let there = routes.lines().find(|line| line.starts_with(begin));
+        assert!(there.is_some_and(|it| !it.contains("src")), "{routes}");
+    }
+    assert_reached(&lab, "this program");
+}
