@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::Exit;
 use crate::client::{ClientError, Refused};
 use crate::import::ImportError;
-use crate::model::{HardwareAddress, NoHardwareAddress};
+use crate::model::{FloatingIp, HardwareAddress, NoHardwareAddress};
 
 /// Why it did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +71,17 @@ pub enum Failure {
     /// The owner in a filter is nobody.
     #[error("there is no user {0}; --owner takes the name or number of one")]
     NoSuchUser(String),
+    /// Ports of several addresses lead to a host that has none itself.
+    #[error(
+        "{host} has no floating IP; ports of {} lead to it: `ipfloater list --fixed {host}`",
+        .floating.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    Several {
+        /// The host.
+        host: String,
+        /// The addresses.
+        floating: Vec<FloatingIp>,
+    },
     /// The original was not taken over.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -98,7 +109,7 @@ impl Failure {
             Failure::NoRedirection(refused) | Failure::NotReleased { why: refused, .. } => {
                 refused.into()
             }
-            Failure::NoAddressFor(_) => Exit::NotFound,
+            Failure::NoAddressFor(_) | Failure::Several { .. } => Exit::NotFound,
             Failure::NoHardwareAddress { .. }
             | Failure::OnlyThere { .. }
             | Failure::NoHost(_)
@@ -152,6 +163,7 @@ impl Failure {
                 &refused.name
             }
             Failure::NoAddressFor(_) => "NotFound",
+            Failure::Several { .. } => "NotAssociated",
             Failure::NoHardwareAddress { .. }
             | Failure::OnlyThere { .. }
             | Failure::NoHost(_)

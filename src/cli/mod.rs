@@ -265,7 +265,7 @@ fn perform(
             });
             verbs::list(connect()?, &mut output, filter)
         }
-        Verb::Show { address } => verbs::show(connect()?, &mut output, &address),
+        Verb::Show { address } => verbs::show(connect, &mut output, &address),
         Verb::Counters { address } => counters::counters(connect()?, &mut output, address),
         Verb::Top {
             interval,
