@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::client::Presence;
-use crate::config::DEFAULT_PATH;
+use crate::config::{DEFAULT_PATH, ORIGINAL_PATH};
 use crate::kernel::Features;
 
 use super::finding::{Finding, Id};
@@ -112,6 +112,16 @@ pub(super) fn configuration() -> Option<Finding> {
     // Who may not look does not know.
     let file = Path::new(DEFAULT_PATH).try_exists().unwrap_or(true);
     let fragments = fs::read_dir(format!("{DEFAULT_PATH}.d"));
+    if !file && Path::new(ORIGINAL_PATH).exists() {
+        let what = format!("there is no {DEFAULT_PATH}");
+        return Some(
+            Finding::error(Id::NoConfiguration, what)
+                .because(format!(
+                    "{ORIGINAL_PATH}, which the original read, is not read"
+                ))
+                .mend(format!("cp {ORIGINAL_PATH} {DEFAULT_PATH}")),
+        );
+    }
     let there = file || fragments.is_ok_and(|mut entries| entries.next().is_some());
     (!there).then(|| {
         let what = format!("there is no {DEFAULT_PATH}");
