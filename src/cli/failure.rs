@@ -120,7 +120,9 @@ impl Failure {
             }
             Failure::Import(error) => match error {
                 ImportError::NotRoot => Exit::Denied,
-                ImportError::Configuration(_) | ImportError::NoSqlite(_) => Exit::Usage,
+                ImportError::Configuration(_)
+                | ImportError::NoSqlite(_)
+                | ImportError::NoWholePath(_) => Exit::Usage,
                 ImportError::NoDatabase(_) => Exit::NotFound,
                 ImportError::Client(error) | ImportError::Interrupted { source: error, .. } => {
                     error.into()
@@ -174,6 +176,7 @@ impl Failure {
                 ImportError::NotRoot
                 | ImportError::Configuration(_)
                 | ImportError::NoSqlite(_)
+                | ImportError::NoWholePath(_)
                 | ImportError::NoDatabase(_)
                 | ImportError::Database(_)
                 | ImportError::Kernel(_)

@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use serde_json::{Value, json};
 
 use crate::model::{Family, FixedIp, FloatingIp, Port};
@@ -156,12 +156,31 @@ pub enum DatabaseError {
     /// It is not a file.
     #[error("{} is not a file", .0.display())]
     NoFile(PathBuf),
-    /// It is no database, or SQLite cannot read it as it is.
+    /// Somebody writes to it, and does not come to an end.
     #[error(
-        "cannot read {}: {source}; stop the original, and if it was interrupted while it wrote, \
-         have SQLite put that right: sqlite3 {} 'SELECT count(*) FROM endpoint'",
-        .path.display(), .path.display()
+        "{} is locked by a program that has it open; end the original by \
+         `pkill -KILL -f '[i]pfloaterdaemon'`, which leaves its redirections for now",
+        .0.display()
     )]
+    Locked(PathBuf),
+    /// Who wrote to it was interrupted.
+    #[error(
+        "{} was left half written; have SQLite put that right: sqlite3 {} 'SELECT count(*) FROM endpoint'",
+        .0.display(), .0.display()
+    )]
+    Unfinished(PathBuf),
+    /// It is damaged.
+    #[error(
+        "{} is damaged; have SQLite save what can be, and name that with --database: \
+         sqlite3 {} .recover | sqlite3 recovered.db",
+        .0.display(), .0.display()
+    )]
+    Damaged(PathBuf),
+    /// It is a file of something else.
+    #[error("{} is not a database of SQLite; name the original's with --database", .0.display())]
+    NotSqlite(PathBuf),
+    /// SQLite cannot read it for another reason.
+    #[error("cannot read {}", .path.display())]
     Sqlite {
         /// Which.
         path: PathBuf,
@@ -185,9 +204,18 @@ pub(super) fn read(path: &Path) -> Result<Vec<Row>, DatabaseError> {
     if !std::fs::metadata(path).map_err(no_file)?.is_file() {
         return Err(DatabaseError::NoFile(path.to_owned()));
     }
-    let fail = |source| DatabaseError::Sqlite {
-        path: path.to_owned(),
-        source,
+    let fail = |source: rusqlite::Error| {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                DatabaseError::Locked(path)
+            }
+            // What is in the journal may not be undone.
+            Some(ErrorCode::ReadOnly) => DatabaseError::Unfinished(path),
+            Some(ErrorCode::DatabaseCorrupt) => DatabaseError::Damaged(path),
+            Some(ErrorCode::NotADatabase) => DatabaseError::NotSqlite(path),
+            _ => DatabaseError::Sqlite { path, source },
+        }
     };
     // Not `immutable`: then SQLite would pass over a journal that says that the
     // file is half written. Without, it refuses what it may not put right.

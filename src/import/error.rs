@@ -25,13 +25,19 @@ pub enum ImportError {
         "DB is {0:?}, which names no file of SQLite as sqlite:///PATH does; name the file with --database"
     )]
     NoSqlite(String),
+    /// Where the file is depends on where the original was started.
+    #[error(
+        "DB is {0:?}, which is no whole path, and begins where the original was started; name the \
+         file with --database"
+    )]
+    NoWholePath(String),
     /// There is no database.
     #[error(
-        "there is no database of the original: looked at {}; name it with --database, or use \
-         --clear-only when it had none",
-        paths(.0)
+        "there is no {}, where the database of the original should be; name it with --database, or \
+         use --clear-only when it had none",
+        .0.display()
     )]
-    NoDatabase(Vec<PathBuf>),
+    NoDatabase(PathBuf),
     /// It cannot be read.
     #[error("{}", crate::chain(.0))]
     Database(#[from] DatabaseError),
@@ -112,13 +118,4 @@ pub enum Obstacle {
         /// What it would wait for.
         reason: String,
     },
-}
-
-/// One behind the other.
-pub(super) fn paths(paths: &[PathBuf]) -> String {
-    let paths: Vec<_> = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    paths.join(", ")
 }

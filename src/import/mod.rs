@@ -36,6 +36,9 @@ const DEFAULT_DATABASE: &str = "/var/lib/ipfloater.db";
 /// write to, and the daemon would not have started beside the original's.
 const STATE_DIRECTORY: &str = "/var/lib/ipfloater/";
 
+/// The home of root, which the original ran as.
+const HOME: &str = "/root";
+
 /// What `DB` begins with when it names a file.
 const SQLITE: &str = "sqlite://";
 
@@ -321,33 +324,45 @@ fn not_in_the_database(redirected: &Redirected) -> Finding {
     }
 }
 
-/// The database that is meant.
+/// The database that is meant. It is told where it is missing, since what is
+/// elsewhere may be an old one.
 fn find(options: &Options) -> Result<PathBuf, ImportError> {
     if let Some(path) = &options.database {
-        return Ok(path.clone());
+        // As it stands behind DB will do.
+        let named = path.to_str().and_then(|text| text.strip_prefix(SQLITE));
+        return Ok(named.map_or_else(|| path.clone(), PathBuf::from));
     }
     let settings = Settings::load(options.config.as_deref()).map_err(ImportError::Configuration)?;
-    let places = places(settings.original_database)?;
-    let there = places.iter().find(|path| path.exists());
-    there.cloned().ok_or(ImportError::NoDatabase(places))
+    let path = place(settings.original_database)?;
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err(ImportError::NoDatabase(path))
+    }
 }
 
-/// Where the database may be: where `DB` says, and in the usual place, to which
-/// it was moved out of the way of our store.
-fn places(named: Option<String>) -> Result<Vec<PathBuf>, ImportError> {
-    let mut places = Vec::new();
-    if let Some(named) = named {
-        match named.strip_prefix(SQLITE).map(Path::new) {
-            Some(path) if path.starts_with(STATE_DIRECTORY) => {}
-            Some(path) if path.is_absolute() => places.push(path.to_owned()),
-            Some(_) | None => return Err(ImportError::NoSqlite(named)),
-        }
-    }
+/// Where the database is: where `DB` says, unless our store is there by now, out of
+/// the way of which it was moved to the usual place.
+fn place(named: Option<String>) -> Result<PathBuf, ImportError> {
     let usual = PathBuf::from(DEFAULT_DATABASE);
-    if !places.contains(&usual) {
-        places.push(usual);
+    let Some(named) = named else {
+        return Ok(usual);
+    };
+    let Some(path) = named.strip_prefix(SQLITE) else {
+        return Err(ImportError::NoSqlite(named));
+    };
+    let path = match path.strip_prefix("~/") {
+        // It ran as root.
+        Some(rest) => Path::new(HOME).join(rest),
+        None => PathBuf::from(path),
+    };
+    if path.starts_with(STATE_DIRECTORY) {
+        Ok(usual)
+    } else if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(ImportError::NoWholePath(named))
     }
-    Ok(places)
 }
 
 #[cfg(test)]
@@ -357,8 +372,8 @@ mod tests {
     #[test]
     fn the_database_is_where_the_original_was_told_to_keep_it() {
         let found = |named: Option<&str>| {
-            let places = places(named.map(str::to_owned)).map_err(|error| error.to_string())?;
-            Ok::<_, String>(error::paths(&places))
+            let place = place(named.map(str::to_owned)).map_err(|error| error.to_string())?;
+            Ok::<_, String>(place.display().to_string())
         };
         let usual = "/var/lib/ipfloater.db";
         for (named, expected) in [
@@ -366,8 +381,9 @@ mod tests {
             (Some("sqlite:///var/lib/ipfloater.db"), usual.to_owned()),
             (
                 Some("sqlite:///srv/floater.sqlite"),
-                format!("/srv/floater.sqlite, {usual}"),
+                "/srv/floater.sqlite".to_owned(),
             ),
+            (Some("sqlite://~/floater.db"), "/root/floater.db".to_owned()),
             // There our store is by now; it was moved away for that.
             (
                 Some("sqlite:///var/lib/ipfloater/ipfloater.db"),

@@ -358,6 +358,17 @@ fn the_configuration_tells_where_the_database_is() {
         told.contains("take over 198.51.100.10 -> 10.0.1.11"),
         "{told}"
     );
+    // What is in the usual place may be an old one.
+    let (code, told) = import("DB = sqlite:///nowhere/floater.db");
+    assert_eq!(code, Some(5), "{told}");
+    let line = "there is no /nowhere/floater.db, where the database of the original should be";
+    assert!(told.contains(line) && told.contains("--database"), "{told}");
+    let (code, told) = import("DB = sqlite://floater.db");
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("no whole path"), "{told}");
+    let line = format!("import --database sqlite://{}", database.display());
+    let (code, told) = said(&lab.router.run(|| daemon.ipfloater(&line)));
+    assert_eq!(code, Some(0), "{told}");
     let (code, told) = import("DB = mysql://user@host/floaters");
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("names no file of SQLite"), "{told}");

@@ -246,6 +246,44 @@ fn reading_alters_nothing_even_where_the_original_was_interrupted() {
 }
 
 #[test]
+fn what_cannot_be_read_is_told_once_with_its_remedy() {
+    let (directory, path) = database(&["'192.0.2.7', 0, '10.0.0.5', 0"]);
+    let told = |path: &Path| crate::chain(&read(path).unwrap_err());
+
+    let writer = Connection::open(&path).unwrap();
+    writer.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let error = told(&path);
+    assert!(
+        error.contains("is locked") && error.contains("pkill -KILL"),
+        "{error}"
+    );
+    assert!(!error.contains("sqlite3"), "{error}");
+    drop(writer);
+
+    let text = directory.path().join("text.db");
+    std::fs::write(
+        &text,
+        "This is not a database, and it is long enough to tell.\n",
+    )
+    .unwrap();
+    let error = told(&text);
+    let expected = "is not a database of SQLite; name the original's with --database";
+    assert!(error.ends_with(expected), "{error}");
+
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The first page of a table begins with what kind of page it is (SQLite's
+    // fileformat2, 1.6).
+    let page = usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
+    bytes[page] = 0xff;
+    std::fs::write(&path, bytes).unwrap();
+    let error = told(&path);
+    assert!(
+        error.contains("is damaged") && error.contains(".recover"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_redirection_is_asked_for_by_the_method_that_makes_it() {
     let (_directory, path) = database(&[
         "'192.0.2.7', 0, '10.0.0.5', 0",
