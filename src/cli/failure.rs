@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
+use serde_json::{Value, json};
+
 use super::Exit;
 use crate::client::{ClientError, Refused};
 use crate::import::ImportError;
@@ -129,6 +131,7 @@ impl Failure {
                 }
                 ImportError::Database(_)
                 | ImportError::Kernel(_)
+                | ImportError::NotCleared(_)
                 | ImportError::Obstructed(_)
                 | ImportError::Bad { .. }
                 | ImportError::NotInForce { .. }
@@ -136,6 +139,13 @@ impl Failure {
             },
             Failure::NotWritten { .. } | Failure::Output(_) => Exit::Failed,
         }
+    }
+
+    /// For programs: its name, what is said of it, and how the program ends.
+    #[must_use]
+    pub fn as_json(&self) -> Value {
+        let exit = self.exit() as u8;
+        json!({"name": self.name(), "message": self.to_string(), "exit_code": exit})
     }
 
     /// A name for programs: that of the interface's error when it is one.
@@ -180,6 +190,7 @@ impl Failure {
                 | ImportError::NoDatabase(_)
                 | ImportError::Database(_)
                 | ImportError::Kernel(_)
+                | ImportError::NotCleared(_)
                 | ImportError::Obstructed(_)
                 | ImportError::Bad { .. }
                 | ImportError::NotInForce { .. }

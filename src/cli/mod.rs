@@ -296,7 +296,7 @@ fn perform(
         }
         Verb::Monitor { since } => monitor::monitor(connect, &mut output, since),
         Verb::History { address, lines } => verbs::history(connect()?, &mut output, address, lines),
-        Verb::Import { source } => import::import(connect, &mut output, source),
+        Verb::Import { source } => return import::import(connect, &mut output, &source),
         Verb::Doctor { address } => {
             return doctor::doctor(connect, &mut output, address.as_deref());
         }

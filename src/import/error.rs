@@ -44,9 +44,15 @@ pub enum ImportError {
     /// The daemon did not answer.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The kernel did not show what it has, or did not let it go.
-    #[error(transparent)]
+    /// The kernel did not show what it has.
+    #[error("nothing was done: {}", crate::chain(.0))]
     Kernel(#[from] KernelError),
+    /// The kernel did not let go what the original left.
+    #[error(
+        "all is taken over and in force, but not all that the original left is cleared: {}; run it again",
+        crate::chain(.0)
+    )]
+    NotCleared(KernelError),
     /// The daemon did not make a redirection that it would have made before.
     #[error(
         "{redirection} was not taken over: {source}; those before it were, and nothing was cleared; run it again"

@@ -96,6 +96,12 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// Whether there is neither anything to take over nor to clear.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.fresh().next().is_none() && self.leftovers.is_empty()
+    }
+
     /// How many redirections cannot be taken over.
     #[must_use]
     pub fn bad(&self) -> usize {
@@ -169,8 +175,13 @@ impl Import {
         })
     }
 
-    /// Looks at everything and alters nothing.
-    pub fn survey(&mut self, options: &Options) -> Result<Survey, ImportError> {
+    /// Looks at everything and alters nothing. With thousands of rows that takes
+    /// long: how many of how many are looked at is told again and again.
+    pub fn survey(
+        &mut self,
+        options: &Options,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Survey, ImportError> {
         let Pools { pools } = self.client.call("ListPools", Value::Null)?.message;
         let Status { outside, .. } = self.client.call("GetStatus", Value::Null)?.message;
         let outside: Vec<InterfaceName> = outside
@@ -185,7 +196,8 @@ impl Import {
         };
         if !options.clear_only {
             let path = find(options)?;
-            survey.findings = self.findings(database::read(&path)?, &survey.leftovers)?;
+            let rows = database::read(&path)?;
+            survey.findings = self.findings(rows, &survey.leftovers, progress)?;
             survey.database = Some(path);
         }
         Ok(survey)
@@ -197,12 +209,16 @@ impl Import {
         &mut self,
         rows: Vec<database::Row>,
         leftovers: &Leftovers,
+        mut progress: impl FnMut(usize, usize),
     ) -> Result<Vec<Finding>, ImportError> {
         let redirected = leftovers.redirections();
         let in_force = redirected.iter().map(|one| one.id.as_str()).collect();
         let ids: BTreeSet<_> = rows.iter().filter_map(|row| row.id.clone()).collect();
         let mut findings = Vec::new();
-        for row in database::without_clashes(rows, &in_force) {
+        let rows = database::without_clashes(rows, &in_force);
+        let all = rows.len();
+        for (done, row) in rows.into_iter().enumerate() {
+            progress(done, all);
             let (fate, waits_for) = match row.redirection {
                 Ok(redirection) => self.fate(redirection)?,
                 Err(error) => (Fate::Bad(error.to_string()), None),
@@ -301,12 +317,14 @@ impl Import {
 
     /// Removes the chains of the original.
     pub fn remove_chains(&mut self, leftovers: &Leftovers) -> Result<(), ImportError> {
-        Ok(self.traces.remove_chains(leftovers)?)
+        let removed = self.traces.remove_chains(leftovers);
+        removed.map_err(ImportError::NotCleared)
     }
 
     /// Takes one of the addresses off its interface.
     pub fn remove_address(&mut self, address: &RouterAddress) -> Result<(), ImportError> {
-        Ok(self.traces.remove_address(address)?)
+        let removed = self.traces.remove_address(address);
+        removed.map_err(ImportError::NotCleared)
     }
 }
 

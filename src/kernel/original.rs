@@ -41,6 +41,9 @@ const RULE: (&str, usize) = ("ipfl-rule-", 6);
 const OLD_RULE: (&str, usize) = ("rule-", 8);
 const RULE_ENDS: [&str; 3] = ["-PREROUTING", "-OUTPUT", "-POSTROUTING"];
 
+/// The chains of iptables itself.
+const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+
 /// What the original left.
 #[derive(Clone, Debug, Default)]
 pub struct Leftovers {
@@ -54,8 +57,9 @@ pub struct Leftovers {
     pub routes: Vec<SourceRoute>,
     /// The rules that lead to the chains from elsewhere.
     jumps: Vec<Jump>,
-    /// How many of these iptables-legacy has.
-    legacy_jumps: usize,
+    /// Those of iptables-legacy, by the chain that has one; `None` is one of iptables
+    /// itself.
+    legacy_jumps: Vec<Option<IptablesChain>>,
 }
 
 /// A redirection of the original's that is in the kernel.
@@ -70,6 +74,12 @@ pub struct Redirected {
 }
 
 impl Leftovers {
+    /// Whether there is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.chains.is_empty() && self.legacy.is_empty() && self.addresses.is_empty()
+    }
+
     /// The redirections that the chains are of.
     #[must_use]
     pub fn redirections(&self) -> BTreeSet<Redirected> {
@@ -93,7 +103,16 @@ impl Leftovers {
     /// How many rules lead to the chains from elsewhere.
     #[must_use]
     pub fn jumps(&self) -> usize {
-        self.jumps.len() + self.legacy_jumps
+        self.jumps.len() + self.legacy_jumps.len()
+    }
+
+    /// The chains of others that such rules are in.
+    #[must_use]
+    pub fn of_others(&self) -> BTreeSet<&IptablesChain> {
+        let nft = self.jumps.iter().map(|jump| &jump.from);
+        let all = nft.chain(self.legacy_jumps.iter().flatten());
+        all.filter(|chain| !BUILT_IN.contains(&chain.name.as_str()))
+            .collect()
     }
 }
 
@@ -135,14 +154,15 @@ impl OriginalTraces {
             let listing = self.list(NftMsg::GetRule)?;
             jumps.extend(listing.jumps.into_iter().filter(leads_there));
         }
-        let (mut legacy, mut legacy_jumps) = (Vec::new(), 0);
+        let (mut legacy, mut legacy_jumps) = (Vec::new(), Vec::new());
         for table in xtables::tables()? {
             let chain = |name| IptablesChain {
                 table: table.name.clone(),
                 name,
             };
             let chains = of_the_original(table.chains().into_iter().map(chain).collect());
-            legacy_jumps += table.jumps(|name| chains.contains(&chain(name.to_owned())));
+            let jumps = table.jumps(|name| chains.contains(&chain(name.to_owned())));
+            legacy_jumps.extend(jumps.into_iter().map(|from| from.map(chain)));
             legacy.extend(chains);
         }
         self.observed = self.rtnl.observe()?;

@@ -120,7 +120,10 @@ fn takes_over(backend: Backend) {
         "take over 198.51.100.11:8080 -> 10.0.1.12:7",
         "take 198.51.100.10 off wan0",
         "take 198.51.100.12 off wan0",
-        "Nothing was done. `ipfloater import --apply` does it.",
+        &format!(
+            "Nothing was done. `ipfloater import --database {} --apply` does it.",
+            database.display()
+        ),
     ] {
         assert!(told.contains(line), "no {line:?} in {told}");
     }
@@ -176,6 +179,8 @@ fn takes_over(backend: Backend) {
         assert!(told.contains(line), "no {line:?} in {told}");
     }
     assert_eq!(all(&lab, &daemon), before, "once more is harmless");
+    let told = daemon.imported(&lab, "--dry-run");
+    assert!(told.ends_with("There is nothing to do.\n"), "{told}");
     assert_eq!(daemon.repairs(), 0, "nothing of ours was touched");
 
     daemon.configure("");
@@ -232,6 +237,15 @@ fn one_row_that_cannot_be_refuses_all_unless_it_is_left_out() {
         assert_eq!(all(&lab, &daemon), before, "{options}");
     }
     assert_reached(&lab, "the original");
+    let output = daemon.import(&lab, "--apply --json");
+    assert_eq!(output.status.code(), Some(1));
+    let told = hold(
+        "import",
+        &String::from_utf8_lossy(&output.stdout),
+        "verb-import",
+    );
+    assert_eq!(told["error"]["name"], "NotTakenOver", "{told}");
+    assert_eq!(told["error"]["exit_code"], 1, "{told}");
 
     let printed = daemon.imported(&lab, "--skip-bad --json");
     let told = hold("import", &printed, "verb-import");
@@ -443,8 +457,12 @@ fn what_would_not_come_into_force_is_not_taken_over_at_all() {
     daemon.original(ROWS);
     let before = all(&lab, &daemon);
     let told = daemon.imported(&lab, "");
-    let line = "take over 198.51.100.10 -> 10.0.1.11; it waits, because no default route";
-    assert!(told.contains(line), "{told}");
+    for line in [
+        "take over 198.51.100.10 -> 10.0.1.11; it waits, because no default route",
+        "--apply` would not do it either: 198.51.100.10 would not come into force: no default route",
+    ] {
+        assert!(told.contains(line), "no {line:?} in {told}");
+    }
     let (code, told) = said(&daemon.import(&lab, "--apply"));
     assert_eq!(code, Some(1), "{told}");
     let why = "nothing was done, because 198.51.100.10 would not come into force: no default route";
@@ -589,4 +607,43 @@ fn no_route_goes_with_an_address() {
         assert!(there.is_some_and(|it| !it.contains("src")), "{routes}");
     }
     assert_reached(&lab, "this program");
+}
+
+#[test]
+fn what_cannot_be_cleared_is_told_when_all_is_taken_over() {
+    let lab = Lab::new();
+    leave(&lab, Backend::Nft);
+    // A map leads to a chain of the original, and so it cannot go; others' chains have
+    // rules that do, and lose them.
+    let rule = "ip nat mine ip saddr vmap { 192.0.2.50 : jump ipfl-rule-ab12ef-OUTPUT }";
+    lab.router.program(&format!("nft add rule {rule}"));
+    lab.router
+        .program("iptables-nft -t nat -A ipfl-rule-mine -j ipfloater-OUTPUT");
+    let daemon = lab.start_with(BESIDE);
+    daemon.original(ROWS);
+    let told = daemon.imported(&lab, "");
+    let line = "of which chains of others have some: ipfl-rule-mine of table nat";
+    assert!(told.contains(line), "{told}");
+    let rules = Backend::Nft.rules(&lab);
+    let (code, told) = said(&daemon.import(&lab, "--apply"));
+    assert_eq!(code, Some(1), "{told}");
+    for line in [
+        "all is taken over and in force, but not all that the original left is cleared",
+        "busy",
+        "run it again",
+    ] {
+        assert!(told.contains(line), "no {line:?} in {told}");
+    }
+    assert_eq!(Backend::Nft.rules(&lab), rules, "all or nothing");
+    assert_eq!(
+        daemon.json("list")["addresses"].as_array().map(Vec::len),
+        Some(2)
+    );
+    assert_reached(&lab, "both");
+
+    lab.router.program("nft flush chain ip nat mine");
+    let told = daemon.imported(&lab, "--apply");
+    assert!(told.contains("11 chains"), "{told}");
+    assert_reached(&lab, "this program");
+    assert_eq!(daemon.repairs(), 0);
 }
