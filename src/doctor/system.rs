@@ -1,12 +1,13 @@
 //! What else of the system has to do with it: the conntrack table, the kernel's
 //! features, legacy iptables, the clock, the bus, the configuration.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use crate::client::Presence;
 use crate::config::{DEFAULT_PATH, ORIGINAL_PATH};
-use crate::kernel::Features;
+use crate::kernel::{Features, Leftovers};
 
 use super::finding::{Finding, Id};
 
@@ -72,6 +73,31 @@ pub(super) fn legacy_tables(tables: &[String]) -> Option<Finding> {
         Finding::note(Id::IptablesLegacy, what)
             .because("what they drop and translate is not seen here")
             .mend("iptables-legacy-save; ip6tables-legacy-save")
+    })
+}
+
+/// What the original IP Floater left, which may be back after a boot.
+pub(super) fn original_left(left: &Leftovers) -> Option<Finding> {
+    let redirected: Vec<_> = left.redirections().into_iter().collect();
+    let chains = redirected
+        .into_iter()
+        .map(|one| format!("{}-*", one.chains));
+    let fixed = left.chains.iter().chain(&left.legacy);
+    let fixed = fixed.filter(|chain| chain.name.starts_with("ipfloater-"));
+    let names: BTreeSet<_> = chains
+        .chain(fixed.map(|chain| chain.name.clone()))
+        .collect();
+    let addresses = left.addresses.iter();
+    let addresses = addresses.map(|own| format!("{} on {}", own.net.addr(), own.interface));
+    let all: Vec<_> = names.into_iter().chain(addresses).collect();
+    (!left.is_empty()).then(|| {
+        let what = format!("the original IP Floater left {}", all.join(", "));
+        Finding::warning(Id::OriginalLeft, what)
+            .because(
+                "they may lead elsewhere what has no host here; what is not taken over yet \
+                 `ipfloater import` takes over",
+            )
+            .mend("ipfloater import --clear-only --apply")
     })
 }
 

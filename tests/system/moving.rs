@@ -97,6 +97,11 @@ fn moves(suite: Suite, configuration: &str) {
     machine.write(configuration, CONFIGURATION);
     machine.write("/var/lib/ipfloater/ipfloater.db", database());
     machine.run(ORIGINAL);
+    // Somebody saved the rules once; iptables-persistent stands in for itself.
+    let persistent = "mkdir -p /etc/iptables && echo ':ipfl-rule-5f3a9c-OUTPUT - [0:0]' >/etc/iptables/rules.v4
+        printf '#!/bin/sh\\nnft list ruleset >/etc/iptables/rules.v4\\n' >/usr/sbin/netfilter-persistent
+        chmod +x /usr/sbin/netfilter-persistent";
+    machine.run(persistent);
     // The client pings all the while.
     machine.run(
         "systemd-run --quiet --unit=pings sh -c \
@@ -128,7 +133,7 @@ fn moves(suite: Suite, configuration: &str) {
         machine.run("command -v ipfloater; command -v ipfloaterd"),
         "/usr/bin/ipfloater\n/usr/sbin/ipfloaterd\n"
     );
-    let rest = "nft list ruleset | grep -e ipfloater- -e ipfl-rule; ip -4 -o address show dev wan0 | grep -F 203.0.113.20; \
+    let rest = "grep ipfl-rule /etc/iptables/rules.v4; nft list ruleset | grep -e ipfloater- -e ipfl-rule; ip -4 -o address show dev wan0 | grep -F 203.0.113.20; \
          pgrep -f '[i]pfloaterdaemon'; ls /etc/rc?.d | grep ipfloater; true";
     assert_eq!(machine.run(rest), "");
     assert!(
