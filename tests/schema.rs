@@ -54,7 +54,7 @@ fn ours(of_method: impl Fn(&str) -> Value) -> Value {
         "additionalProperties": {"type": "array", "items": {"type": "string"}},
     });
     json!({
-        "error": object("Instead of an answer, or behind what was found when it stands in the way.", &[], json!({
+        "error": object("Instead of an answer.", &[], json!({
             "error": object("Why it failed.", &[], json!({
                 "name": text("The name of the error: of the interface, or of this program."),
                 "message": text("One line for a person."),
@@ -86,7 +86,11 @@ fn ours(of_method: impl Fn(&str) -> Value) -> Value {
             "why": text("What it does, or where it comes from."),
             "remedy": text("A command that mends it."),
         })),
-        "verb-import": object("", &["original_process", "database"], json!({
+        "verb-import": object("", &["original_process", "database", "error"], json!({
+            "error": {
+                "description": "What stands in the way, as where there is no answer. Absent when nothing does.",
+                "$ref": "#/$defs/error/properties/error",
+            },
             "applied": {"description": "Whether it was done.", "type": "boolean"},
             "database": text("The original's database. Absent when none was looked at."),
             "redirections": {"type": "array", "items": object("A redirection in it.", &["reason"], json!({

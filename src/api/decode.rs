@@ -292,7 +292,8 @@ pub fn list(
     page: Page,
 ) -> (Vec<Address>, Option<FloatingIp>) {
     let Page { limit, after } = page;
-    if let Some(host) = filter.fixed_address {
+    let has_ports = |host: &FixedIp| snapshot.state.is_forwarded_to(*host);
+    if let Some(host) = filter.fixed_address.filter(|host| !has_ports(host)) {
         // The index by host spares a walk through all allocations.
         let found = snapshot.state.floating_of(host);
         let found = found.filter(|floating| after.is_none_or(|after| *floating > after));

@@ -128,7 +128,8 @@ pub enum Verb {
     /// Take a floating IP from its host and give it back to its pool
     #[command(after_help = examples::RELEASEIP)]
     Releaseip {
-        /// The floating IP, or the private address that has it
+        /// The floating IP; or the private address that has it, or that ports lead to,
+        /// which end then
         #[arg(add = complete::either())]
         address: String,
         /// Whether to do it at all
@@ -324,7 +325,7 @@ pub enum Verb {
         /// Of this user, by name or number
         #[arg(long, value_name = "USER")]
         owner: Option<String>,
-        /// Of the host with this fixed address
+        /// Of the host with this fixed address, or with ports that lead to it
         #[arg(long, value_name = "ADDRESS", add = complete::hosts())]
         fixed: Option<String>,
         /// With this label

@@ -38,7 +38,8 @@ Examples:
 
 pub(super) const RELEASEIP: &str = "\
 Examples:
-  ipfloater releaseip 203.0.113.7";
+  ipfloater releaseip 203.0.113.7
+  ipfloater releaseip 10.0.0.5";
 
 pub(super) const STATUS: &str = "\
 Examples:

@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
+use serde_json::{Value, json};
+
 use super::Exit;
 use crate::client::{ClientError, Refused};
 use crate::import::ImportError;
-use crate::model::{HardwareAddress, NoHardwareAddress};
+use crate::model::{FloatingIp, HardwareAddress, NoHardwareAddress};
 
 /// Why it did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +73,17 @@ pub enum Failure {
     /// The owner in a filter is nobody.
     #[error("there is no user {0}; --owner takes the name or number of one")]
     NoSuchUser(String),
+    /// Ports of several addresses lead to a host that has none itself.
+    #[error(
+        "{host} has no floating IP; ports of {} lead to it: `ipfloater list --fixed {host}`",
+        .floating.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    Several {
+        /// The host.
+        host: String,
+        /// The addresses.
+        floating: Vec<FloatingIp>,
+    },
     /// The original was not taken over.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -98,7 +111,7 @@ impl Failure {
             Failure::NoRedirection(refused) | Failure::NotReleased { why: refused, .. } => {
                 refused.into()
             }
-            Failure::NoAddressFor(_) => Exit::NotFound,
+            Failure::NoAddressFor(_) | Failure::Several { .. } => Exit::NotFound,
             Failure::NoHardwareAddress { .. }
             | Failure::OnlyThere { .. }
             | Failure::NoHost(_)
@@ -109,21 +122,30 @@ impl Failure {
             }
             Failure::Import(error) => match error {
                 ImportError::NotRoot => Exit::Denied,
-                ImportError::Configuration(_) | ImportError::NoSqlite(_) => Exit::Usage,
+                ImportError::Configuration(_)
+                | ImportError::NoSqlite(_)
+                | ImportError::NoWholePath(_) => Exit::Usage,
                 ImportError::NoDatabase(_) => Exit::NotFound,
                 ImportError::Client(error) | ImportError::Interrupted { source: error, .. } => {
                     error.into()
                 }
                 ImportError::Database(_)
                 | ImportError::Kernel(_)
-                | ImportError::StillRuns(_)
+                | ImportError::NotCleared(_)
+                | ImportError::Obstructed(_)
                 | ImportError::Bad { .. }
-                | ImportError::WouldWait { .. }
                 | ImportError::NotInForce { .. }
                 | ImportError::NotInForceAgain { .. } => Exit::Failed,
             },
             Failure::NotWritten { .. } | Failure::Output(_) => Exit::Failed,
         }
+    }
+
+    /// For programs: its name, what is said of it, and how the program ends.
+    #[must_use]
+    pub fn as_json(&self) -> Value {
+        let exit = self.exit() as u8;
+        json!({"name": self.name(), "message": self.to_string(), "exit_code": exit})
     }
 
     /// A name for programs: that of the interface's error when it is one.
@@ -153,6 +175,7 @@ impl Failure {
                 &refused.name
             }
             Failure::NoAddressFor(_) => "NotFound",
+            Failure::Several { .. } => "NotAssociated",
             Failure::NoHardwareAddress { .. }
             | Failure::OnlyThere { .. }
             | Failure::NoHost(_)
@@ -163,12 +186,13 @@ impl Failure {
                 ImportError::NotRoot
                 | ImportError::Configuration(_)
                 | ImportError::NoSqlite(_)
+                | ImportError::NoWholePath(_)
                 | ImportError::NoDatabase(_)
                 | ImportError::Database(_)
                 | ImportError::Kernel(_)
-                | ImportError::StillRuns(_)
+                | ImportError::NotCleared(_)
+                | ImportError::Obstructed(_)
                 | ImportError::Bad { .. }
-                | ImportError::WouldWait { .. }
                 | ImportError::NotInForce { .. }
                 | ImportError::NotInForceAgain { .. },
             ) => "NotTakenOver",

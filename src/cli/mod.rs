@@ -283,7 +283,7 @@ fn perform(
             });
             verbs::list(connect()?, &mut output, filter)
         }
-        Verb::Show { address } => verbs::show(connect()?, &mut output, &address),
+        Verb::Show { address } => verbs::show(connect, &mut output, &address),
         Verb::Counters { address } => counters::counters(connect()?, &mut output, address),
         Verb::Top {
             interval,
@@ -314,7 +314,7 @@ fn perform(
         }
         Verb::Monitor { since } => monitor::monitor(connect, &mut output, since),
         Verb::History { address, lines } => verbs::history(connect()?, &mut output, address, lines),
-        Verb::Import { source } => import::import(connect, &mut output, source),
+        Verb::Import { source } => return import::import(connect, &mut output, &source),
         Verb::Doctor { address } => {
             return doctor::doctor(connect, &mut output, address.as_deref());
         }

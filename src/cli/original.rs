@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::output::{Output, or_dash, size as size_of};
 use super::terms::Terms;
-use super::verbs::changed;
+use super::verbs::{all, changed};
 use super::{Failure, text, wait};
 use crate::client::{Answer, Client, ClientError, Refused};
-use crate::model::{AddressRange, HardwareAddress};
-use crate::wire::{Address, Changed, PoolInfo, Pools, Version};
+use crate::model::{AddressRange, FloatingIp, HardwareAddress};
+use crate::wire::{Address, Changed, ForwardInfo, PoolInfo, Pools, Version};
 
 /// As many addresses of a pool are written out; larger ranges stay ranges.
 const WRITTEN_OUT: u128 = 65_536;
@@ -44,24 +44,75 @@ pub(super) fn obtain(
     })
 }
 
+/// Gives an address back, and of a host, as the original did, the ports as well
+/// that other addresses lead to it.
 pub(super) fn releaseip(
-    connect: impl FnOnce() -> Result<Client, ClientError>,
+    connect: impl Fn() -> Result<Client, ClientError>,
     output: &mut Output<'_>,
     address: &str,
     terms: Terms,
 ) -> Result<(), Failure> {
-    let parameters = terms.with(json!({"address": address}));
-    let not_released = |why| Failure::NotReleased {
+    let mut client = connect().map_err(Failure::NoContact)?;
+    let released = client.call("Release", terms.with(json!({"address": address})));
+    let (floating, without) = match released {
+        Ok(answer) => {
+            changed(output, &answer, |message: &Changed| {
+                let floating = message.address.floating_ip;
+                format!("Released the redirection from IP {floating}")
+            })?;
+            (Some(answer.message.address.floating_ip), None)
+        }
+        Err(ClientError::Refused(why)) if why.name == "NotAssociated" => (None, Some(why)),
+        Err(error) => return Err(told(error, |why| not_released(address, why))),
+    };
+    let mut forwards = match all(connect()?, json!({"fixed_address": address})) {
+        Ok((addresses, _)) => to_host(&addresses, address),
+        // Who may release an address need not see others.
+        Err(_) if without.is_none() => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    // Its own went with it; a dry run shows them still.
+    forwards.retain(|(other, _)| Some(*other) != floating);
+    if let Some(why) = without.filter(|_| forwards.is_empty()) {
+        return Err(not_released(address, why));
+    }
+    for (
+        floating,
+        ForwardInfo {
+            protocol, ports, ..
+        },
+    ) in forwards
+    {
+        let forward = json!({"floating_ip": floating, "protocol": protocol, "ports": ports});
+        let answer = client
+            .call("Unforward", terms.with(forward))
+            .map_err(|error| told(error, |why| not_released(address, why)))?;
+        changed(output, &answer, |_| {
+            format!("Released the redirection from IP {floating}:{ports}/{protocol}")
+        })?;
+    }
+    Ok(())
+}
+
+fn not_released(address: &str, why: Refused) -> Failure {
+    Failure::NotReleased {
         address: address.to_owned(),
         why,
+    }
+}
+
+/// The forwards to a host, and the floating IP of each.
+fn to_host(addresses: &[Address], host: &str) -> Vec<(FloatingIp, ForwardInfo)> {
+    let host: Option<IpAddr> = host.parse().ok();
+    let of = |address: &Address| {
+        let forwards = address.forwards.iter();
+        let lead_there = forwards.filter(|forward| Some(forward.fixed_address.ip()) == host);
+        let floating = address.floating_ip;
+        lead_there
+            .map(|forward| (floating, forward.clone()))
+            .collect::<Vec<_>>()
     };
-    let answer = connect()
-        .and_then(|mut client| client.call("Release", parameters))
-        .map_err(|error| told(error, not_released))?;
-    changed(output, &answer, |message: &Changed| {
-        let floating = message.address.floating_ip;
-        format!("Released the redirection from IP {floating}")
-    })
+    addresses.iter().flat_map(of).collect()
 }
 
 pub(super) fn version(

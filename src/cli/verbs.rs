@@ -10,7 +10,7 @@ use super::set;
 use super::terms::forecast;
 use super::text::{bytes, moment, user};
 use super::wait;
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, ClientError};
 use crate::wire::{
     Address, Changed, Described, EventInfo, Events, Listed, Permission, Permissions, Reloaded,
     Settled,
@@ -180,12 +180,35 @@ pub(super) fn all(client: Client, filter: Value) -> Result<(Vec<Address>, Vec<Va
     Ok((addresses, json))
 }
 
+/// An address, or the one that a host has; of a host that has none the one whose
+/// ports lead to it, if it is one.
+fn describe(
+    connect: impl Fn() -> Result<Client, ClientError>,
+    address: &str,
+) -> Result<Answer<Described>, Failure> {
+    let mut client = connect()?;
+    let mut asked = |address| client.call("Describe", json!({"address": address}));
+    let refused = match asked(address.to_owned()) {
+        Err(ClientError::Refused(refused)) if refused.name == "NotAssociated" => refused,
+        answer => return Ok(answer?),
+    };
+    let (addresses, _) = all(connect()?, json!({"fixed_address": address}))?;
+    match &addresses[..] {
+        [] => Err(ClientError::Refused(refused).into()),
+        [only] => Ok(asked(only.floating_ip.to_string())?),
+        several => Err(Failure::Several {
+            host: address.to_owned(),
+            floating: several.iter().map(|one| one.floating_ip).collect(),
+        }),
+    }
+}
+
 pub(super) fn show(
-    mut client: Client,
+    connect: impl Fn() -> Result<Client, ClientError>,
     output: &mut Output<'_>,
     address: &str,
 ) -> Result<(), Failure> {
-    let answer: Answer<Described> = client.call("Describe", json!({"address": address}))?;
+    let answer = describe(connect, address)?;
     if output.json {
         return Ok(output.json(&answer.json)?);
     }

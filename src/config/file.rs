@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ini::{Ini, ParseOption};
 
 use super::lines::{self, BadLine, Plain, shown};
-use super::{ConfigError, MAIN, keys};
+use super::{ConfigError, MAIN, Warning, keys};
 
 /// A configuration is a few lines; what is longer was named by mistake.
 const LONGEST: u64 = 1 << 20;
@@ -20,6 +20,10 @@ const SYNONYMS: [(&str, &str); 3] = [
     ("POOL", keys::IP_POOL),
     ("INTERFACE", keys::OUTSIDE_INTERFACE),
 ];
+
+/// Sections that are in files of the original's and say nothing to it: of Python's
+/// ConfigParser, and of the library that read it.
+const OTHERS: [&str; 2] = ["DEFAULT", "GENERAL"];
 
 /// Where something stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,11 +186,34 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     if bytes.len() as u64 > LONGEST {
         return Err(no_text("it is longer than 1 MiB"));
     }
-    String::from_utf8(bytes).map_err(|_| no_text("it is not UTF-8 text"))
+    String::from_utf8(bytes).or_else(|error| without_other_text(path, error.as_bytes()))
+}
+
+/// A text whose comments are of another character set, without these.
+fn without_other_text(path: &Path, bytes: &[u8]) -> Result<String, ConfigError> {
+    let mut text = String::new();
+    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let readable = line.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        if readable.len() < line.len() && lines::comment(readable).is_none() {
+            return Err(ConfigError::Syntax {
+                path: path.to_owned(),
+                line: number + 1,
+                why: "it is not UTF-8 text, which only comments need not be".to_owned(),
+            });
+        }
+        text.push_str(readable);
+        text.push('\n');
+    }
+    Ok(text)
 }
 
 /// Adds what a file says; its keys replace those of the files before it.
-pub(super) fn merge(sections: &mut Sections, path: &Path, text: &str) -> Result<(), ConfigError> {
+pub(super) fn merge(
+    sections: &mut Sections,
+    path: &Path,
+    text: &str,
+    warnings: &mut Vec<Warning>,
+) -> Result<(), ConfigError> {
     let syntax = |line, why| ConfigError::Syntax {
         path: path.to_owned(),
         line,
@@ -211,6 +238,16 @@ pub(super) fn merge(sections: &mut Sections, path: &Path, text: &str) -> Result<
             continue;
         };
         let capitals = capitals(name);
+        if let Some(others) = OTHERS.iter().find(|others| **others == capitals) {
+            for ((key, _), line) in properties.iter().zip(lines.by_ref()) {
+                let place = Place {
+                    path: path.clone(),
+                    line: Some(line),
+                };
+                warnings.push(of_others(place, others, key)?);
+            }
+            continue;
+        }
         let known = known_keys(&capitals).ok_or_else(|| ConfigError::UnknownSection {
             path: path.to_path_buf(),
             section: shown(name).into_owned(),
@@ -246,6 +283,26 @@ pub(super) fn merge(sections: &mut Sections, path: &Path, text: &str) -> Result<
         }
     }
     Ok(())
+}
+
+/// What becomes of a key in a section that the original did not look at. One that it
+/// would have looked at elsewhere was meant to count, and did from [DEFAULT].
+fn of_others(place: Place, section: &'static str, key: &str) -> Result<Warning, ConfigError> {
+    let key = key.trim().to_ascii_uppercase();
+    let shown_key = shown(&key).into_owned();
+    if is_known(MAIN, &key) {
+        return Err(ConfigError::UnknownKey {
+            place,
+            section: section.to_owned(),
+            hint: hint(&key, &keys::MAIN),
+            key: shown_key,
+        });
+    }
+    Ok(Warning::OfOthers {
+        place,
+        section,
+        key: shown_key,
+    })
 }
 
 /// `pool  dmz` and `POOL dmz` are the same section; the name of a pool, user or

@@ -79,13 +79,24 @@ fn go_on(line: &mut String, words: &str) {
     line.push_str(words);
 }
 
-/// A line without its comment: one that stands alone, or behind white space.
+/// A line without its comment: what stands behind `#`, or behind `;` that stands
+/// alone or behind white space. To Python, a line that begins with the word `rem`
+/// is one, too.
 fn without_comment(line: &str) -> &str {
-    let comment = line
-        .char_indices()
+    line[..comment(line).unwrap_or(line.len())].trim()
+}
+
+/// Where the comment of a line begins.
+pub(super) fn comment(line: &str) -> Option<usize> {
+    let is_indented = line.starts_with(char::is_whitespace);
+    let first = line.split_whitespace().next();
+    if !is_indented && first.is_some_and(|word| word.eq_ignore_ascii_case("rem")) {
+        return Some(0);
+    }
+    line.char_indices()
         .zip(std::iter::once(' ').chain(line.chars()))
-        .find(|((_, c), before)| matches!(c, '#' | ';') && before.is_whitespace());
-    line[..comment.map_or(line.len(), |((at, _), _)| at)].trim()
+        .find(|((_, c), before)| *c == '#' || *c == ';' && before.is_whitespace())
+        .map(|((at, _), _)| at)
 }
 
 /// A text of a file fit for a message: short, in one line, nothing raw.
@@ -126,7 +137,8 @@ mod tests {
             ("[A]\nK =\n  1\n  2\n", "[A]\nK = 1, 2\n\n\n", vec![2]),
             // Python, too, tells by the indentation what goes on.
             ("[A]\n  K = 1\n  L = 2\n", "[A]\nK = 1\nL = 2\n", vec![2, 3]),
-            ("[A]\nK = a#b;c\n", "[A]\nK = a#b;c\n", vec![2]),
+            ("[A]\nK = a;c#b\n", "[A]\nK = a;c\n", vec![2]),
+            ("rem one\n[A]\nREM two\n", "\n[A]\n\n", vec![]),
         ] {
             let plain = plain(text).unwrap();
             assert_eq!(

@@ -13,10 +13,11 @@ mod lines;
 mod pools;
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::model::{
     Announcing, Family, InterfaceName, Limit, Limits, PartialLimit, Permitted, Pool, PoolName,
@@ -29,6 +30,9 @@ use file::{Section, Sections};
 
 /// Where the configuration is when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/ipfloaterd.conf";
+
+/// Where the original looked as well.
+pub const ORIGINAL_PATH: &str = "/etc/ipfloater/ipfloaterd.conf";
 
 /// The section of the original, which also describes the first pool.
 const MAIN: &str = "IPFLOATER";
@@ -160,6 +164,21 @@ pub enum Warning {
         /// What to know instead.
         instead: &'static str,
     },
+    /// A key in a section that nobody reads, neither the original.
+    #[error("{place}, section [{section}]: nobody reads {key} there")]
+    OfOthers {
+        /// Where it is.
+        place: Place,
+        /// In which section.
+        section: &'static str,
+        /// Which.
+        key: String,
+    },
+    /// The original read this file, and the usual one is missing.
+    #[error(
+        "{} is not read, which the original read: copy it to {DEFAULT_PATH}", .0.display()
+    )]
+    NotRead(PathBuf),
     /// The word behind an address in a file of addresses is of no use.
     #[error("{place}: {word} is passed over: {why}")]
     HardwareAddress {
@@ -206,6 +225,12 @@ pub enum ConfigError {
         .0.display()
     )]
     Missing(PathBuf),
+    /// There is none, but the original had one elsewhere.
+    #[error(
+        "there is no {DEFAULT_PATH}, and {}, which the original read, is not read: copy it there",
+        .0.display()
+    )]
+    Elsewhere(PathBuf),
     /// The file cannot be read.
     #[error("cannot read {}", .path.display())]
     Read {
@@ -253,7 +278,10 @@ pub enum ConfigError {
         hint: String,
     },
     /// A key that is there twice in a file.
-    #[error("{place}, section [{section}]: {key} is there twice; keep one")]
+    #[error(
+        "{place}, section [{section}]: {key} is there twice; keep one (the last is the one that \
+         counted in the original)"
+    )]
     Twice {
         /// Where the second is.
         place: Place,
@@ -306,17 +334,41 @@ impl Settings {
     /// directory of the same name with `.d` behind it. The default file may be
     /// missing when there are fragments; one that is named may not.
     pub fn load(config: Option<&Path>) -> Result<Self, ConfigError> {
-        let path = config.unwrap_or(Path::new(DEFAULT_PATH));
-        let files = file::with_fragments(path, config.is_some())?;
-        let mut sections = Sections::new();
-        for file in &files {
-            file::merge(&mut sections, file, &file::read(file)?)?;
+        match config {
+            Some(path) => Self::read(path, true, None),
+            None => Self::read(
+                Path::new(DEFAULT_PATH),
+                false,
+                Some(Path::new(ORIGINAL_PATH)),
+            ),
         }
-        Self::understand(sections, files)
     }
 
-    fn understand(mut sections: Sections, files: Vec<PathBuf>) -> Result<Self, ConfigError> {
-        let mut warnings = Vec::new();
+    /// The same. Another file, which is not read, is named when it is there and the
+    /// file is not.
+    fn read(path: &Path, must_be_there: bool, other: Option<&Path>) -> Result<Self, ConfigError> {
+        let other = other.filter(|other| !path.exists() && other.exists());
+        let files = file::with_fragments(path, must_be_there)?;
+        let mut sections = Sections::new();
+        let mut warnings: Vec<_> = other
+            .map(|other| Warning::NotRead(other.to_owned()))
+            .into_iter()
+            .collect();
+        for file in &files {
+            let text = file::read(file).map_err(|error| match (error, other) {
+                (ConfigError::Missing(_), Some(other)) => ConfigError::Elsewhere(other.to_owned()),
+                (error, _) => error,
+            })?;
+            file::merge(&mut sections, file, &text, &mut warnings)?;
+        }
+        Self::understand(sections, files, warnings)
+    }
+
+    fn understand(
+        mut sections: Sections,
+        files: Vec<PathBuf>,
+        mut warnings: Vec<Warning>,
+    ) -> Result<Self, ConfigError> {
         let main = sections
             .remove(MAIN)
             .unwrap_or_else(|| Section::new(MAIN, Path::new(DEFAULT_PATH).into(), 0));
@@ -494,13 +546,20 @@ fn uplink_numbers(main: &Section) -> Result<UplinkNumbers, ConfigError> {
     })
 }
 
-/// A prefix, or an address as one that has only it.
+/// A prefix, with its length or its mask, or an address as one that has only it.
 fn prefix(text: &str) -> Option<IpNet> {
-    let host = |address: std::net::IpAddr| IpNet::from(address);
+    let host = |address: IpAddr| IpNet::from(address);
+    let with_mask = || {
+        let (address, mask) = text.split_once('/')?;
+        let mask: Ipv4Addr = mask.parse().ok()?;
+        let net = Ipv4Net::with_netmask(address.parse().ok()?, mask);
+        net.ok().map(IpNet::from)
+    };
     let net = text
         .parse::<IpNet>()
         .ok()
-        .or_else(|| text.parse().ok().map(host));
+        .or_else(|| text.parse().ok().map(host))
+        .or_else(with_mask);
     net.map(|net| net.trunc())
 }
 

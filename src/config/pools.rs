@@ -187,6 +187,9 @@ fn from_file(
 ) -> Result<Vec<(FloatingIp, Option<HardwareAddress>)>, ConfigError> {
     let text = file::read(path).map_err(|error| {
         let why = match error {
+            ConfigError::Missing(_) if path.is_relative() => {
+                "there is no such file; write its whole path, which begins with /".to_owned()
+            }
             ConfigError::Missing(_) => "there is no such file".to_owned(),
             error => crate::chain(&error),
         };

@@ -143,7 +143,7 @@ fn what_is_wrong_is_named_with_its_place_and_what_would_be_right() {
         ),
         (
             "[IPFLOATER]\nIP_POOL = 198.51.100.1\nIP_POOL = 198.51.100.2",
-            vec!["IP_POOL is there twice"],
+            vec!["IP_POOL is there twice", "the last is the one that counted"],
         ),
         (
             "[IPFLOATR]\nIP_POOL = 198.51.100.1",
@@ -219,6 +219,10 @@ fn what_is_wrong_is_named_with_its_place_and_what_would_be_right() {
         (
             "[IPFLOATER]\nIP_POOL_FILE = /nonexistent/pool",
             vec!["IP_POOL_FILE", "/nonexistent/pool", "there is no such file"],
+        ),
+        (
+            "[IPFLOATER]\nIP_POOL_FILE = ~/pool",
+            vec!["IP_POOL_FILE", "~/pool", "write its whole path"],
         ),
         (
             "[IPFLOATER\nIP_POOL = 198.51.100.7",
@@ -399,6 +403,82 @@ fn what_pythons_configparser_reads_is_read() {
         assert!(!pool.routed && settings.site.block_free, "{text:?}");
         assert_eq!(settings.warnings, [], "{text:?}");
     }
+}
+
+#[test]
+fn what_the_original_took_beyond_configparser_is_taken() {
+    for text in [
+        "IP_POOL = 203.0.113.1#web\nPRIVATE_IP_RANGES = 10.0.0.1/255.255.255.0\n",
+        "rem old\nREM\nIP_POOL = 203.0.113.1\nPRIVATE_IP_RANGES = 10.0.0.1/24#lan\n",
+    ] {
+        let settings = load(&format!("[IPFLOATER]\n{text}")).unwrap();
+        assert_eq!(settings.site.pools[0].ranges[0].to_string(), "203.0.113.1");
+        assert_eq!(settings.site.private, ["10.0.0.0/24".parse().unwrap()]);
+        assert_eq!(settings.warnings, []);
+    }
+    for mask in ["255.0.255.0", "ffff::", "255.255.255"] {
+        let text = format!("[IPFLOATER]\nPRIVATE_IP_RANGES = 10.0.0.1/{mask}\n");
+        assert!(load(&text).is_err(), "{mask}");
+    }
+
+    // What it did not look at.
+    let text = "[DEFAULT]\nlog = x\n[IPFLOATER]\nIP_POOL = 203.0.113.1\n[General]\nDebug = 1\n";
+    let told: Vec<_> = load(text).unwrap().warnings;
+    let told: Vec<_> = told.iter().map(ToString::to_string).collect();
+    assert!(
+        told[0].ends_with("line 2, section [DEFAULT]: nobody reads LOG there"),
+        "{told:?}"
+    );
+    assert!(
+        told[1].ends_with("line 6, section [GENERAL]: nobody reads DEBUG there"),
+        "{told:?}"
+    );
+    let error = load("[DEFAULT]\nIP_POOL = 203.0.113.1\n").unwrap_err();
+    assert!(
+        error.contains("line 2, section [DEFAULT]: there is no key IP_POOL; it belongs in the section [IPFLOATER]"),
+        "{error}"
+    );
+}
+
+#[test]
+fn comments_may_be_of_another_character_set() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("c.conf");
+    let load = |text: &[u8]| {
+        fs::write(&path, text).unwrap();
+        Settings::load(Some(&path)).map_err(|error| crate::chain(&error))
+    };
+    let text = b"# \xfcber\n[IPFLOATER] ; \xe9\nIP_POOL = 203.0.113.1, # f\xfcr uns\n 203.0.113.3\nrem \xfc\n";
+    let settings = load(text).unwrap();
+    assert_eq!(settings.site.pools[0].size(), 2);
+    let error = load(b"[IPFLOATER]\n[USER j\xfcrgen]\n").unwrap_err();
+    assert!(error.contains("line 2: it is not UTF-8 text"), "{error}");
+}
+
+#[test]
+fn a_file_of_the_original_that_is_not_read_is_named() {
+    let directory = TempDir::new().unwrap();
+    let [path, other] = ["c.conf", "other.conf"].map(|name| directory.path().join(name));
+    fs::write(&other, "[IPFLOATER]\nIP_POOL = 198.51.100.2\n").unwrap();
+    let read = || Settings::read(&path, false, Some(&other));
+    let error = read().unwrap_err();
+    assert!(
+        matches!(&error, ConfigError::Elsewhere(it) if *it == other),
+        "{error}"
+    );
+    fs::create_dir(directory.path().join("c.conf.d")).unwrap();
+    fs::write(
+        directory.path().join("c.conf.d/moving.conf"),
+        "[IPFLOATER]\nPROBE = no\n",
+    )
+    .unwrap();
+    let warnings = read().unwrap().warnings;
+    assert_eq!(
+        warnings,
+        [Warning::NotRead(other.clone()), Warning::NoAddresses]
+    );
+    fs::copy(&other, &path).unwrap();
+    assert_eq!(read().unwrap().warnings, []);
 }
 
 #[test]

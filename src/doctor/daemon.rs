@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, ClientError};
-use crate::model::{Family, PendingReason};
+use crate::model::{Family, FloatingIp, PendingReason};
 use crate::wire::{Address, Described, Events, Listed, Permissions, PoolInfo, Pools, Status};
 
 use super::finding::{Finding, Id};
@@ -101,6 +101,11 @@ impl Facts {
             }
         }
         outside
+    }
+
+    /// Whether a pool has an address.
+    pub(super) fn of_a_pool(&self, floating: FloatingIp) -> bool {
+        self.pools.iter().any(|pool| pool.contains(floating))
     }
 
     /// The addresses in use.

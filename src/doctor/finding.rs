@@ -97,6 +97,8 @@ ids! {
     NatFirst = "nat-first",
     /// Legacy iptables has tables, which nf_tables does not show.
     IptablesLegacy = "iptables-legacy",
+    /// The original IP Floater left something, or a boot brought it back.
+    OriginalLeft = "original-left",
     /// Another machine has the address.
     AddressElsewhere = "address-elsewhere",
     /// The address has no host.

@@ -42,7 +42,7 @@ mod ways;
 pub use finding::{Finding, Id, Severity};
 
 use crate::client::{Client, ClientError, bus_presence};
-use crate::kernel::{Hidden, KernelError, look, observe_links};
+use crate::kernel::{Hidden, KernelError, OriginalTraces, look, observe_links};
 use crate::model::Family;
 use daemon::{Facts, Subject};
 use settings::Settings;
@@ -137,6 +137,11 @@ pub fn examine(
     findings.extend(of_tables(&terrain, facts.is_some()));
     findings.extend(system::conntrack().and_then(system::conntrack_full));
     findings.extend(of_kernel());
+    findings.extend(
+        facts
+            .as_ref()
+            .and_then(|facts| of_original(facts, &terrain)),
+    );
     if address.is_some() {
         findings.extend(of_flows(&subjects, &findings));
     }
@@ -235,6 +240,18 @@ fn of_kernel() -> Option<Finding> {
         // That was said of the tables.
         Err(_) => None,
     }
+}
+
+/// What the original left. Who may not look was told so of the tables.
+fn of_original(facts: &Facts, terrain: &Terrain) -> Option<Finding> {
+    let outside = terrain.interfaces_of(Family::V4);
+    let outside: Vec<_> = outside
+        .into_iter()
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    let of_a_pool = |floating| facts.of_a_pool(floating);
+    let left = OriginalTraces::open().and_then(|mut traces| traces.look(&outside, of_a_pool));
+    system::original_left(&left.ok()?)
 }
 
 /// Whether the kernel was built, or runs, without nf_tables.

@@ -1,12 +1,13 @@
 //! What else of the system has to do with it: the conntrack table, the kernel's
 //! features, legacy iptables, the clock, the bus, the configuration.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use crate::client::Presence;
-use crate::config::DEFAULT_PATH;
-use crate::kernel::Features;
+use crate::config::{DEFAULT_PATH, ORIGINAL_PATH};
+use crate::kernel::{Features, Leftovers};
 
 use super::finding::{Finding, Id};
 
@@ -75,6 +76,31 @@ pub(super) fn legacy_tables(tables: &[String]) -> Option<Finding> {
     })
 }
 
+/// What the original IP Floater left, which may be back after a boot.
+pub(super) fn original_left(left: &Leftovers) -> Option<Finding> {
+    let redirected: Vec<_> = left.redirections().into_iter().collect();
+    let chains = redirected
+        .into_iter()
+        .map(|one| format!("{}-*", one.chains));
+    let fixed = left.chains.iter().chain(&left.legacy);
+    let fixed = fixed.filter(|chain| chain.name.starts_with("ipfloater-"));
+    let names: BTreeSet<_> = chains
+        .chain(fixed.map(|chain| chain.name.clone()))
+        .collect();
+    let addresses = left.addresses.iter();
+    let addresses = addresses.map(|own| format!("{} on {}", own.net.addr(), own.interface));
+    let all: Vec<_> = names.into_iter().chain(addresses).collect();
+    (!left.is_empty()).then(|| {
+        let what = format!("the original IP Floater left {}", all.join(", "));
+        Finding::warning(Id::OriginalLeft, what)
+            .because(
+                "they may lead elsewhere what has no host here; what is not taken over yet \
+                 `ipfloater import` takes over",
+            )
+            .mend("ipfloater import --clear-only --apply")
+    })
+}
+
 /// What the kernel lacks.
 pub(super) fn features(features: Features) -> Option<Finding> {
     let Features {
@@ -112,6 +138,16 @@ pub(super) fn configuration() -> Option<Finding> {
     // Who may not look does not know.
     let file = Path::new(DEFAULT_PATH).try_exists().unwrap_or(true);
     let fragments = fs::read_dir(format!("{DEFAULT_PATH}.d"));
+    if !file && Path::new(ORIGINAL_PATH).exists() {
+        let what = format!("there is no {DEFAULT_PATH}");
+        return Some(
+            Finding::error(Id::NoConfiguration, what)
+                .because(format!(
+                    "{ORIGINAL_PATH}, which the original read, is not read"
+                ))
+                .mend(format!("cp {ORIGINAL_PATH} {DEFAULT_PATH}")),
+        );
+    }
     let there = file || fragments.is_ok_and(|mut entries| entries.next().is_some());
     (!there).then(|| {
         let what = format!("there is no {DEFAULT_PATH}");

@@ -4,12 +4,12 @@
 //! that leads to one TCP port. The original wrote what its callers gave it and
 //! checked little, so every value may be anything.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use serde_json::{Value, json};
 
 use crate::model::{Family, FixedIp, FloatingIp, Port};
@@ -97,6 +97,8 @@ impl fmt::Display for Redirection {
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Row {
+    /// By which the original told it, and its chains, from others.
+    pub id: Option<String>,
     /// What it says: the redirection, or else its values as they are.
     pub text: String,
     /// The redirection, or why it is none.
@@ -125,9 +127,16 @@ pub enum RowError {
         "it leads a port to a whole address or the other way round, which the original refused"
     )]
     OneSided,
-    /// An earlier row has the same address, port or host for something else.
+    /// A row before it has the same address, port or host for something else.
     #[error("an earlier row has {other}")]
     Clash {
+        /// What that row says.
+        other: Redirection,
+    },
+    /// A row that is in force has the same address, port or host for something
+    /// else.
+    #[error("what is in force instead is {other}")]
+    NotInForce {
         /// What that row says.
         other: Redirection,
     },
@@ -147,12 +156,31 @@ pub enum DatabaseError {
     /// It is not a file.
     #[error("{} is not a file", .0.display())]
     NoFile(PathBuf),
-    /// It is no database, or SQLite cannot read it as it is.
+    /// Somebody writes to it, and does not come to an end.
     #[error(
-        "cannot read {}: {source}; stop the original, and if it was interrupted while it wrote, \
-         have SQLite put that right: sqlite3 {} 'SELECT count(*) FROM endpoint'",
-        .path.display(), .path.display()
+        "{} is locked by a program that has it open; end the original by \
+         `pkill -KILL -f '[i]pfloaterdaemon'`, which leaves its redirections for now",
+        .0.display()
     )]
+    Locked(PathBuf),
+    /// Who wrote to it was interrupted.
+    #[error(
+        "{} was left half written; have SQLite put that right: sqlite3 {} 'SELECT count(*) FROM endpoint'",
+        .0.display(), .0.display()
+    )]
+    Unfinished(PathBuf),
+    /// It is damaged.
+    #[error(
+        "{} is damaged; have SQLite save what can be, and name that with --database: \
+         sqlite3 {} .recover | sqlite3 recovered.db",
+        .0.display(), .0.display()
+    )]
+    Damaged(PathBuf),
+    /// It is a file of something else.
+    #[error("{} is not a database of SQLite; name the original's with --database", .0.display())]
+    NotSqlite(PathBuf),
+    /// SQLite cannot read it for another reason.
+    #[error("cannot read {}", .path.display())]
     Sqlite {
         /// Which.
         path: PathBuf,
@@ -176,9 +204,18 @@ pub(super) fn read(path: &Path) -> Result<Vec<Row>, DatabaseError> {
     if !std::fs::metadata(path).map_err(no_file)?.is_file() {
         return Err(DatabaseError::NoFile(path.to_owned()));
     }
-    let fail = |source| DatabaseError::Sqlite {
-        path: path.to_owned(),
-        source,
+    let fail = |source: rusqlite::Error| {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                DatabaseError::Locked(path)
+            }
+            // What is in the journal may not be undone.
+            Some(ErrorCode::ReadOnly) => DatabaseError::Unfinished(path),
+            Some(ErrorCode::DatabaseCorrupt) => DatabaseError::Damaged(path),
+            Some(ErrorCode::NotADatabase) => DatabaseError::NotSqlite(path),
+            _ => DatabaseError::Sqlite { path, source },
+        }
     };
     // Not `immutable`: then SQLite would pass over a journal that says that the
     // file is half written. Without, it refuses what it may not put right.
@@ -195,24 +232,35 @@ pub(super) fn read(path: &Path) -> Result<Vec<Row>, DatabaseError> {
     }
     let mut statement = connection
         .prepare(
-            "SELECT public_ip, public_port, private_ip, private_port FROM endpoint ORDER BY rowid",
+            "SELECT id, public_ip, public_port, private_ip, private_port FROM endpoint ORDER BY rowid",
         )
         .map_err(fail)?;
     let mut rows = statement.query([]).map_err(fail)?;
     let mut read = Vec::new();
     while let Some(row) = rows.next().map_err(fail)? {
         let value = |column| row.get_ref(column).map_err(fail);
-        read.push(understand(value(0)?, value(1)?, value(2)?, value(3)?));
+        let (text, redirection) = understand(value(1)?, value(2)?, value(3)?, value(4)?);
+        let id = match value(0)? {
+            ValueRef::Text(id) => std::str::from_utf8(id).ok().map(str::to_owned),
+            ValueRef::Integer(id) => Some(id.to_string()),
+            ValueRef::Null | ValueRef::Real(_) | ValueRef::Blob(_) => None,
+        };
+        read.push(Row {
+            id,
+            text,
+            redirection,
+        });
     }
-    Ok(without_clashes(read))
+    Ok(read)
 }
 
+/// What a row says, and the redirection that it is.
 fn understand(
     public_ip: ValueRef<'_>,
     public_port: ValueRef<'_>,
     private_ip: ValueRef<'_>,
     private_port: ValueRef<'_>,
-) -> Row {
+) -> (String, Result<Redirection, RowError>) {
     let redirection = || {
         let floating = address::<FloatingIp>("public_ip", public_ip)?;
         let fixed = address::<FixedIp>("private_ip", private_ip)?;
@@ -241,7 +289,7 @@ fn understand(
             shown(private_port)
         ),
     };
-    Row { text, redirection }
+    (text, redirection)
 }
 
 fn address<A: std::str::FromStr<Err: fmt::Display>>(
@@ -288,31 +336,39 @@ fn shown(value: ValueRef<'_>) -> String {
     }
 }
 
-/// The rows without repetitions. Of those that cannot all be, the first stands,
-/// as it did in the original.
-fn without_clashes(rows: Vec<Row>) -> Vec<Row> {
+/// The rows without repetitions. Of those that cannot all be, one that is in force
+/// stands, by the ids that are; else the first, as it did in the original.
+pub(super) fn without_clashes(rows: Vec<Row>, in_force: &BTreeSet<&str>) -> Vec<Row> {
+    let is_in_force = |row: &Row| matches!(&row.id, Some(id) if in_force.contains(id.as_str()));
     let mut by_floating = HashMap::new();
     let mut by_host = HashMap::new();
     let mut kept = Vec::new();
-    for mut row in rows {
+    let mut rows: Vec<_> = rows.into_iter().enumerate().collect();
+    rows.sort_by_key(|(_, row)| !is_in_force(row));
+    for (number, mut row) in rows {
         if let Ok(this) = row.redirection {
             let (floating, host) = match this {
                 Redirection::Whole { floating, fixed } => ((floating, None), Some(fixed)),
                 Redirection::Port { floating, port, .. } => ((floating, Some(port)), None),
             };
             let same_host = host.and_then(|host| by_host.get(&host));
-            match by_floating.get(&floating).or(same_host) {
-                Some(other) if *other == this => continue,
-                Some(other) => row.redirection = Err(RowError::Clash { other: *other }),
+            match by_floating.get(&floating).or(same_host).copied() {
+                Some((other, _)) if other == this => continue,
+                Some((other, true)) if !is_in_force(&row) => {
+                    row.redirection = Err(RowError::NotInForce { other });
+                }
+                Some((other, _)) => row.redirection = Err(RowError::Clash { other }),
                 None => {
+                    let this = (this, is_in_force(&row));
                     by_floating.insert(floating, this);
                     by_host.extend(host.map(|host| (host, this)));
                 }
             }
         }
-        kept.push(row);
+        kept.push((number, row));
     }
-    kept
+    kept.sort_by_key(|(number, _)| *number);
+    kept.into_iter().map(|(_, row)| row).collect()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod database;
 mod error;
 mod running;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -21,12 +22,12 @@ use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, ClientError};
 use crate::config::Settings;
-use crate::kernel::{Leftovers, OriginalTraces};
+use crate::kernel::{Leftovers, OriginalTraces, Redirected};
 use crate::model::{FloatingIp, InterfaceName, PendingReason, RouterAddress};
 use crate::wire::{Address, Changed, Described, PoolInfo, Pools, Status};
 
 pub use database::{DatabaseError, Redirection, RowError};
-pub use error::ImportError;
+pub use error::{ImportError, Obstacle};
 
 /// Where the original's own configuration put its database.
 const DEFAULT_DATABASE: &str = "/var/lib/ipfloater.db";
@@ -34,6 +35,9 @@ const DEFAULT_DATABASE: &str = "/var/lib/ipfloater.db";
 /// Where our store is: root opens no database in a directory that a user may
 /// write to, and the daemon would not have started beside the original's.
 const STATE_DIRECTORY: &str = "/var/lib/ipfloater/";
+
+/// The home of root, which the original ran as.
+const HOME: &str = "/root";
 
 /// What `DB` begins with when it names a file.
 const SQLITE: &str = "sqlite://";
@@ -92,6 +96,12 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// Whether there is neither anything to take over nor to clear.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.fresh().next().is_none() && self.leftovers.is_empty()
+    }
+
     /// How many redirections cannot be taken over.
     #[must_use]
     pub fn bad(&self) -> usize {
@@ -109,9 +119,21 @@ impl Survey {
             })
     }
 
-    /// One that is not in force, or would not be, and what it waits for.
+    /// What has to be put right before anything is taken over or cleared.
     #[must_use]
-    pub fn waiting(&self) -> Option<(FloatingIp, &str)> {
+    pub fn obstacle(&self) -> Option<Obstacle> {
+        let waiting = || {
+            let (floating, reason) = self.waiting()?;
+            let reason = reason.to_owned();
+            Some(Obstacle::WouldWait { floating, reason })
+        };
+        let route = || self.leftovers.routes.first().cloned().map(Obstacle::Route);
+        let original = self.original.map(Obstacle::StillRuns);
+        original.or_else(route).or_else(waiting)
+    }
+
+    /// One that is not in force, or would not be, and what it waits for.
+    fn waiting(&self) -> Option<(FloatingIp, &str)> {
         self.findings
             .iter()
             .find_map(|finding| match &finding.fate {
@@ -153,27 +175,13 @@ impl Import {
         })
     }
 
-    /// Looks at everything and alters nothing.
-    pub fn survey(&mut self, options: &Options) -> Result<Survey, ImportError> {
-        let mut survey = Survey {
-            original: running::original(),
-            ..Survey::default()
-        };
-        if !options.clear_only {
-            let path = find(options)?;
-            for row in database::read(&path)? {
-                let (fate, waits_for) = match row.redirection {
-                    Ok(redirection) => self.fate(redirection)?,
-                    Err(error) => (Fate::Bad(error.to_string()), None),
-                };
-                survey.findings.push(Finding {
-                    text: row.text,
-                    fate,
-                    waits_for,
-                });
-            }
-            survey.database = Some(path);
-        }
+    /// Looks at everything and alters nothing. With thousands of rows that takes
+    /// long: how many of how many are looked at is told again and again.
+    pub fn survey(
+        &mut self,
+        options: &Options,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Survey, ImportError> {
         let Pools { pools } = self.client.call("ListPools", Value::Null)?.message;
         let Status { outside, .. } = self.client.call("GetStatus", Value::Null)?.message;
         let outside: Vec<InterfaceName> = outside
@@ -181,8 +189,49 @@ impl Import {
             .filter_map(|name| name.parse().ok())
             .collect();
         let of_a_pool = |floating| pools.iter().any(|pool: &PoolInfo| pool.contains(floating));
-        survey.leftovers = self.traces.look(&outside, of_a_pool)?;
+        let mut survey = Survey {
+            original: running::original(),
+            leftovers: self.traces.look(&outside, of_a_pool)?,
+            ..Survey::default()
+        };
+        if !options.clear_only {
+            let path = find(options)?;
+            let rows = database::read(&path)?;
+            survey.findings = self.findings(rows, &survey.leftovers, progress)?;
+            survey.database = Some(path);
+        }
         Ok(survey)
+    }
+
+    /// What becomes of the rows, and of redirections that are in force and that no
+    /// row has: the database is another, or an older one.
+    fn findings(
+        &mut self,
+        rows: Vec<database::Row>,
+        leftovers: &Leftovers,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<Vec<Finding>, ImportError> {
+        let redirected = leftovers.redirections();
+        let in_force = redirected.iter().map(|one| one.id.as_str()).collect();
+        let ids: BTreeSet<_> = rows.iter().filter_map(|row| row.id.clone()).collect();
+        let mut findings = Vec::new();
+        let rows = database::without_clashes(rows, &in_force);
+        let all = rows.len();
+        for (done, row) in rows.into_iter().enumerate() {
+            progress(done, all);
+            let (fate, waits_for) = match row.redirection {
+                Ok(redirection) => self.fate(redirection)?,
+                Err(error) => (Fate::Bad(error.to_string()), None),
+            };
+            findings.push(Finding {
+                text: row.text,
+                fate,
+                waits_for,
+            });
+        }
+        let unknown = redirected.iter().filter(|one| !ids.contains(&one.id));
+        findings.extend(unknown.map(not_in_the_database));
+        Ok(findings)
     }
 
     /// What becomes of a redirection, and what it waits for then. That the
@@ -268,42 +317,70 @@ impl Import {
 
     /// Removes the chains of the original.
     pub fn remove_chains(&mut self, leftovers: &Leftovers) -> Result<(), ImportError> {
-        Ok(self.traces.remove_chains(leftovers)?)
+        let removed = self.traces.remove_chains(leftovers);
+        removed.map_err(ImportError::NotCleared)
     }
 
     /// Takes one of the addresses off its interface.
     pub fn remove_address(&mut self, address: &RouterAddress) -> Result<(), ImportError> {
-        Ok(self.traces.remove_address(address)?)
+        let removed = self.traces.remove_address(address);
+        removed.map_err(ImportError::NotCleared)
     }
 }
 
-/// The database that is meant.
+/// A redirection that would end, because nothing says what to make of it.
+fn not_in_the_database(redirected: &Redirected) -> Finding {
+    let Redirected { chains, legacy, .. } = redirected;
+    let backend = if *legacy { "legacy" } else { "nft" };
+    Finding {
+        text: chains.clone(),
+        fate: Fate::Bad(format!(
+            "these chains redirect, and no row of the database is theirs; \
+             `iptables-{backend}-save -t nat | grep {chains}` shows what to where"
+        )),
+        waits_for: None,
+    }
+}
+
+/// The database that is meant. It is told where it is missing, since what is
+/// elsewhere may be an old one.
 fn find(options: &Options) -> Result<PathBuf, ImportError> {
     if let Some(path) = &options.database {
-        return Ok(path.clone());
+        // As it stands behind DB will do.
+        let named = path.to_str().and_then(|text| text.strip_prefix(SQLITE));
+        return Ok(named.map_or_else(|| path.clone(), PathBuf::from));
     }
     let settings = Settings::load(options.config.as_deref()).map_err(ImportError::Configuration)?;
-    let places = places(settings.original_database)?;
-    let there = places.iter().find(|path| path.exists());
-    there.cloned().ok_or(ImportError::NoDatabase(places))
+    let path = place(settings.original_database)?;
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err(ImportError::NoDatabase(path))
+    }
 }
 
-/// Where the database may be: where `DB` says, and in the usual place, to which
-/// it was moved out of the way of our store.
-fn places(named: Option<String>) -> Result<Vec<PathBuf>, ImportError> {
-    let mut places = Vec::new();
-    if let Some(named) = named {
-        match named.strip_prefix(SQLITE).map(Path::new) {
-            Some(path) if path.starts_with(STATE_DIRECTORY) => {}
-            Some(path) if path.is_absolute() => places.push(path.to_owned()),
-            Some(_) | None => return Err(ImportError::NoSqlite(named)),
-        }
-    }
+/// Where the database is: where `DB` says, unless our store is there by now, out of
+/// the way of which it was moved to the usual place.
+fn place(named: Option<String>) -> Result<PathBuf, ImportError> {
     let usual = PathBuf::from(DEFAULT_DATABASE);
-    if !places.contains(&usual) {
-        places.push(usual);
+    let Some(named) = named else {
+        return Ok(usual);
+    };
+    let Some(path) = named.strip_prefix(SQLITE) else {
+        return Err(ImportError::NoSqlite(named));
+    };
+    let path = match path.strip_prefix("~/") {
+        // It ran as root.
+        Some(rest) => Path::new(HOME).join(rest),
+        None => PathBuf::from(path),
+    };
+    if path.starts_with(STATE_DIRECTORY) {
+        Ok(usual)
+    } else if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(ImportError::NoWholePath(named))
     }
-    Ok(places)
 }
 
 #[cfg(test)]
@@ -313,8 +390,8 @@ mod tests {
     #[test]
     fn the_database_is_where_the_original_was_told_to_keep_it() {
         let found = |named: Option<&str>| {
-            let places = places(named.map(str::to_owned)).map_err(|error| error.to_string())?;
-            Ok::<_, String>(error::paths(&places))
+            let place = place(named.map(str::to_owned)).map_err(|error| error.to_string())?;
+            Ok::<_, String>(place.display().to_string())
         };
         let usual = "/var/lib/ipfloater.db";
         for (named, expected) in [
@@ -322,8 +399,9 @@ mod tests {
             (Some("sqlite:///var/lib/ipfloater.db"), usual.to_owned()),
             (
                 Some("sqlite:///srv/floater.sqlite"),
-                format!("/srv/floater.sqlite, {usual}"),
+                "/srv/floater.sqlite".to_owned(),
             ),
+            (Some("sqlite://~/floater.db"), "/root/floater.db".to_owned()),
             // There our store is by now; it was moved away for that.
             (
                 Some("sqlite:///var/lib/ipfloater/ipfloater.db"),

@@ -21,16 +21,33 @@ pub(super) fn original() -> Option<u32> {
 /// Whether a process with these arguments, each with a NUL behind it, is the
 /// original: the program itself, or a Python that runs it.
 fn is_it(arguments: &[u8]) -> bool {
-    let mut names = arguments
+    let mut arguments = arguments
         .split(|byte| *byte == 0)
-        .map(|argument| Path::new(std::str::from_utf8(argument).unwrap_or_default()).file_name());
-    let is_program =
-        |name: Option<Option<&std::ffi::OsStr>>| name.flatten().is_some_and(|name| name == PROGRAM);
-    let first = names.next();
-    let is_python = first
-        .flatten()
-        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"python"));
-    is_program(first) || is_python && is_program(names.next())
+        .map(|argument| std::str::from_utf8(argument).unwrap_or_default());
+    let first = arguments.next().unwrap_or_default();
+    if is_program(first) {
+        return true;
+    }
+    let is_python = name(first).is_some_and(|name| name.starts_with("python"));
+    // Of the options of python(1) these two take another argument.
+    while let Some(argument) = arguments.next().filter(|_| is_python) {
+        match argument {
+            "-W" | "-X" => drop(arguments.next()),
+            // A module, or a program in the line.
+            "-c" | "-m" => return false,
+            option if option.starts_with('-') => {}
+            program => return is_program(program),
+        }
+    }
+    false
+}
+
+fn is_program(argument: &str) -> bool {
+    name(argument).is_some_and(|name| name.strip_suffix(".py").unwrap_or(name) == PROGRAM)
+}
+
+fn name(argument: &str) -> Option<&str> {
+    Path::new(argument).file_name()?.to_str()
 }
 
 #[cfg(test)]
@@ -43,6 +60,10 @@ mod tests {
             ("python\0/usr/local/bin/ipfloaterdaemon\0", true),
             ("/usr/bin/python2.7\0./ipfloaterdaemon\0--db\0x\0", true),
             ("/usr/local/bin/ipfloaterdaemon\0", true),
+            ("python3\0-u\0/usr/local/bin/ipfloaterdaemon\0", true),
+            ("python\0-O\0-W\0ignore\0./ipfloaterdaemon.py\0", true),
+            ("python3\0-m\0ipfloaterdaemon\0", false),
+            ("python3\0-u\0other.py\0ipfloaterdaemon\0", false),
             ("/usr/sbin/ipfloaterd\0", false),
             ("vim\0/usr/local/bin/ipfloaterdaemon\0", false),
             ("pkill\0-KILL\0-f\0ipfloaterdaemon\0", false),

@@ -40,7 +40,8 @@ pub use linux::LinuxKernel;
 pub use meter::TableMeter;
 pub use neighbours::PacketNeighbours;
 pub use nft::IptablesChain;
-pub use original::{Leftovers, OriginalTraces};
+pub use original::{Leftovers, OriginalTraces, Redirected};
+pub use rtnl::SourceRoute;
 pub use watch::{KernelWatch, Ports};
 
 /// The protocol number that our routes and IPv6 addresses carry, so that a

@@ -4,8 +4,11 @@
 //! Recognised by name alone: the original marked nothing. In table nat it had
 //! `ipfloater-PREROUTING`, `-OUTPUT`, `-POSTROUTING`, and three chains for each
 //! redirection, `ipfl-rule-` with six characters of a UUID; in table filter
-//! `ipfloater-INPUT` and `-FORWARD`. The chains of iptables itself stay, with
-//! every rule in them that does not lead to one of these.
+//! `ipfloater-INPUT` and `-FORWARD`. An older release called the three `rule-` with
+//! eight characters, which are taken for its own only together. The chains of iptables
+//! itself stay, with every rule in them that does not lead to one of these.
+
+use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use neli::consts::socket::NlFamily;
@@ -14,7 +17,7 @@ use crate::dataplane::Observed;
 use crate::model::{FloatingIp, InterfaceName, RouterAddress};
 
 use super::nft::{Batch, IptablesChain, IptablesListing, Jump, Named, NftMsg};
-use super::rtnl::Rtnl;
+use super::rtnl::{Rtnl, SourceRoute};
 use super::socket::Socket;
 use super::{KernelError, Operation, xtables};
 
@@ -32,10 +35,14 @@ const FIXED: [(&str, &[&str]); 2] = [
 ];
 
 /// The beginning of the name of a chain of table nat that was made for one
-/// redirection, how long its id is, and the ends.
-const RULE: &str = "ipfl-rule-";
-const ID: usize = 6;
+/// redirection, how long the id behind it is, and the ends: first as the last
+/// release had it, then as an older one did.
+const RULE: (&str, usize) = ("ipfl-rule-", 6);
+const OLD_RULE: (&str, usize) = ("rule-", 8);
 const RULE_ENDS: [&str; 3] = ["-PREROUTING", "-OUTPUT", "-POSTROUTING"];
+
+/// The chains of iptables itself.
+const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
 /// What the original left.
 #[derive(Clone, Debug, Default)]
@@ -46,17 +53,66 @@ pub struct Leftovers {
     pub legacy: Vec<IptablesChain>,
     /// Addresses of pools that are on an outside interface as a /32, beside another.
     pub addresses: Vec<RouterAddress>,
+    /// The routes that would go with these.
+    pub routes: Vec<SourceRoute>,
     /// The rules that lead to the chains from elsewhere.
     jumps: Vec<Jump>,
-    /// How many of these iptables-legacy has.
-    legacy_jumps: usize,
+    /// Those of iptables-legacy, by the chain that has one; `None` is one of iptables
+    /// itself.
+    legacy_jumps: Vec<Option<IptablesChain>>,
+}
+
+/// A redirection of the original's that is in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Redirected {
+    /// By which the original's database has it.
+    pub id: String,
+    /// What the names of its chains begin with.
+    pub chains: String,
+    /// Whether iptables-legacy shows them.
+    pub legacy: bool,
 }
 
 impl Leftovers {
+    /// Whether there is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.chains.is_empty() && self.legacy.is_empty() && self.addresses.is_empty()
+    }
+
+    /// The redirections that the chains are of.
+    #[must_use]
+    pub fn redirections(&self) -> BTreeSet<Redirected> {
+        let of = |chains: &[IptablesChain], legacy| -> Vec<Redirected> {
+            let ids = chains.iter().filter_map(|chain| {
+                [RULE, OLD_RULE].into_iter().find_map(|rule| {
+                    let (id, _) = id_and_end(chain, rule)?;
+                    Some(Redirected {
+                        id: id.to_owned(),
+                        chains: format!("{}{id}", rule.0),
+                        legacy,
+                    })
+                })
+            });
+            ids.collect()
+        };
+        let nft = of(&self.chains, false);
+        nft.into_iter().chain(of(&self.legacy, true)).collect()
+    }
+
     /// How many rules lead to the chains from elsewhere.
     #[must_use]
     pub fn jumps(&self) -> usize {
-        self.jumps.len() + self.legacy_jumps
+        self.jumps.len() + self.legacy_jumps.len()
+    }
+
+    /// The chains of others that such rules are in.
+    #[must_use]
+    pub fn of_others(&self) -> BTreeSet<&IptablesChain> {
+        let nft = self.jumps.iter().map(|jump| &jump.from);
+        let all = nft.chain(self.legacy_jumps.iter().flatten());
+        all.filter(|chain| !BUILT_IN.contains(&chain.name.as_str()))
+            .collect()
     }
 }
 
@@ -85,8 +141,7 @@ impl OriginalTraces {
         of_a_pool: impl Fn(FloatingIp) -> bool,
     ) -> Result<Leftovers, KernelError> {
         let IptablesListing { chains, .. } = self.list(NftMsg::GetChain)?;
-        let mut chains: Vec<_> = chains.into_iter().filter(is_the_originals).collect();
-        chains.sort_unstable();
+        let chains = of_the_original(chains);
         let leads_there = |jump: &Jump| {
             let to = IptablesChain {
                 table: jump.from.table.clone(),
@@ -99,24 +154,28 @@ impl OriginalTraces {
             let listing = self.list(NftMsg::GetRule)?;
             jumps.extend(listing.jumps.into_iter().filter(leads_there));
         }
-        let (mut legacy, mut legacy_jumps) = (Vec::new(), 0);
+        let (mut legacy, mut legacy_jumps) = (Vec::new(), Vec::new());
         for table in xtables::tables()? {
             let chain = |name| IptablesChain {
                 table: table.name.clone(),
                 name,
             };
-            legacy.extend(
-                table
-                    .chains()
-                    .into_iter()
-                    .map(chain)
-                    .filter(is_the_originals),
-            );
-            legacy_jumps += table.jumps(|name| is_the_originals(&chain(name.to_owned())));
+            let chains = of_the_original(table.chains().into_iter().map(chain).collect());
+            let jumps = table.jumps(|name| chains.contains(&chain(name.to_owned())));
+            legacy_jumps.extend(jumps.into_iter().map(|from| from.map(chain)));
+            legacy.extend(chains);
         }
         self.observed = self.rtnl.observe()?;
+        let addresses = put_there(&self.observed.surroundings.addresses, outside, of_a_pool);
+        let sources: BTreeSet<_> = addresses.iter().map(|own| own.net.addr()).collect();
+        let mut routes = match sources.is_empty() {
+            true => Vec::new(),
+            false => self.rtnl.routes_from(&sources, &self.observed.links)?,
+        };
+        routes.sort_by_key(|SourceRoute { route, .. }| !route.starts_with("default"));
         Ok(Leftovers {
-            addresses: put_there(&self.observed.surroundings.addresses, outside, of_a_pool),
+            addresses,
+            routes,
             chains,
             legacy,
             jumps,
@@ -139,7 +198,7 @@ impl OriginalTraces {
         }
         if !leftovers.legacy.is_empty() {
             xtables::remove(|table, name| {
-                is_the_originals(&IptablesChain {
+                leftovers.legacy.contains(&IptablesChain {
                     table: table.to_owned(),
                     name: name.to_owned(),
                 })
@@ -203,20 +262,36 @@ fn put_there(
         .collect()
 }
 
-fn is_the_originals(chain: &IptablesChain) -> bool {
-    let IptablesChain { table, name } = chain;
-    let fixed = |(of, names): &(&str, &[&str])| of == table && names.contains(&name.as_str());
-    FIXED.iter().any(fixed) || table == "nat" && is_of_a_redirection(name)
+/// Those of the chains that the original made, in the order of their names.
+fn of_the_original(chains: Vec<IptablesChain>) -> Vec<IptablesChain> {
+    let all: BTreeSet<_> = chains.into_iter().collect();
+    let is_one = |chain: &&IptablesChain| {
+        let IptablesChain { table, name } = chain;
+        let fixed = |(of, names): &(&str, &[&str])| of == table && names.contains(&name.as_str());
+        let is_of_old = || {
+            let has = |id: &str, end: &&str| {
+                all.contains(&IptablesChain {
+                    table: table.clone(),
+                    name: format!("{}{id}{end}", OLD_RULE.0),
+                })
+            };
+            id_and_end(chain, OLD_RULE)
+                .is_some_and(|(id, _)| RULE_ENDS.iter().all(|end| has(id, end)))
+        };
+        FIXED.iter().any(fixed) || id_and_end(chain, RULE).is_some() || is_of_old()
+    };
+    all.iter().filter(is_one).cloned().collect()
 }
 
-fn is_of_a_redirection(name: &str) -> bool {
-    let Some((id, end)) = name
-        .strip_prefix(RULE)
-        .and_then(|rest| rest.split_at_checked(ID))
-    else {
-        return false;
-    };
-    id.bytes().all(|digit| digit.is_ascii_hexdigit()) && RULE_ENDS.contains(&end)
+/// The id and the end of the name of a chain that was made for a redirection.
+fn id_and_end<'a>(
+    chain: &'a IptablesChain,
+    (begin, length): (&str, usize),
+) -> Option<(&'a str, &'a str)> {
+    let IptablesChain { table, name } = chain;
+    let (id, end) = name.strip_prefix(begin)?.split_at_checked(length)?;
+    let is_id = id.bytes().all(|digit| digit.is_ascii_hexdigit());
+    (table == "nat" && is_id && RULE_ENDS.contains(&end)).then_some((id, end))
 }
 
 #[cfg(test)]
@@ -282,12 +357,46 @@ mod tests {
             ("nat", "ipfloater", false),
             ("nat", "ipfloater-mine", false),
             ("nat", "PREROUTING", false),
+            ("nat", "rule-ab12ef34-OUTPUT", false),
         ] {
             let chain = IptablesChain {
                 table: table.to_owned(),
                 name: name.to_owned(),
             };
-            assert_eq!(is_the_originals(&chain), expected, "{chain}");
+            let known = of_the_original(vec![chain.clone()]);
+            assert_eq!(known.contains(&chain), expected, "{chain}");
         }
+    }
+
+    #[test]
+    fn chains_of_the_older_release_are_known_when_all_three_are_there() {
+        let chains = |names: &[&str]| -> Vec<_> {
+            let chain = |name: &&str| IptablesChain {
+                table: "nat".to_owned(),
+                name: (*name).to_owned(),
+            };
+            names.iter().map(chain).collect()
+        };
+        let of_old = [
+            "rule-ab12ef34-OUTPUT",
+            "rule-ab12ef34-POSTROUTING",
+            "rule-ab12ef34-PREROUTING",
+        ];
+        assert_eq!(of_the_original(chains(&of_old)), chains(&of_old));
+        assert_eq!(of_the_original(chains(&of_old[1..])), []);
+        let left = Leftovers {
+            chains: chains(&of_old),
+            legacy: chains(&["ipfl-rule-ab12ef-OUTPUT"]),
+            ..Leftovers::default()
+        };
+        let told = left.redirections();
+        let told = told.iter().map(|one| (&*one.id, &*one.chains, one.legacy));
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [
+                ("ab12ef", "ipfl-rule-ab12ef", true),
+                ("ab12ef34", "rule-ab12ef34", false)
+            ]
+        );
     }
 }

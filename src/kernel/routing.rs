@@ -12,7 +12,7 @@ use nix::libc;
 use crate::dataplane::{Rerouting, Routing, RoutingRule, UplinkRoute, Way};
 use crate::model::Family;
 
-use super::rtnl::{RTA_TABLE, RTA_VIA, Rtnl, u32_of};
+use super::rtnl::{ONLINK, RTA_TABLE, RTA_VIA, Rtnl, u32_of};
 use super::socket::{self, Attributes, Message, address_family, attribute, family_of};
 use super::{KernelError, Operation, PROTOCOL};
 
@@ -28,9 +28,6 @@ const FRA_PROTOCOL: u16 = 21;
 /// `FIB_RULE_INVERT` and `FR_ACT_TO_TBL` of the same file.
 const INVERT: u32 = 2;
 const TO_TABLE: u8 = 1;
-
-/// `RTNH_F_ONLINK` (include/uapi/linux/rtnetlink.h).
-const ONLINK: u32 = 4;
 
 /// The highest metric: every other route of the table comes first.
 const LAST: u32 = u32::MAX;
@@ -165,7 +162,6 @@ fn rule_payload(rule: &RoutingRule) -> Vec<u8> {
 fn route_payload(route: &UplinkRoute) -> Vec<u8> {
     let UplinkRoute { family, table, way } = *route;
     let (kind, scope, flags) = match way {
-        // The next hop need not be in a network of the interface.
         Way::Via {
             gateway: Some(_), ..
         } => (libc::RTN_UNICAST, libc::RT_SCOPE_UNIVERSE, ONLINK),

@@ -17,7 +17,7 @@
 //! Both carry [`PROTOCOL`]; what does not is somebody else's
 //! and is left alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -41,6 +41,10 @@ const AT_ONCE: usize = 1_000;
 const IFA_PROTO: u16 = 11;
 pub(super) const RTA_TABLE: u16 = 15;
 
+/// `RTNH_F_ONLINK` (include/uapi/linux/rtnetlink.h): the next hop need not be in a
+/// network of the interface.
+pub(super) const ONLINK: u32 = 4;
+
 /// `RTA_VIA`, of Linux 4.1.
 pub(super) const RTA_VIA: u16 = 18;
 
@@ -59,6 +63,18 @@ pub(super) struct Route {
     to: Option<IpAddr>,
     hops: Vec<Hop>,
     metric: u32,
+    source: Option<IpAddr>,
+    flags: u32,
+}
+
+/// A route whose packets have this address of the router for their source, unless
+/// they say otherwise. With the address it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceRoute {
+    /// The address.
+    pub source: IpAddr,
+    /// The route without that, as `ip route replace` takes it.
+    pub route: String,
 }
 
 /// An address of an interface.
@@ -105,7 +121,7 @@ impl Rtnl {
         let name = |index: Option<u32>| index.and_then(|index| names.get(&index)).copied().cloned();
 
         for family in Family::BOTH {
-            let routes = self.routes(family)?;
+            let routes = self.routes(family, Route::concerns_us)?;
             observed.surroundings.gateways.extend(
                 routes
                     .iter()
@@ -278,7 +294,37 @@ impl Rtnl {
         )
     }
 
-    fn routes(&mut self, family: Family) -> Result<Vec<Route>, KernelError> {
+    /// The IPv4 routes of all tables that have one of these addresses for the
+    /// source. The links tell the names of interfaces.
+    pub(crate) fn routes_from(
+        &mut self,
+        sources: &BTreeSet<IpAddr>,
+        links: &BTreeMap<InterfaceName, Link>,
+    ) -> Result<Vec<SourceRoute>, KernelError> {
+        let is_from_one = |route: &Route| {
+            // In the table local are the addresses themselves.
+            let is_local = route.table == u32::from(libc::RT_TABLE_LOCAL);
+            !is_local && route.source.is_some_and(|source| sources.contains(&source))
+        };
+        let names: BTreeMap<_, _> = links
+            .iter()
+            .map(|(name, link)| (link.index.0, name))
+            .collect();
+        let routes = self.routes(Family::V4, is_from_one)?;
+        let shown = |route: &Route| {
+            Some(SourceRoute {
+                source: route.source?,
+                route: route.in_words(&names),
+            })
+        };
+        Ok(routes.iter().filter_map(shown).collect())
+    }
+
+    fn routes(
+        &mut self,
+        family: Family,
+        concern: impl Fn(&Route) -> bool,
+    ) -> Result<Vec<Route>, KernelError> {
         // struct rtmsg: 12 bytes, family first.
         let mut request = [0; 12];
         request[0] = address_family(family);
@@ -288,7 +334,7 @@ impl Rtnl {
             |routes: &mut Vec<_>, message| {
                 // A hundred thousand of ours are likely, and a full table of the
                 // Internet possible: keep what concerns us.
-                routes.extend(route(&message).filter(Route::concerns_us));
+                routes.extend(route(&message).filter(&concern));
             },
         )
     }
@@ -307,6 +353,35 @@ impl Route {
     /// Whether it is a default route, or one of ours.
     pub(super) fn concerns_us(&self) -> bool {
         self.is_default() || self.presence().is_some() || self.uplink().is_some()
+    }
+
+    /// As ip-route(8) has it, without the source.
+    fn in_words(&self, names: &BTreeMap<u32, &InterfaceName>) -> String {
+        let mut words = match self.to {
+            Some(to) => format!("{to}/{}", self.prefix),
+            None => "default".to_owned(),
+        };
+        for Hop { interface, via } in &self.hops {
+            if self.hops.len() > 1 {
+                words += " nexthop";
+            }
+            if let Some(via) = via {
+                words += &format!(" via {via}");
+            }
+            if let Some(name) = names.get(interface) {
+                words += &format!(" dev {name}");
+            }
+            if self.flags & ONLINK != 0 {
+                words += " onlink";
+            }
+        }
+        if self.metric != 0 {
+            words += &format!(" metric {}", self.metric);
+        }
+        if self.table != u32::from(libc::RT_TABLE_MAIN) {
+            words += &format!(" table {}", self.table);
+        }
+        words
     }
 
     /// Whether it is a default route that packets leave by.
@@ -417,6 +492,8 @@ pub(super) fn route(message: &Message<'_>) -> Option<Route> {
         to: None,
         hops: Vec::new(),
         metric: 0,
+        source: None,
+        flags: u32_of(&header[8..])?,
     };
     let (mut interface, mut via) = (None, None);
     for (attribute, value) in Attributes::new(&message.payload[12..]) {
@@ -427,6 +504,7 @@ pub(super) fn route(message: &Message<'_>) -> Option<Route> {
             RTA_VIA => via = ip(value.get(2..)?),
             libc::RTA_OIF => interface = u32_of(value),
             libc::RTA_PRIORITY => route.metric = u32_of(value)?,
+            libc::RTA_PREFSRC => route.source = ip(value),
             RTA_TABLE => route.table = u32_of(value)?,
             libc::RTA_MULTIPATH => route.hops.extend(Hops(value)),
             _ => {}

@@ -134,6 +134,10 @@ fn lock() -> io::Result<Lock> {
             Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < deadline => {
                 sleep(LOOK);
             }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let why = format!("another program holds {LOCK}");
+                return Err(io::Error::new(error.kind(), why));
+            }
             result => return result,
         }
     }
@@ -193,10 +197,20 @@ impl Table {
             .collect()
     }
 
-    /// How many rules lead from elsewhere to the chains that go.
-    pub(super) fn jumps(&self, goes: impl Fn(&str) -> bool) -> usize {
-        let fates = Fates::of(&self.entries, goes);
-        fates.0.iter().filter(|fate| fate.leads_there).count()
+    /// The rules that lead from elsewhere to the chains that go, each by the chain
+    /// that has it; `None` is one of iptables itself, which all come first.
+    pub(super) fn jumps(&self, goes: impl Fn(&str) -> bool) -> Vec<Option<String>> {
+        let (mut chain, mut jumps) = (None, Vec::new());
+        for Fate {
+            entry, leads_there, ..
+        } in Fates::of(&self.entries, goes).0
+        {
+            chain = entry.head().or(chain);
+            if leads_there {
+                jumps.push(chain.clone());
+            }
+        }
+        jumps
     }
 
     /// The table without the chains that go; `None` when there are none of them.

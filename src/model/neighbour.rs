@@ -11,7 +11,7 @@ pub struct HardwareAddress(pub [u8; 6]);
 
 /// Why a text is no hardware address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a hardware address is six pairs of hexadecimal digits with colons between")]
+#[error("a hardware address is six pairs of hexadecimal digits, with colons between or none")]
 pub struct NoHardwareAddress;
 
 impl fmt::Display for HardwareAddress {
@@ -25,6 +25,13 @@ impl FromStr for HardwareAddress {
     type Err = NoHardwareAddress;
     fn from_str(text: &str) -> Result<Self, NoHardwareAddress> {
         let mut bytes = [0; 6];
+        // Without colons, as the original took them.
+        if text.len() == 12 && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+                *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| NoHardwareAddress)?;
+            }
+            return Ok(Self(bytes));
+        }
         let mut parts = text.split(':');
         for byte in &mut bytes {
             let is_pair = |part: &&str| {
@@ -62,12 +69,15 @@ mod tests {
         let address: HardwareAddress = text.parse().unwrap();
         assert_eq!(address, HardwareAddress([2, 0, 0, 0, 10, 255]));
         assert_eq!(address.to_string(), text);
+        assert_eq!("020000000aFF".parse(), Ok(address));
         for text in [
             "",
             "02:00:00:00:0a",
             "02:00:00:00:0a:ff:00",
             "2:0:0:0:a:ff",
             "02-00-00-00-0a-ff",
+            "020000000a+f",
+            "020000000af",
         ] {
             assert!(text.parse::<HardwareAddress>().is_err(), "{text}");
         }

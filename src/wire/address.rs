@@ -152,6 +152,13 @@ impl Address {
         }
     }
 
+    /// Whether a host has it, or one of its ports leads there.
+    #[must_use]
+    pub fn leads_to(&self, fixed: FixedIp) -> bool {
+        let mut forwards = self.forwards.iter();
+        self.fixed_address == Some(fixed) || forwards.any(|forward| forward.fixed_address == fixed)
+    }
+
     pub(super) fn build(
         floating: FloatingIp,
         allocation: Option<&Allocation>,

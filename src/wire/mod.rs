@@ -39,7 +39,7 @@ pub struct Filter {
     pub state: Option<String>,
     /// Of this owner.
     pub owner: Option<u32>,
-    /// Of this host.
+    /// Of this host, or with ports that lead to it.
     pub fixed_address: Option<FixedIp>,
     /// With this name.
     pub label: Option<Label>,
@@ -63,7 +63,7 @@ impl Filter {
             .is_none_or(|pool| address.pool.as_ref() == Some(pool))
             && state.as_ref().is_none_or(|state| address.state == *state)
             && owner.is_none_or(|owner| address.owner == Some(owner))
-            && fixed_address.is_none_or(|fixed| address.fixed_address == Some(fixed))
+            && fixed_address.is_none_or(|fixed| address.leads_to(fixed))
             && (label.is_none() || address.label == *label)
             && tag.as_ref().is_none_or(|tag| address.tags.contains(tag))
     }

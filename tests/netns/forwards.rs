@@ -615,3 +615,70 @@ fn what_clashes_is_refused_and_names_the_other() {
     let absent = daemon.order(&format!("unforward {floating}:80"));
     assert!(absent.contains("does not forward 80/tcp"), "{absent}");
 }
+
+#[test]
+fn what_leads_to_a_host_is_found_and_ended_by_its_address() {
+    let lab = Lab::new();
+    let daemon = lab.start();
+    let [first, second, third] = [10, 11, 12].map(|last| floating(Family::V4, last));
+    let host = lab.host_a.address(Family::V4);
+    daemon.forward(first, "80", Tcp, &lab.host_a, PORT, "");
+    daemon.forward(first, "81", Tcp, &lab.host_b, PORT, "");
+    let far = lab.far.address(Family::V4);
+    assert_eq!(lab.far.ask_port(Tcp, first, 80), saw(&lab.host_a, far));
+    let listed = || {
+        let listed = daemon.json(&format!("list --fixed {host}"));
+        let addresses = listed["addresses"].as_array().expect("a list").clone();
+        let floating = |address: &serde_json::Value| address["floating_ip"].clone();
+        addresses.iter().map(floating).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(), [first.to_string()]);
+    assert_eq!(
+        daemon.json(&format!("show {host}"))["address"]["floating_ip"],
+        first.to_string()
+    );
+    daemon.forward(second, "8000-8010", Udp, &lab.host_a, PORT, "");
+    assert_eq!(listed(), [first.to_string(), second.to_string()]);
+    let told = daemon.ipfloater(&format!("show {host}"));
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(
+        told.contains(&format!("ports of {first}, {second} lead to it")),
+        "{told}"
+    );
+    daemon.order(&format!("associate {third} {host}"));
+    assert_eq!(listed().len(), 3);
+    assert_eq!(
+        daemon.json(&format!("show {host}"))["address"]["floating_ip"],
+        third.to_string()
+    );
+
+    let told = daemon.order(&format!("releaseip {host} --dry-run"));
+    assert!(told.contains("80"), "{told}");
+    assert_eq!(listed().len(), 3, "nothing was done");
+    assert_eq!(
+        daemon.order(&format!("releaseip {host}")),
+        format!(
+            "Released the redirection from IP {third}\n\
+             Released the redirection from IP {first}:80/tcp\n\
+             Released the redirection from IP {second}:8000-8010/udp\n"
+        )
+    );
+    assert!(listed().is_empty());
+    assert!(lab.far.ask_port(Tcp, first, 80).is_err(), "nobody answers");
+    assert_eq!(
+        lab.far.ask_port(Tcp, first, 81),
+        saw(&lab.host_b, far),
+        "the other host's goes on"
+    );
+    // As the next machine of that address gets none of it.
+    let told = daemon.ipfloater(&format!("releaseip {host}"));
+    assert_eq!(told.status.code(), Some(5), "{told:?}");
+
+    daemon.forward(first, "80", Tcp, &lab.host_a, PORT, "");
+    let told = daemon.order(&format!("releaseip {host}"));
+    assert_eq!(
+        told,
+        format!("Released the redirection from IP {first}:80/tcp\n")
+    );
+    assert!(lab.far.ask_port(Tcp, first, 80).is_err(), "nobody answers");
+}

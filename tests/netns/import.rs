@@ -120,7 +120,10 @@ fn takes_over(backend: Backend) {
         "take over 198.51.100.11:8080 -> 10.0.1.12:7",
         "take 198.51.100.10 off wan0",
         "take 198.51.100.12 off wan0",
-        "Nothing was done. `ipfloater import --apply` does it.",
+        &format!(
+            "Nothing was done. `ipfloater import --database {} --apply` does it.",
+            database.display()
+        ),
     ] {
         assert!(told.contains(line), "no {line:?} in {told}");
     }
@@ -176,6 +179,8 @@ fn takes_over(backend: Backend) {
         assert!(told.contains(line), "no {line:?} in {told}");
     }
     assert_eq!(all(&lab, &daemon), before, "once more is harmless");
+    let told = daemon.imported(&lab, "--dry-run");
+    assert!(told.ends_with("There is nothing to do.\n"), "{told}");
     assert_eq!(daemon.repairs(), 0, "nothing of ours was touched");
 
     daemon.configure("");
@@ -221,8 +226,8 @@ fn one_row_that_cannot_be_refuses_all_unless_it_is_left_out() {
             "\"198.51.100.17\":22 -> \"10.0.1.12\":0: it leads a port to a whole address",
             "NULL:0 -> 10.5:0: public_ip cannot be used: it is not an IPv4 address",
             "\"a\\u{1b}[2J\":0 -> \"10.0.1.12\":0: public_ip cannot be used",
-            "198.51.100.10 -> 10.0.1.12: an earlier row has 198.51.100.10 -> 10.0.1.11",
-            "198.51.100.18 -> 10.0.1.11: an earlier row has 198.51.100.10 -> 10.0.1.11",
+            "198.51.100.10 -> 10.0.1.12: what is in force instead is 198.51.100.10 -> 10.0.1.11",
+            "198.51.100.18 -> 10.0.1.11: what is in force instead is 198.51.100.10 -> 10.0.1.11",
             "\"198.51.100.11\":8081 -> \"10.0.1.12\":65536: private_port is no port",
             "8 of 10 redirections cannot be taken over, so nothing was done",
             "--skip-bad",
@@ -232,6 +237,15 @@ fn one_row_that_cannot_be_refuses_all_unless_it_is_left_out() {
         assert_eq!(all(&lab, &daemon), before, "{options}");
     }
     assert_reached(&lab, "the original");
+    let output = daemon.import(&lab, "--apply --json");
+    assert_eq!(output.status.code(), Some(1));
+    let told = hold(
+        "import",
+        &String::from_utf8_lossy(&output.stdout),
+        "verb-import",
+    );
+    assert_eq!(told["error"]["name"], "NotTakenOver", "{told}");
+    assert_eq!(told["error"]["exit_code"], 1, "{told}");
 
     let printed = daemon.imported(&lab, "--skip-bad --json");
     let told = hold("import", &printed, "verb-import");
@@ -358,6 +372,17 @@ fn the_configuration_tells_where_the_database_is() {
         told.contains("take over 198.51.100.10 -> 10.0.1.11"),
         "{told}"
     );
+    // What is in the usual place may be an old one.
+    let (code, told) = import("DB = sqlite:///nowhere/floater.db");
+    assert_eq!(code, Some(5), "{told}");
+    let line = "there is no /nowhere/floater.db, where the database of the original should be";
+    assert!(told.contains(line) && told.contains("--database"), "{told}");
+    let (code, told) = import("DB = sqlite://floater.db");
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("no whole path"), "{told}");
+    let line = format!("import --database sqlite://{}", database.display());
+    let (code, told) = said(&lab.router.run(|| daemon.ipfloater(&line)));
+    assert_eq!(code, Some(0), "{told}");
     let (code, told) = import("DB = mysql://user@host/floaters");
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("names no file of SQLite"), "{told}");
@@ -432,11 +457,193 @@ fn what_would_not_come_into_force_is_not_taken_over_at_all() {
     daemon.original(ROWS);
     let before = all(&lab, &daemon);
     let told = daemon.imported(&lab, "");
-    let line = "take over 198.51.100.10 -> 10.0.1.11; it waits, because no default route";
-    assert!(told.contains(line), "{told}");
+    for line in [
+        "take over 198.51.100.10 -> 10.0.1.11; it waits, because no default route",
+        "--apply` would not do it either: 198.51.100.10 would not come into force: no default route",
+    ] {
+        assert!(told.contains(line), "no {line:?} in {told}");
+    }
     let (code, told) = said(&daemon.import(&lab, "--apply"));
     assert_eq!(code, Some(1), "{told}");
     let why = "nothing was done, because 198.51.100.10 would not come into force: no default route";
     assert!(told.contains(why), "{told}");
     assert_eq!(all(&lab, &daemon), before);
+}
+
+#[test]
+fn a_redirection_that_is_in_no_row_is_not_cut() {
+    let lab = Lab::new();
+    leave(&lab, Backend::Nft);
+    let daemon = lab.start_with(BESIDE);
+    daemon.original(ROWS);
+    let database = Connection::open(daemon.directory().join("original.db"));
+    let database = database.expect("it was made");
+    let sql = |sql: &str| {
+        let done = database.execute_batch(sql);
+        done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    };
+    let before = all(&lab, &daemon);
+    for (alteration, ids) in [
+        ("DELETE FROM endpoint WHERE id = 'cd34aa'", vec!["cd34aa"]),
+        ("DELETE FROM endpoint", vec!["ab12ef", "cd34aa"]),
+    ] {
+        sql(alteration);
+        for options in ["", "--apply"] {
+            let (code, told) = said(&daemon.import(&lab, options));
+            assert_eq!(code, Some(1), "{told}");
+            for id in &ids {
+                let line = format!(
+                    "cannot be taken over: ipfl-rule-{id}: these chains redirect, and no row of \
+                     the database is theirs; `iptables-nft-save -t nat | grep ipfl-rule-{id}`"
+                );
+                assert!(told.contains(&line), "no {line:?} in {told}");
+            }
+            assert!(told.contains("nothing was done"), "{told}");
+            assert_eq!(all(&lab, &daemon), before, "{alteration}");
+        }
+    }
+    assert_reached(&lab, "the original");
+
+    // Of two rows for one address the one whose chains are there is the one.
+    sql("INSERT INTO endpoint VALUES
+        ('000001', '198.51.100.10', 0, '10.0.1.12', 0, 1),
+        ('ab12ef', '198.51.100.10', 0, '10.0.1.11', 0, 1),
+        ('cd34aa', '198.51.100.11', 8080, '10.0.1.12', 7, 1)");
+    let told = daemon.imported(&lab, "--apply --skip-bad");
+    let line = "left out: 198.51.100.10 -> 10.0.1.12: what is in force instead is 198.51.100.10 -> 10.0.1.11";
+    assert!(told.contains(line), "{told}");
+    assert_reached(&lab, "this program");
+}
+
+#[test]
+fn what_is_in_force_and_in_no_row_goes_when_that_is_said() {
+    let lab = Lab::new();
+    leave(&lab, Backend::Nft);
+    let daemon = lab.start_with(BESIDE);
+    daemon.original("(1, '198.51.100.10', 0, '10.0.1.11', 0, 1)");
+    let told = daemon.imported(&lab, "--apply --skip-bad");
+    assert!(told.contains("left out: ipfl-rule-cd34aa"), "{told}");
+    let rules = Backend::Nft.rules(&lab);
+    assert!(
+        !rules.iter().any(|rule| is_the_originals(rule)),
+        "{rules:?}"
+    );
+}
+
+#[test]
+fn chains_of_an_older_release_go_as_well() {
+    let lab = Lab::new();
+    let old = "*nat
+:rule-ab12ef34-PREROUTING - [0:0]
+:rule-ab12ef34-OUTPUT - [0:0]
+:rule-ab12ef34-POSTROUTING - [0:0]
+:rule-00000000-OUTPUT - [0:0]
+-A PREROUTING -j rule-ab12ef34-PREROUTING
+-A OUTPUT -j rule-ab12ef34-OUTPUT
+-A POSTROUTING -j rule-ab12ef34-POSTROUTING
+-A rule-ab12ef34-PREROUTING -d 198.51.100.10/32 -j DNAT --to-destination 10.0.1.11
+-A rule-ab12ef34-OUTPUT -d 198.51.100.10/32 -j DNAT --to-destination 10.0.1.11
+-A rule-ab12ef34-POSTROUTING -s 10.0.1.11/32 -j SNAT --to-source 198.51.100.10
+COMMIT
+";
+    for backend in [Backend::Nft, Backend::Legacy] {
+        if backend.is_there(&lab) {
+            let restore = format!("{}-restore --noflush", backend.name());
+            let restored = lab.router.try_program(&restore, old);
+            restored.unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+    let daemon = lab.start_with(BESIDE);
+    daemon.original("('ab12ef34', '198.51.100.10', 0, '10.0.1.12', 0, 1)");
+    daemon.imported(&lab, "--apply");
+    // As the database has it, and not any more as the chains had it.
+    let far = lab.far.address(Family::V4);
+    let answer = lab.far.ask(Tcp, floating(Family::V4, 10));
+    assert_eq!(answer, saw(&lab.host_b, far));
+    for backend in [Backend::Nft, Backend::Legacy] {
+        if backend.is_there(&lab) {
+            let rules = backend.rules(&lab).concat();
+            assert!(!rules.contains("rule-ab12ef34"), "{rules}");
+            assert!(rules.contains("rule-00000000-OUTPUT"), "{rules}");
+        }
+    }
+}
+
+#[test]
+fn no_route_goes_with_an_address() {
+    let lab = Lab::new();
+    leave(&lab, Backend::Nft);
+    // As some have made a router begin as an address of the pool.
+    lab.router
+        .ip("route replace default via 198.51.100.1 src 198.51.100.10
+         route add 203.0.113.0/24 via 198.51.100.1 src 198.51.100.11 table 77 metric 9");
+    let daemon = lab.start_with(BESIDE);
+    daemon.original(ROWS);
+    let before = all(&lab, &daemon);
+    for (route, source) in [
+        ("default via 198.51.100.1 dev wan0", "198.51.100.10"),
+        (
+            "203.0.113.0/24 via 198.51.100.1 dev wan0 metric 9 table 77",
+            "198.51.100.11",
+        ),
+    ] {
+        let told = daemon.imported(&lab, "");
+        let line = format!("with {source} the route {route} would go");
+        assert!(told.contains(&line), "no {line:?} in {told}");
+        let (code, told) = said(&daemon.import(&lab, "--apply"));
+        assert_eq!(code, Some(1), "{told}");
+        let remedy = format!("`ip route replace {route}`");
+        assert!(told.contains(&remedy), "no {remedy:?} in {told}");
+        assert_eq!(all(&lab, &daemon), before, "nothing was done");
+        lab.router.ip(&format!("route replace {route}"));
+    }
+    let told = daemon.imported(&lab, "--apply");
+    assert!(told.contains("3 addresses removed"), "{told}");
+    for (table, begin) in [("main", "default via"), ("77", "203.0.113.0/24 via")] {
+        let routes = lab
+            .router
+            .program(&format!("ip -4 route show table {table}"));
+        let there = routes.lines().find(|line| line.starts_with(begin));
+        assert!(there.is_some_and(|it| !it.contains("src")), "{routes}");
+    }
+    assert_reached(&lab, "this program");
+}
+
+#[test]
+fn what_cannot_be_cleared_is_told_when_all_is_taken_over() {
+    let lab = Lab::new();
+    leave(&lab, Backend::Nft);
+    // A map leads to a chain of the original, and so it cannot go; others' chains have
+    // rules that do, and lose them.
+    let rule = "ip nat mine ip saddr vmap { 192.0.2.50 : jump ipfl-rule-ab12ef-OUTPUT }";
+    lab.router.program(&format!("nft add rule {rule}"));
+    lab.router
+        .program("iptables-nft -t nat -A ipfl-rule-mine -j ipfloater-OUTPUT");
+    let daemon = lab.start_with(BESIDE);
+    daemon.original(ROWS);
+    let told = daemon.imported(&lab, "");
+    let line = "of which chains of others have some: ipfl-rule-mine of table nat";
+    assert!(told.contains(line), "{told}");
+    let rules = Backend::Nft.rules(&lab);
+    let (code, told) = said(&daemon.import(&lab, "--apply"));
+    assert_eq!(code, Some(1), "{told}");
+    for line in [
+        "all is taken over and in force, but not all that the original left is cleared",
+        "busy",
+        "run it again",
+    ] {
+        assert!(told.contains(line), "no {line:?} in {told}");
+    }
+    assert_eq!(Backend::Nft.rules(&lab), rules, "all or nothing");
+    assert_eq!(
+        daemon.json("list")["addresses"].as_array().map(Vec::len),
+        Some(2)
+    );
+    assert_reached(&lab, "both");
+
+    lab.router.program("nft flush chain ip nat mine");
+    let told = daemon.imported(&lab, "--apply");
+    assert!(told.contains("11 chains"), "{told}");
+    assert_reached(&lab, "this program");
+    assert_eq!(daemon.repairs(), 0);
 }

@@ -176,8 +176,13 @@ fn a_refusal_is_one_line_with_a_remedy_and_a_code_of_its_own() {
             5,
         ),
         (
+            "arp 606000000a02",
+            "Failed to get the ip address for 60:60:00:00:0a:02: IP_POOL_FILE gives it none",
+            5,
+        ),
+        (
             "arp +0:60:00:00:0a:02",
-            "Failed to get the ip address for \"+0:60:00:00:0a:02\": a hardware address is six pairs of hexadecimal digits with colons between",
+            "Failed to get the ip address for \"+0:60:00:00:0a:02\": a hardware address is six pairs of hexadecimal digits, with colons between or none",
             2,
         ),
         (

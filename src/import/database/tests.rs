@@ -22,11 +22,17 @@ fn database(rows: &[&str]) -> (TempDir, PathBuf) {
 /// Each row: what it says, and ` !` with the reason when it is no redirection.
 fn told(rows: &[&str]) -> Vec<String> {
     let (_directory, path) = database(rows);
-    let told = |Row { text, redirection }| match redirection {
-        Ok(_) => text,
-        Err(error) => format!("{text} ! {error}"),
-    };
-    read(&path).unwrap().into_iter().map(told).collect()
+    without_clashes(read(&path).unwrap(), &BTreeSet::new())
+        .into_iter()
+        .map(in_words)
+        .collect()
+}
+
+fn in_words(row: Row) -> String {
+    match row.redirection {
+        Ok(_) => row.text,
+        Err(error) => format!("{} ! {error}", row.text),
+    }
 }
 
 #[test]
@@ -178,6 +184,35 @@ fn of_rows_that_cannot_all_be_the_first_stands() {
 }
 
 #[test]
+fn of_rows_that_cannot_all_be_the_one_in_force_stands() {
+    let (_directory, path) = database(&["'192.0.2.7', 0, '10.0.0.5', 0"]);
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("INSERT INTO endpoint VALUES ('cd34aa', '192.0.2.7', 0, '10.0.0.6', 0, 1)")
+        .unwrap();
+    for (in_force, expected) in [
+        (
+            "cd34aa",
+            [
+                "192.0.2.7 -> 10.0.0.5 ! what is in force instead is 192.0.2.7 -> 10.0.0.6",
+                "192.0.2.7 -> 10.0.0.6",
+            ],
+        ),
+        (
+            "ab12ef",
+            [
+                "192.0.2.7 -> 10.0.0.5",
+                "192.0.2.7 -> 10.0.0.6 ! what is in force instead is 192.0.2.7 -> 10.0.0.5",
+            ],
+        ),
+    ] {
+        let rows = without_clashes(read(&path).unwrap(), &[in_force].into());
+        let told: Vec<_> = rows.into_iter().map(in_words).collect();
+        assert_eq!(told, expected, "{in_force}");
+    }
+}
+
+#[test]
 fn reading_alters_nothing_even_where_the_original_was_interrupted() {
     let (directory, path) = database(&["'192.0.2.7', 0, '10.0.0.5', 0"]);
     // A transaction that has reached the file, with the journal that would undo it.
@@ -208,6 +243,44 @@ fn reading_alters_nothing_even_where_the_original_was_interrupted() {
         .query_row("SELECT count(*) FROM endpoint", [], |_| Ok(()))
         .unwrap();
     assert_eq!(read(&copy).unwrap().len(), 1);
+}
+
+#[test]
+fn what_cannot_be_read_is_told_once_with_its_remedy() {
+    let (directory, path) = database(&["'192.0.2.7', 0, '10.0.0.5', 0"]);
+    let told = |path: &Path| crate::chain(&read(path).unwrap_err());
+
+    let writer = Connection::open(&path).unwrap();
+    writer.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let error = told(&path);
+    assert!(
+        error.contains("is locked") && error.contains("pkill -KILL"),
+        "{error}"
+    );
+    assert!(!error.contains("sqlite3"), "{error}");
+    drop(writer);
+
+    let text = directory.path().join("text.db");
+    std::fs::write(
+        &text,
+        "This is not a database, and it is long enough to tell.\n",
+    )
+    .unwrap();
+    let error = told(&text);
+    let expected = "is not a database of SQLite; name the original's with --database";
+    assert!(error.ends_with(expected), "{error}");
+
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The first page of a table begins with what kind of page it is (SQLite's
+    // fileformat2, 1.6).
+    let page = usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
+    bytes[page] = 0xff;
+    std::fs::write(&path, bytes).unwrap();
+    let error = told(&path);
+    assert!(
+        error.contains("is damaged") && error.contains(".recover"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::process::Output;
 use ipfloater::model::Family;
 
 use super::super::bus::PrivateBus;
-use super::super::lab::floating;
+use super::super::daemon::Start;
+use super::super::lab::{Plan, floating};
 use super::super::namespace::eventually;
 use super::super::talk::Udp;
 use super::daemon::script;
@@ -159,4 +160,41 @@ fn tables_of_legacy_iptables() {
     );
     let saved = clinic.shell(text(&finding, "remedy"));
     assert!(saved.contains("*nat"), "{saved}");
+}
+
+/// As after a boot that brought saved rules and addresses back: they lead somewhere
+/// what the daemon gave to nobody.
+#[test]
+fn what_the_original_left() {
+    let start = Start {
+        configuration: "BLOCK_PUBLIC_IPS = no",
+        ..Start::PLAIN
+    };
+    let clinic = Clinic::with(Plan::default(), start);
+    clinic.lacks("original-left");
+    let saved = "*nat
+:ipfloater-PREROUTING - [0:0]
+:ipfl-rule-ab12ef-PREROUTING - [0:0]
+-A PREROUTING -j ipfloater-PREROUTING
+-A ipfloater-PREROUTING -j ipfl-rule-ab12ef-PREROUTING
+-A ipfl-rule-ab12ef-PREROUTING -d 198.51.100.12/32 -j DNAT --to-destination 10.0.1.11
+COMMIT
+";
+    let router = &clinic.lab.router;
+    let restored = router.try_program("iptables-nft-restore --noflush", saved);
+    restored.unwrap_or_else(|error| panic!("{error}"));
+    router.ip("address add 198.51.100.12/32 dev wan0");
+    let ask = || clinic.lab.far.ask_briefly(Udp, floating(Family::V4, 12));
+    assert!(ask().is_ok(), "the chain leads to a host");
+
+    let found = clinic.finding("original-left");
+    let expected = "the original IP Floater left ipfl-rule-ab12ef-*, ipfloater-PREROUTING, \
+                    198.51.100.12 on wan0";
+    assert_eq!(text(&found, "what"), expected);
+    let remedy = text(&found, "remedy");
+    let order = remedy.strip_prefix("ipfloater ").expect("it is ours");
+    router.run(|| clinic.daemon.order(order));
+    clinic.lacks("original-left");
+    assert!(ask().is_err(), "nobody has it");
+    clinic.passes(Family::V4);
 }
