@@ -139,7 +139,7 @@ pub(super) fn ippool(
 ) -> Result<(), Failure> {
     let answer: Answer<Pools> = connect()
         .and_then(|mut client| client.call("ListPools", Value::Null))
-        .map_err(Failure::NoContact)?;
+        .map_err(no_contact)?;
     if output.json {
         return Ok(output.json(&answer.json)?);
     }
@@ -148,7 +148,7 @@ pub(super) fn ippool(
     let ranges = pools.iter().flat_map(|pool| &pool.addresses);
     let addresses: Vec<_> = ranges.flat_map(|range| written_out(range)).collect();
     output.items(&addresses)?;
-    if pools.len() > 1 {
+    if pools.len() > 1 && output.legend {
         output.line("")?;
         table(output, &pools)?;
     }
@@ -188,7 +188,7 @@ pub(super) fn arp(
     })?;
     let answer: Answer<Pools> = connect()
         .and_then(|mut client| client.call("ListPools", Value::Null))
-        .map_err(Failure::NoContact)?;
+        .map_err(no_contact)?;
     let name = mac.to_string();
     let mut pools = answer.message.pools.iter();
     let floating = pools
@@ -221,6 +221,14 @@ fn written_out(text: &str) -> Vec<String> {
 pub(super) fn redirection(address: &Address) -> String {
     let fixed = or_dash(address.fixed_address);
     format!("{} -> {}", address.floating_ip, text::harmless(&fixed))
+}
+
+/// A refusal as it is; everything else is that nobody answered.
+fn no_contact(error: ClientError) -> Failure {
+    match error {
+        ClientError::Refused(_) => error.into(),
+        other => Failure::NoContact(other),
+    }
 }
 
 /// A refusal in the words of the verb; everything else is that nobody answered.

@@ -208,14 +208,14 @@ pub(super) fn show(
     output: &mut Output<'_>,
     address: &str,
 ) -> Result<(), Failure> {
-    let answer = describe(connect, address)?;
+    let answer = describe(&connect, address)?;
     if output.json {
         return Ok(output.json(&answer.json)?);
     }
     let address = answer.message.address;
     let floating = address.floating_ip.to_string();
     // Refused where packets are not counted, and for what nobody has.
-    let counted = counters::all(&mut client, Some(&floating)).ok();
+    let counted = counters::all(&mut connect()?, Some(&floating)).ok();
     let counted = counted.and_then(|(counters, _)| counters.into_iter().next());
     let lines = [
         ("Floating IP", Some(address.floating_ip.to_string())),
