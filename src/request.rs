@@ -261,10 +261,12 @@ pub enum Refusal {
         pool: Option<PoolName>,
     },
     /// Another user owns the address, or it was allocated before.
-    #[error("{floating} is allocated already; name no address to get a free one")]
+    #[error("{floating} is allocated already{}", or_noted(.floating, *.noted))]
     AlreadyAllocated {
         /// The address.
         floating: FloatingIp,
+        /// Whether it is as was asked but for what is noted of it.
+        noted: bool,
     },
     /// No pool that fits has a free address.
     #[error("no free {family} address is left in {}; release one, or enlarge the pool", pools(.pool))]
@@ -486,6 +488,14 @@ impl Refusal {
             Refusal::NothingUnconfirmed { .. } => "NothingUnconfirmed",
             Refusal::LimitReached { .. } => "LimitReached",
         }
+    }
+}
+
+fn or_noted(floating: &FloatingIp, noted: bool) -> String {
+    if noted {
+        format!(" and something else is noted of it; `ipfloater set {floating}` alters that")
+    } else {
+        "; name no address to get a free one".to_owned()
     }
 }
 

@@ -43,7 +43,7 @@ fn about(refusal: &Refusal) -> Value {
         Refusal::InvalidArgument { field, .. } => json!({"field": field}),
         Refusal::NoSuchPool(pool) => json!({"pool": pool}),
         Refusal::NotInPool { address, pool } => json!({"address": address, "pool": pool}),
-        Refusal::AlreadyAllocated { floating }
+        Refusal::AlreadyAllocated { floating, .. }
         | Refusal::RouterAddress { floating }
         | Refusal::NotAllocated { floating }
         | Refusal::Protected { floating }
@@ -117,7 +117,10 @@ mod tests {
                 address,
                 pool: Some(pool.clone()),
             },
-            Refusal::AlreadyAllocated { floating },
+            Refusal::AlreadyAllocated {
+                floating,
+                noted: false,
+            },
             Refusal::PoolExhausted {
                 family: family.clone(),
                 pool: Some(pool),

@@ -36,10 +36,22 @@ pub(super) fn allocate(
             return Err(invalid("count", why));
         }
         match view.state.allocation(floating) {
+            // To note something of what is there is another right than to take.
             Some(allocation) if allocation.owner == owner => {
-                return Ok(Decision::nothing(floating));
+                return match alteration.of(&allocation.attributes) {
+                    Ok(after) if after == allocation.attributes => Ok(Decision::nothing(floating)),
+                    Ok(_) | Err(_) => Err(Refusal::AlreadyAllocated {
+                        floating,
+                        noted: true,
+                    }),
+                };
             }
-            Some(_) => return Err(Refusal::AlreadyAllocated { floating }),
+            Some(_) => {
+                return Err(Refusal::AlreadyAllocated {
+                    floating,
+                    noted: false,
+                });
+            }
             None => {}
         }
     }

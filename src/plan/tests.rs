@@ -128,6 +128,12 @@ impl World {
         )
     }
 
+    /// Why a request is refused, by name and in words.
+    fn refused(&self, request: &Request) -> String {
+        let refusal = self.decide(ROOT, request).unwrap_err();
+        format!("{}: {refusal}", refusal.name())
+    }
+
     /// Carries a request out and says what it did, or why not, as text.
     fn act(&mut self, request: &Request) -> String {
         match self.decide(ROOT, request) {
@@ -285,6 +291,33 @@ fn a_wished_address_must_be_free_and_in_its_pool() {
     assert_eq!(world.act(&allocate("198.51.100.7", "extra")), "NotInPool");
     assert_eq!(world.act(&allocate("", "nowhere")), "NoSuchPool");
     assert_eq!(world.act(&allocate("203.0.113.1", "")), "RouterAddress");
+}
+
+#[test]
+fn what_would_be_noted_of_an_address_that_is_there_is_not_passed_over() {
+    let mut world = World::new();
+    let named = |label: &str| {
+        let label = Some(label.parse().unwrap());
+        Request::Allocate(Allocate {
+            floating: Some("198.51.100.8".parse().unwrap()),
+            alteration: Box::new(Alteration {
+                label: Some(label),
+                ..Alteration::default()
+            }),
+            ..Allocate::default()
+        })
+    };
+    assert_eq!(world.act(&named("web")), "198.51.100.8");
+    assert_eq!(world.act(&named("web")), "198.51.100.8 unchanged");
+    assert_eq!(
+        world.act(&allocate("198.51.100.8", "")),
+        "198.51.100.8 unchanged"
+    );
+    assert_eq!(
+        world.refused(&named("db")),
+        "AlreadyAllocated: 198.51.100.8 is allocated already and something else is noted of it; \
+         `ipfloater set 198.51.100.8` alters that"
+    );
 }
 
 #[test]

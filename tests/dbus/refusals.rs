@@ -242,7 +242,10 @@ fn rejections() -> Vec<Rejection> {
             address,
             pool: pool.clone(),
         },
-        Refusal::AlreadyAllocated { floating },
+        Refusal::AlreadyAllocated {
+            floating,
+            noted: false,
+        },
         Refusal::PoolExhausted {
             family: family.clone(),
             pool,
