@@ -139,7 +139,8 @@ fn has_room(view: View<'_>, family: Family) -> Result<(), Refusal> {
     }
 }
 
-/// A free address of a pool, or of the first pool that has one. What rests is
+/// A free address of a pool, or of the first pool that has one: an IPv6 address
+/// only where no IPv4 address is left, if either will do. What rests is
 /// passed by, but for what rests for this owner, when nothing else is left for
 /// him.
 pub(super) fn free(
@@ -159,8 +160,9 @@ pub(super) fn free(
     {
         return Ok(floating);
     }
-    for pool in &pools {
-        for &family in &families {
+    // A pool's IPv4 addresses are used up first; another may have some.
+    for &family in &families {
+        for pool in &pools {
             if let Some(floating) = free_in(view, pool, family) {
                 return Ok(floating);
             }

@@ -259,9 +259,9 @@ fn free_addresses_are_given_out_in_turn_until_the_pools_are_empty() {
             "198.51.100.7",
             "198.51.100.8",
             "198.51.100.9",
+            "203.0.113.2",
             "2001:db8::7",
             "2001:db8::8",
-            "203.0.113.2",
             "PoolExhausted"
         ]
     );
@@ -878,7 +878,7 @@ fn several_addresses_are_taken_in_turn_or_none() {
     let decision = world.decide(ROOT, &request).unwrap();
     let taken: Vec<_> = decision.all.iter().map(ToString::to_string).collect();
     // 203.0.113.1 is the router's own, so there are five left.
-    let expected = ["198.51.100.9", "198.51.100.7", "2001:db8::7", "2001:db8::8"];
+    let expected = ["198.51.100.9", "198.51.100.7", "203.0.113.2", "2001:db8::7"];
     assert_eq!(taken, expected);
     assert_eq!(decision.floating, decision.all[0]);
     assert_eq!(world.act(&request), "198.51.100.9");
@@ -891,11 +891,11 @@ fn several_addresses_are_taken_in_turn_or_none() {
     assert_eq!(world.act(&Request::Allocate(several(2))), "PoolExhausted");
     assert_eq!(world.state.allocated(), before);
     let named = Request::Allocate(Allocate {
-        floating: Some("203.0.113.2".parse().unwrap()),
+        floating: Some("2001:db8::8".parse().unwrap()),
         ..several(2)
     });
     assert_eq!(world.act(&named), "InvalidArgument");
-    assert_eq!(world.act(&Request::Allocate(several(1))), "203.0.113.2");
+    assert_eq!(world.act(&Request::Allocate(several(1))), "2001:db8::8");
 }
 
 #[test]
@@ -990,8 +990,8 @@ fn what_rests_is_given_to_nobody_who_names_none_but_to_its_last_owner_at_last() 
         given,
         [
             "198.51.100.7",
-            "2001:db8::8",
             "203.0.113.2",
+            "2001:db8::8",
             "198.51.100.8",
             "198.51.100.9"
         ]
