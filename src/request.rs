@@ -311,7 +311,7 @@ pub enum Refusal {
         floating: FloatingIp,
     },
     /// The floating IP is tied to another host.
-    #[error("{floating} is associated with {fixed}; ask with reassociate to move it")]
+    #[error("{floating} is associated with {fixed}; reassociate moves it")]
     AlreadyAssociated {
         /// The floating IP.
         floating: FloatingIp,
@@ -319,7 +319,7 @@ pub enum Refusal {
         fixed: FixedIp,
     },
     /// The host has another floating IP.
-    #[error("{fixed} already has the floating IP {floating}; ask with reassociate to displace it")]
+    #[error("{fixed} already has the floating IP {floating}; reassociate displaces it")]
     TargetInUse {
         /// The host.
         fixed: FixedIp,
@@ -520,7 +520,7 @@ fn of(address: &Option<IpAddr>) -> String {
 
 fn unclash(same: bool) -> &'static str {
     if same {
-        "ask with reassociate to move these ports"
+        "reassociate moves these ports"
     } else {
         "remove that forward first, with all of its ports"
     }

@@ -434,7 +434,7 @@ fn listable(state: &str) -> Result<String, Refusal> {
     } else if state == "free" {
         Err(invalid(
             "state",
-            "free addresses are not listed, because a pool of IPv6 has too many; the pools say how many are left",
+            "free addresses are not listed, because a pool of IPv6 has too many; `ipfloater status` tells how many are taken",
         ))
     } else {
         Err(invalid("state", "it is allocated, pending or active"))

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::Place;
+use super::words::reworded;
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -177,7 +178,7 @@ impl fmt::Display for Refused {
                 "{}, and nobody can be asked here; call from a terminal, or use sudo",
                 message.unwrap_or("an administrator has to authenticate for that")
             ),
-            _ if message.is_some() => f.write_str(message.unwrap_or_default()),
+            name if message.is_some() => f.write_str(&reworded(name, message.unwrap_or_default())),
             "InvalidParameter" => {
                 let parameter = self.parameter("parameter").unwrap_or("a parameter");
                 write!(f, "{parameter} does not hold what it should")

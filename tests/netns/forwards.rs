@@ -581,7 +581,7 @@ fn what_clashes_is_refused_and_names_the_other() {
         ),
         (
             format!("forward {floating}:8000-8010/tcp 10.0.1.11"),
-            "198.51.100.10 forwards 8000-8010/tcp -> 10.0.1.12:8000 already; ask with reassociate",
+            "198.51.100.10 forwards 8000-8010/tcp -> 10.0.1.12:8000 already; --reassociate",
         ),
         (
             format!("unforward {floating}:8005"),

@@ -141,7 +141,7 @@ fn a_refusal_is_one_line_with_a_remedy_and_a_code_of_its_own() {
     for (arguments, complaint, code) in [
         (
             "redirect 203.0.113.7 10.0.0.5",
-            "Could not obtain a redirection (server responded: 203.0.113.7 is associated with 10.0.0.6; ask with reassociate to move it)",
+            "Could not obtain a redirection (server responded: 203.0.113.7 is associated with 10.0.0.6; --reassociate moves it)",
             6,
         ),
         (
@@ -151,10 +151,22 @@ fn a_refusal_is_one_line_with_a_remedy_and_a_code_of_its_own() {
         ),
         (
             "associate 1.2.3",
-            "fixed_address: \"1.2.3\" cannot be used: it is not an IPv4 or IPv6 address (leading zeros, prefixes and zones are not accepted)",
+            "\"1.2.3\" cannot be used: it is not an IPv4 or IPv6 address (leading zeros, prefixes and zones are not accepted)",
             2,
         ),
         ("show 10.0.0.77", "10.0.0.77 has no floating IP", 5),
+        ("allocate --count 65", "--count takes 1 to 64", 2),
+        ("history -n 1001", "--lines takes 1 to 1000", 2),
+        (
+            "disassociate 203.0.113.7 --confirm 2d",
+            "--confirm takes 1 to 86400 seconds, which are a day",
+            2,
+        ),
+        (
+            "unforward 203.0.113.7:0",
+            "the port is 1 to 65535, or a range such as 8000-8010",
+            2,
+        ),
         (
             "allocate 203.0.113.7",
             "203.0.113.7 is allocated already; name no address to get a free one",
@@ -162,7 +174,7 @@ fn a_refusal_is_one_line_with_a_remedy_and_a_code_of_its_own() {
         ),
         (
             "list --state free",
-            "state: free addresses are not listed, because a pool of IPv6 has too many; the pools say how many are left",
+            "--state: free addresses are not listed, because a pool of IPv6 has too many; `ipfloater status` tells how many are taken",
             2,
         ),
         (
@@ -451,7 +463,7 @@ fn what_is_noted_of_an_address_is_set_found_and_shown() {
     let mut words = ipfloater(&daemon, "set 203.0.113.7 --description");
     words.arg("B\u{fc}ro; \u{2068}not\u{2069} raw");
     let (_, complaint, code) = seen(words.output().unwrap());
-    let why = "description: it is at most 255 bytes of text on one line\n";
+    let why = "--description takes at most 255 bytes of text on one line\n";
     assert_eq!((complaint.as_str(), code), (why, 2));
     let mut words = ipfloater(&daemon, "set 203.0.113.7 --description");
     words.arg("B\u{fc}ro; \"2\"");

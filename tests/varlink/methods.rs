@@ -172,7 +172,7 @@ fn every_wrong_call_gets_the_error_that_the_interface_names() {
                 json!({
                     "floating_ip": "203.0.113.0",
                     "fixed_address": "10.0.0.5",
-                    "message": "203.0.113.0 is associated with 10.0.0.5; ask with reassociate to move it",
+                    "message": "203.0.113.0 is associated with 10.0.0.5; reassociate moves it",
                 }),
             ),
         ),
