@@ -95,19 +95,14 @@ pub(super) fn take(
     floating: FloatingIp,
     pool: Option<&PoolName>,
 ) -> Result<Change, Refusal> {
-    let not_in_pool = || Refusal::NotInPool {
+    let named = pool.map(|name| named(view, name)).transpose()?;
+    let home = view.site.pool_of(floating);
+    let is_right = |home: &&Pool| named.is_none_or(|named| named.name == home.name);
+    let home = home.filter(is_right).ok_or_else(|| Refusal::NotInPool {
         address: floating.ip(),
         pool: pool.cloned(),
-    };
-    let home = match pool {
-        Some(name) => {
-            let pool = named(view, name)?;
-            pool.contains(floating)
-                .then_some(pool)
-                .ok_or_else(not_in_pool)?
-        }
-        None => view.site.pool_of(floating).ok_or_else(not_in_pool)?,
-    };
+        home: home.map(|home| home.name.clone()),
+    })?;
     if view.surroundings.is_primary(floating.ip()) {
         return Err(Refusal::RouterAddress { floating });
     }

@@ -321,6 +321,61 @@ fn what_would_be_noted_of_an_address_that_is_there_is_not_passed_over() {
 }
 
 #[test]
+fn a_refusal_says_what_was_named_instead() {
+    let mut world = World::new();
+    world.act(&associate("198.51.100.7", "10.0.1.40"));
+    world.act(&forward("198.51.100.7", "8000-8010/udp -> 10.0.1.40:8000"));
+    world.act(&forward("2001:db8::7", "8000-8010/tcp -> [fd00::5]:8000"));
+    for (request, said) in [
+        (
+            allocate("198.51.100.8", "extra"),
+            "NotInPool: 198.51.100.8 is of pool default, not of extra",
+        ),
+        (
+            allocate("192.0.2.1", "extra"),
+            "NotInPool: 192.0.2.1 is in no pool; `ipfloater ippool` lists what is",
+        ),
+        (
+            associate("10.0.1.41", "198.51.100.8"),
+            "OutsidePrivateRanges: 198.51.100.8 is a floating IP (of pool default), and no host's \
+             address; the floating IP is named first, and then the host",
+        ),
+        (
+            forward("10.0.1.41", "80/tcp -> 203.0.113.2:80"),
+            "OutsidePrivateRanges: 203.0.113.2 is a floating IP (of pool extra), and no host's \
+             address; the floating IP is named first, and then the host",
+        ),
+        (
+            associate("", "2001:db8::8"),
+            "OutsidePrivateRanges: 2001:db8::8 is a floating IP (of pool default), and no host's \
+             address",
+        ),
+        (
+            associate("198.51.100.8", "192.0.2.5"),
+            "OutsidePrivateRanges: 192.0.2.5 lies outside the private ranges, 10.0.0.0/16; \
+             PRIVATE_IP_RANGES in the configuration sets them",
+        ),
+        // That another address would be displaced is no matter: it cannot be.
+        (
+            associate("192.0.2.1", "10.0.1.40"),
+            "NotInPool: 192.0.2.1 is in no pool; `ipfloater ippool` lists what is",
+        ),
+        (
+            unforward("198.51.100.7", "8003/udp"),
+            "ForwardClash: 198.51.100.7 forwards 8000-8010/udp -> 10.0.1.40:8000; `ipfloater \
+             unforward 198.51.100.7:8000-8010/udp` removes that forward, with all of its ports",
+        ),
+        (
+            forward("2001:db8::7", "8010-8011/tcp -> [fd00::5]:80"),
+            "ForwardClash: 2001:db8::7 forwards 8000-8010/tcp -> [fd00::5]:8000; `ipfloater \
+             unforward [2001:db8::7]:8000-8010/tcp` removes that forward, with all of its ports",
+        ),
+    ] {
+        assert_eq!(world.refused(&request), said, "{request:?}");
+    }
+}
+
+#[test]
 fn a_host_gets_one_floating_ip_and_keeps_it() {
     let mut world = World::new();
     assert_eq!(world.act(&associate("", "10.0.1.40")), "198.51.100.7");

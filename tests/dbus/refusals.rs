@@ -241,6 +241,7 @@ fn rejections() -> Vec<Rejection> {
         Refusal::NotInPool {
             address,
             pool: pool.clone(),
+            home: None,
         },
         Refusal::AlreadyAllocated {
             floating,
@@ -251,7 +252,12 @@ fn rejections() -> Vec<Rejection> {
             pool,
         },
         Refusal::WrongFamily { floating, fixed },
-        Refusal::OutsidePrivateRanges { fixed },
+        Refusal::OutsidePrivateRanges {
+            fixed,
+            private: Vec::new(),
+            home: None,
+            swapped: false,
+        },
         Refusal::NotAHost {
             fixed,
             why: NotAHost::Router,

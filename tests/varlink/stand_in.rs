@@ -465,6 +465,7 @@ fn decide(
                 return Err(Refusal::NotInPool {
                     address: wanted.address,
                     pool: None,
+                    home: None,
                 });
             }
             let change = state.allocation(floating).map(|_| Change::Release {
