@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
 use ipfloater::cli::Arguments;
+use ipfloater::model::{Allocation, PoolName, Revision, Sequence, State, Timestamp};
 use serde_json::{Value, json};
 
 use crate::stand_in::{Daemon, full};
@@ -134,6 +135,46 @@ fn status_has_the_originals_line_for_each_port() {
     );
 }
 
+const NOWHERE: &str = "203.0.113.99 is in no pool; `ipfloater ippool` lists what is";
+
+#[test]
+fn what_may_be_done_with_an_address_is_about_addresses() {
+    let daemon = Daemon::start();
+    let verbs = |arguments: &str| -> Vec<String> {
+        let (printed, _, code) = run(&daemon, &format!("permissions {arguments} --no-legend"));
+        assert_eq!(code, 0, "{arguments}");
+        let words = printed.lines().map(|line| line.split(' ').next());
+        words.map(|word| word.unwrap().to_owned()).collect()
+    };
+    assert!(verbs("").contains(&"reload".to_owned()));
+    // A host without a floating IP may get one.
+    for address in ["203.0.113.7", "10.0.0.77"] {
+        let verbs = verbs(address);
+        assert!(verbs.contains(&"associate".to_owned()), "{verbs:?}");
+        for other in ["reload", "set-log-level"] {
+            assert!(!verbs.contains(&other.to_owned()), "{verbs:?}");
+        }
+    }
+}
+
+#[test]
+fn a_pool_that_is_gone_is_listed_by_while_it_has_addresses() {
+    let gone: PoolName = "gone".parse().unwrap();
+    let allocation = Allocation::new(gone, 0, Timestamp(1));
+    let orphan = "198.51.100.7".parse().unwrap();
+    let state = State::load(Revision(1), Sequence(1), [(orphan, allocation)]);
+    let daemon = Daemon::with(state);
+    for arguments in [
+        "list --pool gone",
+        "list --pool huge",
+        "permissions 198.51.100.7",
+        "history 198.51.100.7",
+    ] {
+        let (_, complaint, code) = run(&daemon, arguments);
+        assert_eq!((complaint.as_str(), code), ("", 0), "{arguments}");
+    }
+}
+
 #[test]
 fn a_refusal_is_one_line_with_a_remedy_and_a_code_of_its_own() {
     let daemon = Daemon::start();
@@ -155,6 +196,15 @@ fn a_refusal_is_one_line_with_a_remedy_and_a_code_of_its_own() {
             2,
         ),
         ("show 10.0.0.77", "10.0.0.77 has no floating IP", 5),
+        ("show 203.0.113.99", NOWHERE, 5),
+        ("permissions 203.0.113.99", NOWHERE, 5),
+        ("history 203.0.113.99", NOWHERE, 5),
+        ("history 10.0.0.77", "10.0.0.77 has no floating IP", 5),
+        (
+            "list --pool nope",
+            "there is no pool nope; `ipfloater ippool` lists them",
+            5,
+        ),
         ("allocate --count 65", "--count takes 1 to 64", 2),
         ("history -n 1001", "--lines takes 1 to 1000", 2),
         (

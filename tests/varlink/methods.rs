@@ -359,7 +359,7 @@ fn a_list_is_filtered_and_comes_in_pages() {
         (json!({"state": "active", "pool": "default"}), 25),
         (json!({"state": "pending"}), 0),
         (json!({"fixed_address": "10.0.0.7"}), 1),
-        (json!({"fixed_address": "10.0.0.7", "pool": "other"}), 0),
+        (json!({"fixed_address": "10.0.0.7", "pool": "huge"}), 0),
         (json!(null), 25),
     ] {
         let listed = caller.call(&method("List", json!({"filter": filter})));
