@@ -121,6 +121,9 @@ impl ClientError {
     }
 }
 
+/// How the message of a denial ends that no rule decided about.
+const ONLY_ROOT: &str = "; only root may";
+
 /// An error that the daemon answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
@@ -167,6 +170,10 @@ impl fmt::Display for Refused {
         // only, and no remedy.
         let message = self.parameter("message");
         match self.name.as_str() {
+            // Nobody could be asked, then not for what one may do, either.
+            "PermissionDenied" if message.is_some_and(|said| said.ends_with(ONLY_ROOT)) => {
+                f.write_str(message.unwrap_or_default())
+            }
             "PermissionDenied" => write!(
                 f,
                 "{}; `ipfloater permissions` tells what you may do and which rule of the \
