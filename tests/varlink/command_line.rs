@@ -115,7 +115,9 @@ fn status_has_the_originals_line_for_each_port() {
         "forward 203.0.113.8:53/udp 10.0.0.9",
         "forward 203.0.113.8:9000-9002/udp 10.0.0.9:7000",
         "associate 203.0.113.8 10.0.0.7",
-        "forward [2001:db8::8]:80 fd00::9",
+        "forward [2001:db8::8]:80/TCP fd00::9",
+        // As status prints it.
+        "show [2001:db8::8]",
     ] {
         assert_eq!(run(&daemon, arguments).2, 0, "{arguments}");
     }
