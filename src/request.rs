@@ -3,10 +3,12 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::model::{
-    Allocation, Alteration, FixedIp, FloatingIp, Forward, ForwardError, Limit, NotAHost, Outbound,
-    PendingReason, PoolName, Port, PortRange, Protocol, Resting, Revision, Sequence, Timestamp,
-    Uid,
+    Allocation, Alteration, Family, FixedIp, FloatingIp, Forward, ForwardError, Limit, NotAHost,
+    Outbound, PendingReason, PoolName, Port, PortRange, Protocol, Resting, Revision, Sequence,
+    Timestamp, Uid,
 };
 
 mod terms;
@@ -253,18 +255,22 @@ pub enum Refusal {
     #[error("there is no pool {0}; `ipfloater ippool` lists them")]
     NoSuchPool(PoolName),
     /// The address belongs to no pool, or not to the one that was named.
-    #[error("{address} is in no pool; `ipfloater ippool` lists what is{}", in_pool(.pool))]
+    #[error("{address} is {}", elsewhere(.pool, .home))]
     NotInPool {
         /// The address.
         address: IpAddr,
         /// The pool that was named.
         pool: Option<PoolName>,
+        /// The pool that it is of.
+        home: Option<PoolName>,
     },
     /// Another user owns the address, or it was allocated before.
-    #[error("{floating} is allocated already; name no address to get a free one")]
+    #[error("{floating} is allocated already{}", or_noted(.floating, *.noted))]
     AlreadyAllocated {
         /// The address.
         floating: FloatingIp,
+        /// Whether it is as was asked but for what is noted of it.
+        noted: bool,
     },
     /// No pool that fits has a free address.
     #[error("no free {family} address is left in {}; release one, or enlarge the pool", pools(.pool))]
@@ -285,12 +291,16 @@ pub enum Refusal {
         fixed: FixedIp,
     },
     /// The fixed address lies outside the private ranges.
-    #[error(
-        "{fixed} lies outside the private ranges; PRIVATE_IP_RANGES in the configuration says which those are"
-    )]
+    #[error("{fixed} {}", outside(.private, .home, *.swapped))]
     OutsidePrivateRanges {
         /// The host.
         fixed: FixedIp,
+        /// The private ranges of its family.
+        private: Vec<IpNet>,
+        /// The pool that it is of.
+        home: Option<PoolName>,
+        /// Whether a host was named as the floating IP.
+        swapped: bool,
     },
     /// The address cannot be a host's.
     #[error("{fixed} is {}, not a host's address", not_a_host(.why))]
@@ -309,7 +319,7 @@ pub enum Refusal {
         floating: FloatingIp,
     },
     /// The floating IP is tied to another host.
-    #[error("{floating} is associated with {fixed}; ask with reassociate to move it")]
+    #[error("{floating} is associated with {fixed}; reassociate moves it")]
     AlreadyAssociated {
         /// The floating IP.
         floating: FloatingIp,
@@ -317,7 +327,7 @@ pub enum Refusal {
         fixed: FixedIp,
     },
     /// The host has another floating IP.
-    #[error("{fixed} already has the floating IP {floating}; ask with reassociate to displace it")]
+    #[error("{fixed} already has the floating IP {floating}; reassociate displaces it")]
     TargetInUse {
         /// The host.
         fixed: FixedIp,
@@ -378,7 +388,7 @@ pub enum Refusal {
         fixed: FixedIp,
     },
     /// Some of these ports lead somewhere already.
-    #[error("{floating} forwards {other} already; {}", unclash(*.same))]
+    #[error("{floating} forwards {other}{}", unclash(.floating, .other, *.same))]
     ForwardClash {
         /// The floating IP.
         floating: FloatingIp,
@@ -489,10 +499,45 @@ impl Refusal {
     }
 }
 
-fn in_pool(pool: &Option<PoolName>) -> String {
-    pool.as_ref().map_or_else(String::new, |pool| {
-        format!(", and pool {pool} does not have it")
-    })
+fn or_noted(floating: &FloatingIp, noted: bool) -> String {
+    if noted {
+        format!(" and something else is noted of it; `ipfloater set {floating}` alters that")
+    } else {
+        "; name no address to get a free one".to_owned()
+    }
+}
+
+fn elsewhere(pool: &Option<PoolName>, home: &Option<PoolName>) -> String {
+    match (pool, home) {
+        (Some(pool), Some(home)) => format!("of pool {home}, not of {pool}"),
+        (_, _) => "in no pool; `ipfloater ippool` lists what is".to_owned(),
+    }
+}
+
+/// As many private ranges are told.
+const RANGES_TOLD: usize = 8;
+
+fn outside(private: &[IpNet], home: &Option<PoolName>, swapped: bool) -> String {
+    if let Some(home) = home {
+        let order = match swapped {
+            true => "; the floating IP is named first, and then the host",
+            false => "",
+        };
+        return format!("is a floating IP (of pool {home}), and no host's address{order}");
+    }
+    let ranges: Vec<_> = private.iter().map(ToString::to_string).collect();
+    let ranges = match &ranges[..] {
+        [] => ", of which there are none of its family".to_owned(),
+        told if told.len() <= RANGES_TOLD => format!(", {}", told.join(", ")),
+        many => format!(
+            ", {} and {} more",
+            many[..RANGES_TOLD].join(", "),
+            many.len() - RANGES_TOLD
+        ),
+    };
+    format!(
+        "lies outside the private ranges{ranges}; PRIVATE_IP_RANGES in the configuration sets them"
+    )
 }
 
 fn pools(pool: &Option<PoolName>) -> String {
@@ -508,12 +553,18 @@ fn of(address: &Option<IpAddr>) -> String {
     address.map_or_else(String::new, |address| format!(" of {address}"))
 }
 
-fn unclash(same: bool) -> &'static str {
+fn unclash(floating: &FloatingIp, other: &Forward, same: bool) -> String {
     if same {
-        "ask with reassociate to move these ports"
-    } else {
-        "remove that forward first, with all of its ports"
+        return " already; reassociate moves these ports".to_owned();
     }
+    let (ports, protocol) = (other.ports(), other.protocol());
+    let place = match floating.family() {
+        Family::V4 => format!("{floating}:{ports}"),
+        Family::V6 => format!("[{floating}]:{ports}"),
+    };
+    format!(
+        "; `ipfloater unforward {place}/{protocol}` removes that forward, with all of its ports"
+    )
 }
 
 fn not_a_host(why: &NotAHost) -> &'static str {

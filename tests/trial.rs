@@ -396,7 +396,8 @@ fn a_configuration_that_is_not_confirmed_is_put_back() {
     let settle = |keep| runtime.block_on(handle.settle_reload(keep, root, Terms::default()));
 
     let reloaded = reload(within(60)).unwrap();
-    assert_eq!(reloaded.news, ["pool default is another"]);
+    let lost = ["pool default is another: without 2001:db8::7-2001:db8::8"];
+    assert_eq!(reloaded.news, lost);
     assert_eq!(reloaded.unconfirmed.map(|until| until.0), Some(START + 60));
     assert_ne!(room.kernel.to_text(), before);
     let warnings = &handle.snapshot().health.warnings;
@@ -411,7 +412,8 @@ fn a_configuration_that_is_not_confirmed_is_put_back() {
     assert_eq!(settle(true).unwrap_err().name(), "NothingUnconfirmed");
 
     reload(within(60)).unwrap();
-    assert_eq!(settle(false).unwrap().news, ["pool default is another"]);
+    let back = ["pool default is another: with 2001:db8::7-2001:db8::8"];
+    assert_eq!(settle(false).unwrap().news, back);
     assert_eq!(room.kernel.to_text(), before);
 
     reload(within(60)).unwrap();

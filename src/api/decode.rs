@@ -371,8 +371,25 @@ pub fn subject_of_history(snapshot: &Snapshot, address: FloatingIp) -> FloatingI
     of_host.filter(|_| !known(address)).unwrap_or(address)
 }
 
+/// A filter by what there can be: of a pool that is not configured, the addresses
+/// that are still somebody's.
+pub fn listed_by(snapshot: &Snapshot, filter: Filter) -> Result<Filter, Refusal> {
+    if let Some(pool) = &filter.pool
+        && snapshot.site.pool(pool).is_none()
+        && !snapshot
+            .state
+            .allocations()
+            .any(|(_, allocation)| allocation.pool == *pool)
+    {
+        return Err(Refusal::NoSuchPool(pool.clone()));
+    }
+    Ok(filter)
+}
+
 /// A part of the event log: with `after` what happened since, earliest first, if
 /// the log has all of that; else what happened last, latest first.
+///
+/// Of an address that is nobody's there is nothing, unless it once was.
 pub async fn history(
     handle: &Handle,
     floating: Option<FloatingIp>,
@@ -381,7 +398,12 @@ pub async fn history(
     limit: usize,
 ) -> Result<Vec<Event>, Rejection> {
     let Some(after) = after else {
-        return handle.history(floating, before, limit).await;
+        let events = handle.history(floating, before, limit).await?;
+        if let Some(floating) = floating.filter(|_| events.is_empty() && before.is_none()) {
+            let Snapshot { state, site, .. } = &*handle.snapshot();
+            plan::resolve(state, site, floating.ip())?;
+        }
+        return Ok(events);
     };
     let recorded = handle.since(floating, after, before, limit).await?;
     Ok(recorded.into_iter().map(|line| line.event).collect())
@@ -435,7 +457,7 @@ fn listable(state: &str) -> Result<String, Refusal> {
     } else if state == "free" {
         Err(invalid(
             "state",
-            "free addresses are not listed, because a pool of IPv6 has too many; the pools say how many are left",
+            "free addresses are not listed, because a pool of IPv6 has too many; `ipfloater status` tells how many are taken",
         ))
     } else {
         Err(invalid("state", "it is allocated, pending or active"))

@@ -42,8 +42,8 @@ fn about(refusal: &Refusal) -> Value {
         Refusal::InvalidAddress { field, value, .. } => json!({"field": field, "value": value}),
         Refusal::InvalidArgument { field, .. } => json!({"field": field}),
         Refusal::NoSuchPool(pool) => json!({"pool": pool}),
-        Refusal::NotInPool { address, pool } => json!({"address": address, "pool": pool}),
-        Refusal::AlreadyAllocated { floating }
+        Refusal::NotInPool { address, pool, .. } => json!({"address": address, "pool": pool}),
+        Refusal::AlreadyAllocated { floating, .. }
         | Refusal::RouterAddress { floating }
         | Refusal::NotAllocated { floating }
         | Refusal::Protected { floating }
@@ -54,7 +54,7 @@ fn about(refusal: &Refusal) -> Value {
             json!({"floating_ip": floating, "resting_until": until})
         }
         Refusal::PoolExhausted { family, pool } => json!({"family": family, "pool": pool}),
-        Refusal::OutsidePrivateRanges { fixed }
+        Refusal::OutsidePrivateRanges { fixed, .. }
         | Refusal::OutsidePermittedRanges { fixed }
         | Refusal::NotAHost { fixed, .. } => {
             json!({"fixed_address": fixed})
@@ -116,14 +116,23 @@ mod tests {
             Refusal::NotInPool {
                 address,
                 pool: Some(pool.clone()),
+                home: None,
             },
-            Refusal::AlreadyAllocated { floating },
+            Refusal::AlreadyAllocated {
+                floating,
+                noted: false,
+            },
             Refusal::PoolExhausted {
                 family: family.clone(),
                 pool: Some(pool),
             },
             Refusal::WrongFamily { floating, fixed },
-            Refusal::OutsidePrivateRanges { fixed },
+            Refusal::OutsidePrivateRanges {
+                fixed,
+                private: Vec::new(),
+                home: None,
+                swapped: false,
+            },
             Refusal::NotAHost {
                 fixed,
                 why: NotAHost::Router,

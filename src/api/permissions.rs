@@ -6,6 +6,7 @@ use crate::authority::{Action, Authority, Denied, Details, Subject, Verb, Verdic
 use crate::control::Snapshot;
 use crate::model::{FixedIp, FloatingIp, Limit, Permitted, PoolName, Uid};
 use crate::plan;
+use crate::request::Refusal;
 use crate::wire::{Permission, Permissions};
 
 /// What the caller may do with every address or, when one is named, with that
@@ -14,9 +15,8 @@ pub async fn permissions(
     authority: &Authority,
     subject: &Subject,
     snapshot: &Snapshot,
-    address: Option<IpAddr>,
+    mut named: Option<Named>,
 ) -> Result<Permissions, Denied> {
-    let mut named = address.map(|address| Named::new(snapshot, address));
     // Whether a host has somebody else's address is not everybody's to know.
     if let Some(named) = named
         .as_mut()
@@ -30,6 +30,9 @@ pub async fn permissions(
     }
     let mut permissions = Vec::new();
     for verb in Verb::ALL {
+        if named.is_some() && !verb.concerns_addresses() {
+            continue;
+        }
         let (own, any) = verb.actions();
         let both = [("own", own), ("any", any)];
         let rows = match &named {
@@ -68,7 +71,8 @@ pub async fn permissions(
 }
 
 /// The address that is asked about.
-struct Named {
+#[derive(Debug)]
+pub struct Named {
     floating: Option<IpAddr>,
     fixed: Option<FixedIp>,
     owner: Option<Uid>,
@@ -76,17 +80,22 @@ struct Named {
 }
 
 impl Named {
-    fn new(snapshot: &Snapshot, address: IpAddr) -> Self {
-        let floating = plan::resolve(&snapshot.state, &snapshot.site, address).ok();
+    /// A floating IP, free ones included, or a host, whether it has one or not.
+    pub fn new(snapshot: &Snapshot, address: IpAddr) -> Result<Self, Refusal> {
+        let floating = match plan::resolve(&snapshot.state, &snapshot.site, address) {
+            Ok(floating) => Some(floating),
+            Err(Refusal::NotAssociated { .. }) => None,
+            Err(refusal) => return Err(refusal),
+        };
         let allocation = floating.and_then(|floating| snapshot.state.allocation(floating));
         let pool = |floating: FloatingIp| snapshot.site.pool_of(floating);
         let is_floating = floating.is_some_and(|floating| floating.ip() == address);
-        Self {
+        Ok(Self {
             floating: is_floating.then_some(address),
             fixed: FixedIp::new(address).ok().filter(|_| !is_floating),
             owner: allocation.map(|allocation| allocation.owner),
             pool: floating.and_then(pool).map(|pool| pool.name.clone()),
-        }
+        })
     }
 
     fn is_own(&self, subject: &Subject) -> bool {

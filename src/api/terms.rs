@@ -57,8 +57,8 @@ fn within(field: &str, seconds: i64, least: u32, most: u32) -> Result<u32, Refus
     number.ok_or_else(|| Refusal::InvalidArgument {
         field: field.to_owned(),
         why: match least {
-            0 => format!("it is 1 to {most} seconds, or 0 for no end"),
-            _ => format!("it is {least} to {most} seconds"),
+            0 => format!("it is 1 to {most} seconds, which are ten years, or 0 for no end"),
+            _ => format!("it is {least} to {most} seconds, which are a day"),
         },
     })
 }

@@ -121,6 +121,12 @@ impl Verb {
         }
     }
 
+    /// Whether it may be another for each address.
+    #[must_use]
+    pub fn concerns_addresses(self) -> bool {
+        !matches!(self, Verb::Reload | Verb::SetLogLevel)
+    }
+
     /// The action that decides where nobody else's address is concerned, and the
     /// one that decides where one is.
     #[must_use]

@@ -37,10 +37,10 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unanswered {
     /// The policy cannot be asked.
-    #[error("polkit cannot be asked: {0}")]
+    #[error("polkit cannot be asked ({0}); only root may")]
     Unreachable(String),
     /// The policy does not answer.
-    #[error("polkit does not answer")]
+    #[error("polkit does not answer; only root may")]
     Silent,
     /// Nobody can tell safely which process the caller is.
     #[error(

@@ -36,6 +36,11 @@ pub(super) fn floating(text: &str) -> Result<End, String> {
 /// The same for the host's end, whose port and protocol are those of the other
 /// when it names none.
 pub(super) fn fixed(text: &str) -> Result<End, String> {
+    if let Some((address, port)) = unclear(text) {
+        return Err(format!(
+            "write [{address}]:{port}, or [{text}] if that is the address"
+        ));
+    }
     let end = end(text);
     match (&end.ports, &end.protocol) {
         (_, Some(_)) => Err("the protocol stands with the floating IP".to_owned()),
@@ -46,9 +51,17 @@ pub(super) fn fixed(text: &str) -> Result<End, String> {
     }
 }
 
+/// The parts of an IPv6 address without brackets that may be meant as an address
+/// and a port, as in `fd00::5:80`.
+fn unclear(text: &str) -> Option<(Ipv6Addr, u16)> {
+    text.parse::<Ipv6Addr>().ok()?;
+    let (address, port) = text.rsplit_once(':')?;
+    Some((address.parse().ok()?, port.parse().ok()?))
+}
+
 fn end(text: &str) -> End {
     let (rest, protocol) = match text.split_once('/') {
-        Some((rest, protocol)) => (rest, Some(protocol.to_owned())),
+        Some((rest, protocol)) => (rest, Some(protocol.to_ascii_lowercase())),
         None => (text, None),
     };
     // An IPv6 address without brackets has no ports: its last part could be one.
@@ -187,7 +200,7 @@ mod tests {
         for (text, address, ports, protocol) in [
             ("198.51.100.7:80", "198.51.100.7", Some("80"), None),
             (
-                "198.51.100.7:80-90/udp",
+                "198.51.100.7:80-90/UDP",
                 "198.51.100.7",
                 Some("80-90"),
                 Some("udp"),
@@ -213,5 +226,12 @@ mod tests {
         assert!(fixed("10.0.0.5:80/tcp").is_err());
         assert!(fixed("10.0.0.5:80-90").is_err());
         assert!(fixed("10.0.0.5").is_ok());
+        assert_eq!(
+            fixed("fd00::5:80").unwrap_err(),
+            "write [fd00::5]:80, or [fd00::5:80] if that is the address"
+        );
+        for clear in ["[fd00::5]:80", "[fd00::5:80]", "fd00::5", "fd00::5:beef"] {
+            assert!(fixed(clear).is_ok(), "{clear}");
+        }
     }
 }

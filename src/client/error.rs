@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::Place;
+use super::words::reworded;
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +125,9 @@ impl ClientError {
     }
 }
 
+/// How the message of a denial ends that no rule decided about.
+const ONLY_ROOT: &str = "; only root may";
+
 /// An error that the daemon answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
@@ -170,6 +174,10 @@ impl fmt::Display for Refused {
         // only, and no remedy.
         let message = self.parameter("message");
         match self.name.as_str() {
+            // Nobody could be asked, then not for what one may do, either.
+            "PermissionDenied" if message.is_some_and(|said| said.ends_with(ONLY_ROOT)) => {
+                f.write_str(message.unwrap_or_default())
+            }
             "PermissionDenied" => write!(
                 f,
                 "{}; `ipfloater permissions` tells what you may do and which rule of the \
@@ -181,7 +189,7 @@ impl fmt::Display for Refused {
                 "{}, and nobody can be asked here; call from a terminal, or use sudo",
                 message.unwrap_or("an administrator has to authenticate for that")
             ),
-            _ if message.is_some() => f.write_str(message.unwrap_or_default()),
+            name if message.is_some() => f.write_str(&reworded(name, message.unwrap_or_default())),
             "InvalidParameter" => {
                 let parameter = self.parameter("parameter").unwrap_or("a parameter");
                 write!(f, "{parameter} does not hold what it should")

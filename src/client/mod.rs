@@ -27,6 +27,7 @@ mod bus;
 mod error;
 mod place;
 mod tls;
+mod words;
 
 pub use bus::{Presence, presence as bus_presence};
 pub use error::{ClientError, Refused};

@@ -171,30 +171,16 @@ fn cut(batch: &Batch) -> Vec<Effect> {
 fn words(cut: &Cut) -> String {
     match cut {
         Cut::Floating { floating, keep } => {
-            let Tenants {
-                fixed,
-                forwards,
-                leaving,
-                kept,
-                sources,
-            } = keep;
-            let hosts = fixed.iter().copied();
-            let hosts = hosts
-                .chain(forwards.iter().map(Forward::fixed))
-                .chain(kept.iter().copied());
-            let mut hosts: Vec<FixedIp> = hosts.chain(leaving.iter().copied()).collect();
-            hosts.sort_unstable();
-            hosts.dedup();
-            let hosts: Vec<_> = hosts.iter().map(FixedIp::to_string).collect();
-            let from = match sources.is_everybody() {
+            let stay = staying(keep);
+            let from = match keep.sources.is_everybody() {
                 true => "",
                 false => ", as far as these may be reached from there",
             };
-            if hosts.is_empty() {
+            if stay.is_empty() {
                 format!("those to and from {floating} end")
             } else {
-                let hosts = hosts.join(" and ");
-                format!("those to and from {floating} end, but for those of {hosts}{from}")
+                let stay = stay.join(" and ");
+                format!("those to and from {floating} end, but for {stay}{from}")
             }
         }
         Cut::Outbound(fixed) => {
@@ -205,6 +191,108 @@ fn words(cut: &Cut) -> String {
     }
 }
 
+/// As many forwards are told one by one, and of more how many they are.
+const FORWARDS_TOLD: usize = 8;
+
+/// The flows of an address that are its hosts', which [`Tenants::have`] leaves
+/// alone: by port where ports lead to hosts of their own.
+fn staying(keep: &Tenants) -> Vec<String> {
+    let Tenants {
+        fixed,
+        forwards,
+        leaving,
+        kept,
+        sources: _,
+    } = keep;
+    let mut stay: Vec<_> = forwards.iter().map(by_port).collect();
+    let more = stay.len().saturating_sub(FORWARDS_TOLD);
+    stay.truncate(FORWARDS_TOLD);
+    stay.extend((more > 0).then(|| format!("those by {more} more forwards")));
+    let is_kept = |host: &FixedIp| kept.contains(host);
+    stay.extend(
+        fixed
+            .filter(|host| !is_kept(host))
+            .map(|host| match forwards.is_empty() {
+                true => format!("those of {host}"),
+                false => format!("those of {host} by other ports"),
+            }),
+    );
+    stay.extend(kept.iter().map(|host| format!("those of {host}")));
+    let is_told = |host: &FixedIp| is_kept(host) || *fixed == Some(*host);
+    let leaving = leaving.iter().filter(|host| !is_told(host));
+    stay.extend(leaving.map(|host| format!("those that {host} began")));
+    stay
+}
+
+fn by_port(forward: &Forward) -> String {
+    let (ports, protocol) = (forward.ports(), forward.protocol());
+    let host = forward.fixed();
+    match forward.keeps_ports() {
+        true => format!("those by {ports}/{protocol} to {host}"),
+        false => {
+            let end = std::net::SocketAddr::new(host.ip(), forward.fixed_port().number());
+            format!("those by {ports}/{protocol} to {end}")
+        }
+    }
+}
+
 pub(super) fn effect(kind: EffectKind, text: String) -> Effect {
     Effect { kind, text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Sources;
+
+    fn tenants(fixed: &str, forwards: &[&str], leaving: &[&str], kept: &[&str]) -> Tenants {
+        let hosts = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        Tenants {
+            fixed: fixed.parse().ok(),
+            forwards: forwards.iter().map(|text| text.parse().unwrap()).collect(),
+            leaving: hosts(leaving),
+            sources: Sources::default(),
+            kept: hosts(kept),
+        }
+    }
+
+    #[test]
+    fn what_goes_on_is_told_by_port_and_not_by_host_alone() {
+        let (a, b) = ("10.0.0.1", "10.0.0.2");
+        for (keep, stay) in [
+            (tenants("", &[], &[], &[]), ""),
+            (tenants(a, &[], &[a], &[]), ", but for those of 10.0.0.1"),
+            // One of two ports to the same host is forwarded no longer.
+            (
+                tenants("", &["443/tcp -> 10.0.0.1:443"], &[], &[]),
+                ", but for those by 443/tcp to 10.0.0.1",
+            ),
+            (
+                tenants(a, &["80-81/udp -> 10.0.0.2:8080"], &[a], &[]),
+                ", but for those by 80-81/udp to 10.0.0.2:8080 and those of 10.0.0.1 by other ports",
+            ),
+            (
+                tenants("", &["80/tcp -> 10.0.0.2:80, outbound floating"], &[b], &[]),
+                ", but for those by 80/tcp to 10.0.0.2 and those that 10.0.0.2 began",
+            ),
+            (
+                tenants(b, &["80/tcp -> 10.0.0.2:8080"], &[b], &[a, b]),
+                ", but for those by 80/tcp to 10.0.0.2:8080 and those of 10.0.0.1 and those of 10.0.0.2",
+            ),
+        ] {
+            let cut = Cut::Floating {
+                floating: "203.0.113.7".parse().unwrap(),
+                keep,
+            };
+            let expected = format!("those to and from 203.0.113.7 end{stay}");
+            assert_eq!(words(&cut), expected);
+        }
+        let many: Vec<_> = (1..=20)
+            .map(|port| format!("{port}/tcp -> 10.0.0.1:{port}"))
+            .collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        let stay = staying(&tenants("", &many, &[], &[]));
+        assert_eq!(stay.len(), FORWARDS_TOLD + 1);
+        assert_eq!(stay[FORWARDS_TOLD], "those by 12 more forwards");
+    }
 }

@@ -157,7 +157,7 @@ pub enum Rejection {
         last: Sequence,
     },
     /// The configuration says that packets are not counted.
-    #[error("packets are not counted; COUNTERS = true in the configuration has them counted")]
+    #[error("packets are not counted; COUNTERS = yes in the configuration has them counted")]
     CountersOff,
     /// The kernel did not tell.
     #[error("{0}")]

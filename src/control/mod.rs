@@ -16,6 +16,7 @@ mod forecast;
 mod handle;
 mod measured;
 mod meter;
+mod news;
 mod reconcile;
 mod reload;
 mod snapshot;

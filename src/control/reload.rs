@@ -4,16 +4,16 @@
 //! and the same look at the kernel puts right what differs, in one transaction.
 //! Addresses that are in no pool any more go on working.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dataplane::{Delta, Desired, Ruleset, Uplinks, Uses};
-use crate::model::{Actor, EventKind, Pool, PoolName, Site, Timestamp};
+use crate::model::{Actor, EventKind, Site, Timestamp};
 use crate::request::{EffectKind, Refusal, Terms};
 
 use super::controller::capacity;
 use super::forecast::{answered_for, effect, in_kernel};
+use super::news::news;
 use super::{Controller, Rejection, Reloaded};
 
 /// The configuration that is put back unless the present one is confirmed. It is
@@ -113,7 +113,7 @@ impl Controller {
 
     /// Puts a configuration in force, and tells what is new in it.
     fn take_site(&mut self, site: Arc<Site>, prefix: &str, actor: Actor) -> Vec<String> {
-        let news = news(&self.site, &site);
+        let news = news(&self.site, &site, &self.state);
         if news.is_empty() {
             return news;
         }
@@ -141,7 +141,7 @@ impl Controller {
 
     /// What the configuration would alter.
     fn forecast_reload(&mut self, site: &Site) -> Reloaded {
-        let news = news(&self.site, site);
+        let news = news(&self.site, site, &self.state);
         let stored = news.iter();
         let mut effects: Vec<_> = stored
             .map(|line| effect(EffectKind::Store, format!("reload: {line}")))
@@ -181,72 +181,4 @@ impl Controller {
             uses,
         )
     }
-}
-
-/// What the new configuration says otherwise than the old one, a line each.
-fn news(old: &Site, new: &Site) -> Vec<String> {
-    let Site {
-        pools,
-        private,
-        guard,
-        block_free,
-        counters,
-        untranslated,
-        uplink_numbers,
-        limits,
-        rest,
-    } = new;
-    let by_name = |pools: &[Pool]| -> BTreeMap<PoolName, Pool> {
-        let named = pools.iter().map(|pool| (pool.name.clone(), pool.clone()));
-        named.collect()
-    };
-    let (before, after) = (by_name(&old.pools), by_name(pools));
-    let mut news = Vec::new();
-    for (name, pool) in &after {
-        match before.get(name) {
-            None => news.push(format!("pool {name} is new")),
-            Some(old) if old != pool => news.push(format!("pool {name} is another")),
-            Some(_) => {}
-        }
-    }
-    for name in before.keys() {
-        if !after.contains_key(name) {
-            news.push(format!(
-                "pool {name} is gone; its addresses go on until they are released"
-            ));
-        }
-    }
-    let order = |site: &Site| -> Vec<PoolName> {
-        site.pools.iter().map(|pool| pool.name.clone()).collect()
-    };
-    if news.is_empty() && order(old) != order(new) {
-        news.push("the pools are in another order".to_owned());
-    }
-    let mut differs = |is: bool, what: &str| {
-        if is {
-            news.push(what.to_owned());
-        }
-    };
-    differs(*private != old.private, "the private ranges are others");
-    differs(*rest != old.rest, "RELEASED_ADDRESS_REST is another");
-    differs(*guard != old.guard, "GUARD_FORWARD is another");
-    differs(*block_free != old.block_free, "BLOCK_PUBLIC_IPS is another");
-    differs(
-        untranslated.destinations != old.untranslated.destinations,
-        "what is never translated is another",
-    );
-    differs(
-        untranslated.ipsec != old.untranslated.ipsec,
-        "LEAVE_IPSEC is another",
-    );
-    differs(
-        *uplink_numbers != old.uplink_numbers,
-        "UPLINK_MARKS or UPLINK_TABLES is another",
-    );
-    differs(*counters != old.counters, "COUNTERS is another");
-    differs(
-        *limits != old.limits,
-        "quotas or permitted ranges are others",
-    );
-    news
 }

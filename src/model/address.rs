@@ -78,6 +78,18 @@ pub enum ParseAddressError {
     Unusable(#[from] AddressError),
 }
 
+/// IPv6 also in brackets, as it is written where a port may follow.
+fn parse(text: &str) -> Result<IpAddr, ParseAddressError> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    let address = match bare {
+        Some(bare) => bare.parse().map(IpAddr::V6),
+        None => text.parse(),
+    };
+    address.map_err(|_| ParseAddressError::Syntax)
+}
+
 fn check(address: IpAddr) -> Result<IpAddr, AddressError> {
     match address {
         IpAddr::V4(v4) => check4(v4)?,
@@ -156,8 +168,7 @@ macro_rules! address_type {
         impl FromStr for $name {
             type Err = ParseAddressError;
             fn from_str(text: &str) -> Result<Self, ParseAddressError> {
-                let address = text.parse().map_err(|_| ParseAddressError::Syntax)?;
-                Ok(Self::new(address)?)
+                Ok(Self::new(parse(text)?)?)
             }
         }
 
@@ -210,6 +221,13 @@ mod tests {
     }
 
     #[test]
+    fn ipv6_is_taken_as_it_is_printed_before_a_port() {
+        let bare: FloatingIp = "2001:db8::7".parse().unwrap();
+        assert_eq!("[2001:db8::7]".parse(), Ok(bare));
+        assert_eq!(bare.to_string(), "2001:db8::7");
+    }
+
+    #[test]
     fn text_that_is_no_address_is_refused() {
         for text in [
             "",
@@ -218,6 +236,9 @@ mod tests {
             "1.2.3.4/32",
             "fe80::1%eth0",
             " 192.0.2.1",
+            "[192.0.2.1]",
+            "[2001:db8::7",
+            "[[2001:db8::7]]",
             "host",
         ] {
             assert_eq!(

@@ -68,10 +68,10 @@ pub enum ForwardError {
     #[error("it is tcp, udp or sctp")]
     Protocol,
     /// Not a port.
-    #[error("a port is 1 to 65535")]
+    #[error("it is 1 to 65535")]
     Port,
     /// Not a port or a range.
-    #[error("it is a port, or a range of them such as 8000-8010")]
+    #[error("it is 1 to 65535, or a range such as 8000-8010")]
     Ports,
     /// The ports of the host would go beyond the last one.
     #[error("the host's ports would go beyond 65535")]

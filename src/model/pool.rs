@@ -225,6 +225,23 @@ impl AddressRange {
         before.into_iter().chain(behind).collect()
     }
 
+    /// The parts of the range that none of these has, which are sorted and disjoint.
+    #[must_use]
+    pub fn outside_of(&self, others: &[Self]) -> Vec<Self> {
+        let mut parts = Vec::new();
+        let mut rest = Some(self.first);
+        for other in others.iter().filter(|other| self.overlaps(other)) {
+            parts.extend(rest.filter(|first| *first < other.first).map(|first| Self {
+                first,
+                last: predecessor(other.first),
+            }));
+            rest = self.after(other.last);
+        }
+        let last = self.last;
+        parts.extend(rest.map(|first| Self { first, last }));
+        parts
+    }
+
     /// Sorts ranges and joins those that touch or overlap.
     #[must_use]
     pub fn merge(mut ranges: Vec<Self>) -> Vec<Self> {
@@ -379,6 +396,27 @@ mod tests {
         assert_eq!(without("192.0.2.3"), [range("192.0.2.1", "192.0.2.2")]);
         assert_eq!(without("192.0.2.4"), [whole]);
         assert_eq!(range("::1", "::1").without("::1".parse().unwrap()), []);
+    }
+
+    #[test]
+    fn what_other_ranges_leave_of_one_is_in_between_them() {
+        let whole = range("192.0.2.4", "192.0.2.9");
+        let outside = |others: &[(&str, &str)]| -> Vec<String> {
+            let others = others.iter().map(|(first, last)| range(first, last));
+            let left = whole.outside_of(&others.collect::<Vec<_>>());
+            left.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(outside(&[]), ["192.0.2.4-192.0.2.9"]);
+        assert_eq!(
+            outside(&[("192.0.2.1", "192.0.2.3"), ("2001:db8::", "2001:db8::9")]),
+            ["192.0.2.4-192.0.2.9"]
+        );
+        assert_eq!(
+            outside(&[("192.0.2.1", "192.0.2.4"), ("192.0.2.6", "192.0.2.7")]),
+            ["192.0.2.5", "192.0.2.8-192.0.2.9"]
+        );
+        assert_eq!(outside(&[("192.0.2.5", "192.0.2.9")]), ["192.0.2.4"]);
+        assert_eq!(outside(&[("192.0.2.1", "192.0.2.20")]), [""; 0]);
     }
 
     #[test]

@@ -36,10 +36,22 @@ pub(super) fn allocate(
             return Err(invalid("count", why));
         }
         match view.state.allocation(floating) {
+            // To note something of what is there is another right than to take.
             Some(allocation) if allocation.owner == owner => {
-                return Ok(Decision::nothing(floating));
+                return match alteration.of(&allocation.attributes) {
+                    Ok(after) if after == allocation.attributes => Ok(Decision::nothing(floating)),
+                    Ok(_) | Err(_) => Err(Refusal::AlreadyAllocated {
+                        floating,
+                        noted: true,
+                    }),
+                };
             }
-            Some(_) => return Err(Refusal::AlreadyAllocated { floating }),
+            Some(_) => {
+                return Err(Refusal::AlreadyAllocated {
+                    floating,
+                    noted: false,
+                });
+            }
             None => {}
         }
     }
@@ -83,19 +95,14 @@ pub(super) fn take(
     floating: FloatingIp,
     pool: Option<&PoolName>,
 ) -> Result<Change, Refusal> {
-    let not_in_pool = || Refusal::NotInPool {
+    let named = pool.map(|name| named(view, name)).transpose()?;
+    let home = view.site.pool_of(floating);
+    let is_right = |home: &&Pool| named.is_none_or(|named| named.name == home.name);
+    let home = home.filter(is_right).ok_or_else(|| Refusal::NotInPool {
         address: floating.ip(),
         pool: pool.cloned(),
-    };
-    let home = match pool {
-        Some(name) => {
-            let pool = named(view, name)?;
-            pool.contains(floating)
-                .then_some(pool)
-                .ok_or_else(not_in_pool)?
-        }
-        None => view.site.pool_of(floating).ok_or_else(not_in_pool)?,
-    };
+        home: home.map(|home| home.name.clone()),
+    })?;
     if view.surroundings.is_primary(floating.ip()) {
         return Err(Refusal::RouterAddress { floating });
     }
@@ -127,7 +134,8 @@ fn has_room(view: View<'_>, family: Family) -> Result<(), Refusal> {
     }
 }
 
-/// A free address of a pool, or of the first pool that has one. What rests is
+/// A free address of a pool, or of the first pool that has one: an IPv6 address
+/// only where no IPv4 address is left, if either will do. What rests is
 /// passed by, but for what rests for this owner, when nothing else is left for
 /// him.
 pub(super) fn free(
@@ -147,8 +155,9 @@ pub(super) fn free(
     {
         return Ok(floating);
     }
-    for pool in &pools {
-        for &family in &families {
+    // A pool's IPv4 addresses are used up first; another may have some.
+    for &family in &families {
+        for pool in &pools {
             if let Some(floating) = free_in(view, pool, family) {
                 return Ok(floating);
             }

@@ -1,6 +1,6 @@
 //! Tying floating IPs to hosts.
 
-use crate::model::{Change, FixedIp, FloatingIp};
+use crate::model::{Change, Family, FixedIp, FloatingIp};
 use crate::request::{Associate, Refusal};
 
 use super::allocate::{free, take};
@@ -40,8 +40,12 @@ pub(super) fn associate(
     if current == Some(floating) {
         return Ok(Decision::nothing(floating));
     }
-    may_be_a_host(view, *fixed)?;
+    may_be_a_host(view, *fixed, request.floating)?;
     within_ranges(right, *fixed)?;
+    let taken = match view.state.allocation(floating) {
+        Some(_) => None,
+        None => Some(take(view, right, owner, floating, pool.as_ref())?),
+    };
 
     let previous = view
         .state
@@ -73,9 +77,7 @@ pub(super) fn associate(
             previous: *fixed,
         });
     }
-    if view.state.allocation(floating).is_none() {
-        changes.push(take(view, right, owner, floating, pool.as_ref())?);
-    }
+    changes.extend(taken);
     changes.push(Change::Associate {
         floating,
         fixed: *fixed,
@@ -115,12 +117,28 @@ fn is_of(view: View<'_>, floating: FloatingIp, pool: &crate::model::PoolName) ->
         .is_some_and(|allocation| allocation.pool == *pool)
 }
 
-pub(super) fn may_be_a_host(view: View<'_>, fixed: FixedIp) -> Result<(), Refusal> {
+/// Refuses what is no address of a private host; `floating` is what was named
+/// before it.
+pub(super) fn may_be_a_host(
+    view: View<'_>,
+    fixed: FixedIp,
+    floating: Option<FloatingIp>,
+) -> Result<(), Refusal> {
     if let Some(why) = view.surroundings.not_a_host(view.site, fixed) {
         return Err(Refusal::NotAHost { fixed, why });
     }
     if !view.site.is_private(fixed.ip()) {
-        return Err(Refusal::OutsidePrivateRanges { fixed });
+        let private = view.site.private.iter().copied();
+        let home = FloatingIp::new(fixed.ip()).ok();
+        let home = home.and_then(|floating| view.site.pool_of(floating));
+        return Err(Refusal::OutsidePrivateRanges {
+            fixed,
+            private: private
+                .filter(|net| Family::of(net.addr()) == fixed.family())
+                .collect(),
+            home: home.map(|pool| pool.name.clone()),
+            swapped: floating.is_some_and(|floating| view.site.is_private(floating.ip())),
+        });
     }
     Ok(())
 }

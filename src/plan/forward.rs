@@ -27,7 +27,7 @@ pub(super) fn forward(
     if old == Some(forward) {
         return Ok(Decision::nothing(floating));
     }
-    may_be_a_host(view, fixed)?;
+    may_be_a_host(view, fixed, Some(floating))?;
     within_ranges(right, fixed)?;
     if let Some(other) = old
         && !other.leads_like(&forward)
@@ -78,6 +78,7 @@ pub(super) fn unforward(view: View<'_>, request: &UnforwardPorts) -> Result<Deci
         return Err(Refusal::NotInPool {
             address: floating.ip(),
             pool: None,
+            home: None,
         });
     }
     let forwards = view.state.forwards(floating);

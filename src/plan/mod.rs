@@ -110,6 +110,7 @@ pub fn resolve(state: &State, site: &Site, address: IpAddr) -> Result<FloatingIp
         None => Err(Refusal::NotInPool {
             address,
             pool: None,
+            home: None,
         }),
     }
 }

@@ -128,6 +128,12 @@ impl World {
         )
     }
 
+    /// Why a request is refused, by name and in words.
+    fn refused(&self, request: &Request) -> String {
+        let refusal = self.decide(ROOT, request).unwrap_err();
+        format!("{}: {refusal}", refusal.name())
+    }
+
     /// Carries a request out and says what it did, or why not, as text.
     fn act(&mut self, request: &Request) -> String {
         match self.decide(ROOT, request) {
@@ -253,9 +259,9 @@ fn free_addresses_are_given_out_in_turn_until_the_pools_are_empty() {
             "198.51.100.7",
             "198.51.100.8",
             "198.51.100.9",
+            "203.0.113.2",
             "2001:db8::7",
             "2001:db8::8",
-            "203.0.113.2",
             "PoolExhausted"
         ]
     );
@@ -285,6 +291,88 @@ fn a_wished_address_must_be_free_and_in_its_pool() {
     assert_eq!(world.act(&allocate("198.51.100.7", "extra")), "NotInPool");
     assert_eq!(world.act(&allocate("", "nowhere")), "NoSuchPool");
     assert_eq!(world.act(&allocate("203.0.113.1", "")), "RouterAddress");
+}
+
+#[test]
+fn what_would_be_noted_of_an_address_that_is_there_is_not_passed_over() {
+    let mut world = World::new();
+    let named = |label: &str| {
+        let label = Some(label.parse().unwrap());
+        Request::Allocate(Allocate {
+            floating: Some("198.51.100.8".parse().unwrap()),
+            alteration: Box::new(Alteration {
+                label: Some(label),
+                ..Alteration::default()
+            }),
+            ..Allocate::default()
+        })
+    };
+    assert_eq!(world.act(&named("web")), "198.51.100.8");
+    assert_eq!(world.act(&named("web")), "198.51.100.8 unchanged");
+    assert_eq!(
+        world.act(&allocate("198.51.100.8", "")),
+        "198.51.100.8 unchanged"
+    );
+    assert_eq!(
+        world.refused(&named("db")),
+        "AlreadyAllocated: 198.51.100.8 is allocated already and something else is noted of it; \
+         `ipfloater set 198.51.100.8` alters that"
+    );
+}
+
+#[test]
+fn a_refusal_says_what_was_named_instead() {
+    let mut world = World::new();
+    world.act(&associate("198.51.100.7", "10.0.1.40"));
+    world.act(&forward("198.51.100.7", "8000-8010/udp -> 10.0.1.40:8000"));
+    world.act(&forward("2001:db8::7", "8000-8010/tcp -> [fd00::5]:8000"));
+    for (request, said) in [
+        (
+            allocate("198.51.100.8", "extra"),
+            "NotInPool: 198.51.100.8 is of pool default, not of extra",
+        ),
+        (
+            allocate("192.0.2.1", "extra"),
+            "NotInPool: 192.0.2.1 is in no pool; `ipfloater ippool` lists what is",
+        ),
+        (
+            associate("10.0.1.41", "198.51.100.8"),
+            "OutsidePrivateRanges: 198.51.100.8 is a floating IP (of pool default), and no host's \
+             address; the floating IP is named first, and then the host",
+        ),
+        (
+            forward("10.0.1.41", "80/tcp -> 203.0.113.2:80"),
+            "OutsidePrivateRanges: 203.0.113.2 is a floating IP (of pool extra), and no host's \
+             address; the floating IP is named first, and then the host",
+        ),
+        (
+            associate("", "2001:db8::8"),
+            "OutsidePrivateRanges: 2001:db8::8 is a floating IP (of pool default), and no host's \
+             address",
+        ),
+        (
+            associate("198.51.100.8", "192.0.2.5"),
+            "OutsidePrivateRanges: 192.0.2.5 lies outside the private ranges, 10.0.0.0/16; \
+             PRIVATE_IP_RANGES in the configuration sets them",
+        ),
+        // That another address would be displaced is no matter: it cannot be.
+        (
+            associate("192.0.2.1", "10.0.1.40"),
+            "NotInPool: 192.0.2.1 is in no pool; `ipfloater ippool` lists what is",
+        ),
+        (
+            unforward("198.51.100.7", "8003/udp"),
+            "ForwardClash: 198.51.100.7 forwards 8000-8010/udp -> 10.0.1.40:8000; `ipfloater \
+             unforward 198.51.100.7:8000-8010/udp` removes that forward, with all of its ports",
+        ),
+        (
+            forward("2001:db8::7", "8010-8011/tcp -> [fd00::5]:80"),
+            "ForwardClash: 2001:db8::7 forwards 8000-8010/tcp -> [fd00::5]:8000; `ipfloater \
+             unforward [2001:db8::7]:8000-8010/tcp` removes that forward, with all of its ports",
+        ),
+    ] {
+        assert_eq!(world.refused(&request), said, "{request:?}");
+    }
 }
 
 #[test]
@@ -845,7 +933,7 @@ fn several_addresses_are_taken_in_turn_or_none() {
     let decision = world.decide(ROOT, &request).unwrap();
     let taken: Vec<_> = decision.all.iter().map(ToString::to_string).collect();
     // 203.0.113.1 is the router's own, so there are five left.
-    let expected = ["198.51.100.9", "198.51.100.7", "2001:db8::7", "2001:db8::8"];
+    let expected = ["198.51.100.9", "198.51.100.7", "203.0.113.2", "2001:db8::7"];
     assert_eq!(taken, expected);
     assert_eq!(decision.floating, decision.all[0]);
     assert_eq!(world.act(&request), "198.51.100.9");
@@ -858,11 +946,11 @@ fn several_addresses_are_taken_in_turn_or_none() {
     assert_eq!(world.act(&Request::Allocate(several(2))), "PoolExhausted");
     assert_eq!(world.state.allocated(), before);
     let named = Request::Allocate(Allocate {
-        floating: Some("203.0.113.2".parse().unwrap()),
+        floating: Some("2001:db8::8".parse().unwrap()),
         ..several(2)
     });
     assert_eq!(world.act(&named), "InvalidArgument");
-    assert_eq!(world.act(&Request::Allocate(several(1))), "203.0.113.2");
+    assert_eq!(world.act(&Request::Allocate(several(1))), "2001:db8::8");
 }
 
 #[test]
@@ -957,8 +1045,8 @@ fn what_rests_is_given_to_nobody_who_names_none_but_to_its_last_owner_at_last() 
         given,
         [
             "198.51.100.7",
-            "2001:db8::8",
             "203.0.113.2",
+            "2001:db8::8",
             "198.51.100.8",
             "198.51.100.9"
         ]

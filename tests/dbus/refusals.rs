@@ -241,14 +241,23 @@ fn rejections() -> Vec<Rejection> {
         Refusal::NotInPool {
             address,
             pool: pool.clone(),
+            home: None,
         },
-        Refusal::AlreadyAllocated { floating },
+        Refusal::AlreadyAllocated {
+            floating,
+            noted: false,
+        },
         Refusal::PoolExhausted {
             family: family.clone(),
             pool,
         },
         Refusal::WrongFamily { floating, fixed },
-        Refusal::OutsidePrivateRanges { fixed },
+        Refusal::OutsidePrivateRanges {
+            fixed,
+            private: Vec::new(),
+            home: None,
+            swapped: false,
+        },
         Refusal::NotAHost {
             fixed,
             why: NotAHost::Router,

@@ -97,7 +97,7 @@ fn every_change_and_every_request_that_came_to_nothing_has_a_record_with_these_f
                 (
                     "MESSAGE",
                     "associate refused to uid 0: 198.51.100.10 is associated with 10.0.0.5; \
-                     ask with reassociate to move it"
+                     reassociate moves it"
                 ),
             ]
         )

@@ -233,6 +233,21 @@ fn a_dry_run_is_refused_as_the_change_itself_and_people_read_it() {
         lab.outside.ask(Transport::BOTH[0], floating),
         saw(&lab.host_a, lab.outside.v4.into())
     );
+
+    // Of two ports to one host, one is taken away: those by the other one stay.
+    let other = super::lab::floating(Family::V4, 11);
+    let host = lab.host_b.v4;
+    for ports in ["80", "443"] {
+        daemon.order(&format!("forward {other}:{ports} {host}"));
+    }
+    let foretold = daemon.json(&format!("unforward {other}:80 -n"));
+    assert_eq!(
+        told(&foretold, "flows"),
+        [
+            format!("those to and from {other} end, but for those by 443/tcp to {host}"),
+            "the answer comes when they have ended".to_owned()
+        ]
+    );
 }
 
 #[test]

@@ -577,11 +577,11 @@ fn what_clashes_is_refused_and_names_the_other() {
     for (line, words) in [
         (
             format!("forward {floating}:8010-8020/tcp {host}"),
-            "198.51.100.10 forwards 8000-8010/tcp -> 10.0.1.12:8000 already; remove that forward first",
+            "198.51.100.10 forwards 8000-8010/tcp -> 10.0.1.12:8000; `ipfloater unforward 198.51.100.10:8000-8010/tcp` removes that forward",
         ),
         (
             format!("forward {floating}:8000-8010/tcp 10.0.1.11"),
-            "198.51.100.10 forwards 8000-8010/tcp -> 10.0.1.12:8000 already; ask with reassociate",
+            "198.51.100.10 forwards 8000-8010/tcp -> 10.0.1.12:8000 already; --reassociate",
         ),
         (
             format!("unforward {floating}:8005"),

@@ -136,7 +136,10 @@ fn an_outside_interface_that_is_another_takes_the_addresses_along() {
         assert!(lab.outside.ask_briefly(Udp, floating(family, 10)).is_err());
     }
     daemon.configure("OUTSIDE_INTERFACE = wan0\n");
-    assert_eq!(news(&daemon), ["pool default is another"]);
+    assert_eq!(
+        news(&daemon),
+        ["pool default is another: the outside interface"]
+    );
     for family in Family::BOTH {
         let outside = lab.outside.address(family);
         assert_eq!(daemon.state(floating(family, 10)), "active");

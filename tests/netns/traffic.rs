@@ -358,7 +358,7 @@ fn without_counters_nothing_is_counted_and_whoever_asks_is_told_why() {
     let refused = daemon.ipfloater("counters");
     assert!(!refused.status.success());
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(words.contains("COUNTERS = true"), "{words}");
+    assert!(words.contains("COUNTERS = yes"), "{words}");
     let table = lab.router.program("nft list table inet ipfloater");
     assert!(!table.contains("counted"), "{table}");
 }

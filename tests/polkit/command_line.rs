@@ -92,7 +92,7 @@ fn a_refusal_has_the_same_name_and_code_on_both_ways_and_says_what_to_do() {
     let old = Daemon::start_on_an_old_kernel(Says::No, Says::No);
     for (says, name, remedy) in [
         (Says::No, "PermissionDenied", "`ipfloater permissions`"),
-        (Says::Error, "PermissionDenied", "`ipfloater permissions`"),
+        (Says::Error, "PermissionDenied", "; only root may"),
         (
             Says::Challenge,
             "InteractiveAuthenticationRequired",
@@ -109,6 +109,9 @@ fn a_refusal_has_the_same_name_and_code_on_both_ways_and_says_what_to_do() {
             );
             let message = answer["error"]["message"].as_str().unwrap();
             assert!(message.contains(remedy), "{message}");
+            // That would not be answered either.
+            let permissions = message.contains("`ipfloater permissions`");
+            assert_eq!(permissions, says == Says::No, "{message}");
             // Nobody is there to type, so nobody is asked.
             assert!(daemon.polkit.asked().iter().all(|asked| !asked.interactive));
         }

@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
 use ipfloater::cli::Arguments;
+use ipfloater::model::{Allocation, PoolName, Revision, Sequence, State, Timestamp};
 use serde_json::{Value, json};
 
 use crate::stand_in::{Daemon, full};
@@ -114,7 +115,9 @@ fn status_has_the_originals_line_for_each_port() {
         "forward 203.0.113.8:53/udp 10.0.0.9",
         "forward 203.0.113.8:9000-9002/udp 10.0.0.9:7000",
         "associate 203.0.113.8 10.0.0.7",
-        "forward [2001:db8::8]:80 fd00::9",
+        "forward [2001:db8::8]:80/TCP fd00::9",
+        // As status prints it.
+        "show [2001:db8::8]",
     ] {
         assert_eq!(run(&daemon, arguments).2, 0, "{arguments}");
     }
@@ -134,6 +137,46 @@ fn status_has_the_originals_line_for_each_port() {
     );
 }
 
+const NOWHERE: &str = "203.0.113.99 is in no pool; `ipfloater ippool` lists what is";
+
+#[test]
+fn what_may_be_done_with_an_address_is_about_addresses() {
+    let daemon = Daemon::start();
+    let verbs = |arguments: &str| -> Vec<String> {
+        let (printed, _, code) = run(&daemon, &format!("permissions {arguments} --no-legend"));
+        assert_eq!(code, 0, "{arguments}");
+        let words = printed.lines().map(|line| line.split(' ').next());
+        words.map(|word| word.unwrap().to_owned()).collect()
+    };
+    assert!(verbs("").contains(&"reload".to_owned()));
+    // A host without a floating IP may get one.
+    for address in ["203.0.113.7", "10.0.0.77"] {
+        let verbs = verbs(address);
+        assert!(verbs.contains(&"associate".to_owned()), "{verbs:?}");
+        for other in ["reload", "set-log-level"] {
+            assert!(!verbs.contains(&other.to_owned()), "{verbs:?}");
+        }
+    }
+}
+
+#[test]
+fn a_pool_that_is_gone_is_listed_by_while_it_has_addresses() {
+    let gone: PoolName = "gone".parse().unwrap();
+    let allocation = Allocation::new(gone, 0, Timestamp(1));
+    let orphan = "198.51.100.7".parse().unwrap();
+    let state = State::load(Revision(1), Sequence(1), [(orphan, allocation)]);
+    let daemon = Daemon::with(state);
+    for arguments in [
+        "list --pool gone",
+        "list --pool huge",
+        "permissions 198.51.100.7",
+        "history 198.51.100.7",
+    ] {
+        let (_, complaint, code) = run(&daemon, arguments);
+        assert_eq!((complaint.as_str(), code), ("", 0), "{arguments}");
+    }
+}
+
 #[test]
 fn a_refusal_is_one_line_with_a_remedy_and_a_code_of_its_own() {
     let daemon = Daemon::start();
@@ -141,7 +184,7 @@ fn a_refusal_is_one_line_with_a_remedy_and_a_code_of_its_own() {
     for (arguments, complaint, code) in [
         (
             "redirect 203.0.113.7 10.0.0.5",
-            "Could not obtain a redirection (server responded: 203.0.113.7 is associated with 10.0.0.6; ask with reassociate to move it)",
+            "Could not obtain a redirection (server responded: 203.0.113.7 is associated with 10.0.0.6; --reassociate moves it)",
             6,
         ),
         (
@@ -151,10 +194,31 @@ fn a_refusal_is_one_line_with_a_remedy_and_a_code_of_its_own() {
         ),
         (
             "associate 1.2.3",
-            "fixed_address: \"1.2.3\" cannot be used: it is not an IPv4 or IPv6 address (leading zeros, prefixes and zones are not accepted)",
+            "\"1.2.3\" cannot be used: it is not an IPv4 or IPv6 address (leading zeros, prefixes and zones are not accepted)",
             2,
         ),
         ("show 10.0.0.77", "10.0.0.77 has no floating IP", 5),
+        ("show 203.0.113.99", NOWHERE, 5),
+        ("permissions 203.0.113.99", NOWHERE, 5),
+        ("history 203.0.113.99", NOWHERE, 5),
+        ("history 10.0.0.77", "10.0.0.77 has no floating IP", 5),
+        (
+            "list --pool nope",
+            "there is no pool nope; `ipfloater ippool` lists them",
+            5,
+        ),
+        ("allocate --count 65", "--count takes 1 to 64", 2),
+        ("history -n 1001", "--lines takes 1 to 1000", 2),
+        (
+            "disassociate 203.0.113.7 --confirm 2d",
+            "--confirm takes 1 to 86400 seconds, which are a day",
+            2,
+        ),
+        (
+            "unforward 203.0.113.7:0",
+            "the port is 1 to 65535, or a range such as 8000-8010",
+            2,
+        ),
         (
             "allocate 203.0.113.7",
             "203.0.113.7 is allocated already; name no address to get a free one",
@@ -162,7 +226,7 @@ fn a_refusal_is_one_line_with_a_remedy_and_a_code_of_its_own() {
         ),
         (
             "list --state free",
-            "state: free addresses are not listed, because a pool of IPv6 has too many; the pools say how many are left",
+            "--state: free addresses are not listed, because a pool of IPv6 has too many; `ipfloater status` tells how many are taken",
             2,
         ),
         (
@@ -456,7 +520,7 @@ fn what_is_noted_of_an_address_is_set_found_and_shown() {
     let mut words = ipfloater(&daemon, "set 203.0.113.7 --description");
     words.arg("B\u{fc}ro; \u{2068}not\u{2069} raw");
     let (_, complaint, code) = seen(words.output().unwrap());
-    let why = "description: it is at most 255 bytes of text on one line\n";
+    let why = "--description takes at most 255 bytes of text on one line\n";
     assert_eq!((complaint.as_str(), code), (why, 2));
     let mut words = ipfloater(&daemon, "set 203.0.113.7 --description");
     words.arg("B\u{fc}ro; \"2\"");

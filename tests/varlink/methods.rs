@@ -172,7 +172,7 @@ fn every_wrong_call_gets_the_error_that_the_interface_names() {
                 json!({
                     "floating_ip": "203.0.113.0",
                     "fixed_address": "10.0.0.5",
-                    "message": "203.0.113.0 is associated with 10.0.0.5; ask with reassociate to move it",
+                    "message": "203.0.113.0 is associated with 10.0.0.5; reassociate moves it",
                 }),
             ),
         ),
@@ -359,7 +359,7 @@ fn a_list_is_filtered_and_comes_in_pages() {
         (json!({"state": "active", "pool": "default"}), 25),
         (json!({"state": "pending"}), 0),
         (json!({"fixed_address": "10.0.0.7"}), 1),
-        (json!({"fixed_address": "10.0.0.7", "pool": "other"}), 0),
+        (json!({"fixed_address": "10.0.0.7", "pool": "huge"}), 0),
         (json!(null), 25),
     ] {
         let listed = caller.call(&method("List", json!({"filter": filter})));

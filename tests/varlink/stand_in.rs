@@ -377,7 +377,10 @@ fn decide(
         Request::Allocate(wanted) => {
             let floating = wanted.floating.map_or_else(free, Ok)?;
             match state.allocation(floating) {
-                Some(_) => Err(Refusal::AlreadyAllocated { floating }),
+                Some(_) => Err(Refusal::AlreadyAllocated {
+                    floating,
+                    noted: false,
+                }),
                 None => Ok((floating, vec![taken(floating)])),
             }
         }
@@ -462,6 +465,7 @@ fn decide(
                 return Err(Refusal::NotInPool {
                     address: wanted.address,
                     pool: None,
+                    home: None,
                 });
             }
             let change = state.allocation(floating).map(|_| Change::Release {

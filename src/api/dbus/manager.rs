@@ -12,7 +12,7 @@ use zbus::{Connection, interface};
 use crate::api::Service;
 use crate::api::decode::{self, AttributeFields};
 use crate::api::metrics;
-use crate::api::permissions::permissions;
+use crate::api::permissions::{Named, permissions};
 use crate::api::terms::{self, Takes};
 use crate::authority::{Authority, Caller, Origin, Sight, Subject, Verb};
 use crate::control::{Clock, Counters, Handle, Snapshot, SystemClock};
@@ -335,7 +335,9 @@ impl Manager {
             tag.as_deref(),
         )?;
         let page = decode::Page::new(limit.map(i64::from), after.as_deref())?;
-        let (addresses, next) = decode::list(&self.handle.snapshot(), sight, &filter, page);
+        let snapshot = self.handle.snapshot();
+        let filter = decode::listed_by(&snapshot, filter)?;
+        let (addresses, next) = decode::list(&snapshot, sight, &filter, page);
         let next = next.map(|next| next.to_string()).unwrap_or_default();
         Ok((rows(addresses), next))
     }
@@ -474,7 +476,9 @@ impl Manager {
             .map(|text| decode::address("address", &text))
             .transpose()?;
         let snapshot = self.handle.snapshot();
-        let permissions = permissions(&self.authority, &caller.subject, &snapshot, address).await?;
+        let named = address.map(|address| Named::new(&snapshot, address));
+        let named = named.transpose()?;
+        let permissions = permissions(&self.authority, &caller.subject, &snapshot, named).await?;
         Ok(permission_rows(permissions))
     }
 

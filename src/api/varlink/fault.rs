@@ -13,6 +13,8 @@ use crate::control::Rejection;
 use crate::model::Sequence;
 use crate::request::Refusal;
 
+const PERMISSION_DENIED: &str = "org.varlink.service.PermissionDenied";
+
 /// Why a call has no answer. Each is one error in `interfaces/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -87,7 +89,8 @@ impl From<Fault> for Reply {
     }
 }
 
-/// The standard errors say nothing but their names.
+/// The standard errors say nothing but their names, unless nobody was asked: then
+/// it is no rule of the administrator's that decides.
 fn may_not(denied: &Denied) -> Reply {
     let message = || one("message", denied.to_string());
     match denied {
@@ -95,9 +98,8 @@ fn may_not(denied: &Denied) -> Reply {
             why: Unanswered::Unidentified,
             ..
         } => ours("CallerUnidentified", message()),
-        Denied::Refused { .. } | Denied::Unanswered { .. } => {
-            reply("org.varlink.service.PermissionDenied".into(), Map::new())
-        }
+        Denied::Refused { .. } => reply(PERMISSION_DENIED.into(), Map::new()),
+        Denied::Unanswered { .. } => reply(PERMISSION_DENIED.into(), message()),
         Denied::NeedsAuthentication { .. } => reply(
             "io.systemd.InteractiveAuthenticationRequired".into(),
             Map::new(),

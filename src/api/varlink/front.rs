@@ -13,7 +13,7 @@ use super::systemd_service::{self, SYSTEMD};
 use crate::api::Service;
 use crate::api::decode::{self, AttributeFields, ForwardFields, Page};
 use crate::api::metrics;
-use crate::api::permissions::permissions;
+use crate::api::permissions::{Named, permissions};
 use crate::api::terms::{self, Takes};
 use crate::authority::{Authority, Caller, Subject, Verb};
 use crate::control::{Clock, Counters, Handle, Snapshot, SystemClock};
@@ -254,6 +254,7 @@ impl Front {
         let page = Page::new(limit, after.as_deref())?;
         let sight = self.authority.sight(caller).await?;
         let snapshot = self.handle.snapshot();
+        let filter = decode::listed_by(&snapshot, filter)?;
         if mode == Mode::More {
             return Ok(Answer::Stream(Stream::Pages(Pages::new(
                 snapshot, sight, filter, page,
@@ -321,7 +322,9 @@ impl Front {
             .map(|text| decode::address("address", &text))
             .transpose()?;
         let snapshot = self.handle.snapshot();
-        let answer = permissions(&self.authority, &caller.subject, &snapshot, address).await?;
+        let named = address.map(|address| Named::new(&snapshot, address));
+        let named = named.transpose()?;
+        let answer = permissions(&self.authority, &caller.subject, &snapshot, named).await?;
         once(&answer)
     }
 
