@@ -1,6 +1,7 @@
 //! The same request has the same outcome on both buses, and is refused in the
 //! same words.
 
+use ipfloater::client::ClientError;
 use serde_json::{Map, Value, json};
 
 use crate::Daemon;
@@ -568,7 +569,7 @@ fn a_request_means_and_fails_the_same_on_both_buses() {
     {
         let left = match client.call::<Value>(method, parameters.clone()) {
             Ok(answer) => flat(answer.json),
-            Err(error) => Value::String(error.to_string()),
+            Err(error) => Value::String(said(&error)),
         };
         let output = by_dbus.busctl(dbus);
         let right = if output.status.success() {
@@ -583,6 +584,15 @@ fn a_request_means_and_fails_the_same_on_both_buses() {
             "{method} {parameters} by varlink, and {dbus:?}"
         );
     }
+}
+
+/// What the daemon said, before the command line gave it its own words.
+fn said(error: &ClientError) -> String {
+    let message = match error {
+        ClientError::Refused(refused) => refused.parameters["message"].as_str(),
+        _ => None,
+    };
+    message.map_or_else(|| error.to_string(), str::to_owned)
 }
 
 /// D-Bus has the fields of the address beside the others, varlink below them;
