@@ -218,7 +218,7 @@ fn the_page_of_the_command_line_says_before_which_verbs_an_option_stands_and_beh
     let mut told: Vec<_> = told.filter(|word| with("confirm").contains(word)).collect();
     told.sort_unstable();
     assert_eq!(told, with("confirm"));
-    // All that alter something but `import`, which tells unless it is to apply.
+    // All that alter something.
     assert_eq!(
         with("dry_run"),
         [
@@ -228,6 +228,7 @@ fn the_page_of_the_command_line_says_before_which_verbs_an_option_stands_and_beh
             "disassociate",
             "forward",
             "getip",
+            "import",
             "redirect",
             "release",
             "releaseip",

@@ -85,7 +85,7 @@ fn nobody_else_alters_the_log_or_reads_the_environment() {
         let method = format!("io.systemd.service.{method}");
         let answer = daemon.varlink_as(NOBODY, &method, parameters);
         let error = "org.varlink.service.PermissionDenied";
-        assert_eq!(answer, json!({"error": error}));
+        assert_eq!(answer["error"], error);
         assert_eq!(daemon.journal.audit()["IPFLOATER_OUTCOME"], "denied");
     }
     assert_eq!(daemon.get("LogLevel"), quoted("info"));

@@ -591,7 +591,10 @@ fn what_clashes_is_refused_and_names_the_other() {
             format!("forward {floating}:65000-65535 {host}:65001"),
             "beyond 65535",
         ),
-        (format!("forward {floating}:0 {host}"), "ports"),
+        (
+            format!("forward {floating}:0 {host}"),
+            "the port is 1 to 65535",
+        ),
         (
             format!("forward {floating}:80/icmp {host}"),
             "tcp, udp or sctp",

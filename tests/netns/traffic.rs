@@ -662,7 +662,7 @@ fn what_cannot_be_a_rate_or_a_source_is_refused_by_its_field() {
             "--allow 2001:db8::/32",
             "2001:db8::/32 is not IPv4, as 198.51.100.10 is",
         ),
-        ("--allow nobody", "allowed_sources"),
+        ("--allow nobody", "--allow: \"nobody\" is no prefix"),
         ("--allow 192.0.2.0/33", "\"192.0.2.0/33\" is no prefix"),
     ] {
         let refused = daemon.ipfloater(&format!("set {address} {options}"));
