@@ -53,6 +53,8 @@ macro_rules! ids {
 ids! {
     /// There is no configuration.
     NoConfiguration = "no-configuration",
+    /// The daemon does not start with the configuration.
+    ConfigurationInvalid = "configuration-invalid",
     /// The daemon is not reached.
     DaemonUnreachable = "daemon-unreachable",
     /// The daemon works on a kernel in memory.

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::client::Presence;
-use crate::config::{DEFAULT_PATH, ORIGINAL_PATH};
-use crate::kernel::{Features, Leftovers};
+use crate::config::{DEFAULT_PATH, ORIGINAL_PATH, Settings, check_against};
+use crate::kernel::{Features, Leftovers, observe_links};
 
 use super::finding::{Finding, Id};
 
@@ -133,8 +133,39 @@ pub(super) fn clock(now: i64, latest: i64) -> Option<Finding> {
     })
 }
 
-/// Whether there is a configuration.
-pub(super) fn configuration() -> Option<Finding> {
+/// Whether there is a configuration, and one that `ipfloaterd` starts with.
+pub(super) fn configuration() -> Vec<Finding> {
+    match missing_configuration() {
+        Some(finding) => vec![finding],
+        None => invalid_configuration(),
+    }
+}
+
+fn invalid_configuration() -> Vec<Finding> {
+    let denied = |error: std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+    if fs::File::open(DEFAULT_PATH).is_err_and(denied) {
+        return Vec::new();
+    }
+    let complaints = match Settings::load(None) {
+        Err(error) => vec![crate::chain(&error)],
+        Ok(settings) => match observe_links() {
+            Ok(observed) => check_against(&settings.site, &observed)
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            // That was said of interfaces and routes.
+            Err(_) => Vec::new(),
+        },
+    };
+    let finding = |complaint: String| {
+        Finding::error(Id::ConfigurationInvalid, complaint)
+            .because("ipfloaterd does not start with it")
+            .mend("ipfloaterd --check-config")
+    };
+    complaints.into_iter().map(finding).collect()
+}
+
+fn missing_configuration() -> Option<Finding> {
     // Who may not look does not know.
     let file = Path::new(DEFAULT_PATH).try_exists().unwrap_or(true);
     let fragments = fs::read_dir(format!("{DEFAULT_PATH}.d"));

@@ -76,6 +76,34 @@ fn a_configuration_that_is_not_there() {
 }
 
 #[test]
+fn a_configuration_with_which_it_does_not_start() {
+    let mut clinic = Clinic::new();
+    clinic.daemon.stop();
+    for (written, said) in [
+        ("[IPFLOATER]\nIP_POOOL = 198.51.100.10\n", "line 2"),
+        ("[IPFLOATER]\nIP_POOL = 198.51.100.2\n", "198.51.100.2"),
+        ("[IPFLOATER]\nIP_POOL = 198.51.100.10\n", ""),
+    ] {
+        let script = script(&format!(
+            "mount -t tmpfs none /etc\ncat >/etc/ipfloaterd.conf <<END\n{written}END\nexec \"$@\""
+        ));
+        let under = format!("unshare --mount sh -e {}", script.path().display());
+        let mut command = clinic.command(&under, "--json");
+        let router = &clinic.lab.router;
+        let output = router.run(|| command.output().expect("it was built"));
+        let found = findings(&output, "configuration-invalid");
+        assert_eq!(
+            found.len(),
+            usize::from(!said.is_empty()),
+            "{written}: {output:?}"
+        );
+        for found in found {
+            assert!(text(&found, "what").contains(said), "{found}");
+        }
+    }
+}
+
+#[test]
 fn a_daemon_on_a_kernel_in_memory() {
     let script = script("exec \"$@\" --simulate");
     let under: &'static str = format!("sh {}", script.path().display()).leak();
