@@ -286,7 +286,7 @@ pub(super) fn merge(
 }
 
 /// What becomes of a key in a section that the original did not look at. One that it
-/// would have looked at elsewhere was meant to count, and did from [DEFAULT].
+/// would have looked at elsewhere was meant to count, and did from `[DEFAULT]`.
 fn of_others(place: Place, section: &'static str, key: &str) -> Result<Warning, ConfigError> {
     let key = key.trim().to_ascii_uppercase();
     let shown_key = shown(&key).into_owned();
