@@ -10,7 +10,9 @@
 //! | `files` | certificates and keys, read all or nothing |
 //! | `places` | how many may be here at once |
 //! | `refusals` | who is turned away is logged, and does not fill the log |
+//! | `records` | what guests do is logged, and does not fill it either |
 //! | `bridge` | one connection, message by message |
+//! | `call` | what has to be known of a message |
 //! | `frames` | messages out of bytes |
 
 use std::io;
@@ -32,9 +34,11 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, error, info, warn};
 
 mod bridge;
+mod call;
 mod files;
 mod frames;
 mod places;
+mod records;
 mod refusals;
 
 pub use files::{FileError, Identity, Trust};
@@ -42,6 +46,7 @@ pub use files::{FileError, Identity, Trust};
 use crate::{given, logging, supervisor};
 use bridge::{Bridge, End};
 use places::{Place, Places};
+use records::Records;
 use refusals::Refusals;
 
 /// Where certificates and keys are when nobody says otherwise.
@@ -176,7 +181,7 @@ async fn serve(listener: TcpListener, options: Options, trust: Trust, signals: S
     complain(&trust);
     let (trusted, trust) = watch::channel(Arc::new(trust));
     let places = Places::new();
-    let refusals = Refusals::new();
+    let (refusals, records) = (Refusals::new(), Records::new());
     let mut connections = JoinSet::new();
     let (closing, closed) = watch::channel(false);
     let mut minute = tokio::time::interval(refusals::MINUTE);
@@ -185,7 +190,10 @@ async fn serve(listener: TcpListener, options: Options, trust: Trust, signals: S
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = minute.tick() => refusals.sum_up(),
+            _ = minute.tick() => {
+                refusals.sum_up();
+                records.sum_up();
+            }
             Some(ended) = connections.join_next() => {
                 if let Err(failure) = ended && failure.is_panic() {
                     error!("a connection ended by a mistake in this program: {failure}");
@@ -215,6 +223,7 @@ async fn serve(listener: TcpListener, options: Options, trust: Trust, signals: S
                         trust: trust.clone(),
                         closed: closed.clone(),
                         refusals: refusals.clone(),
+                        records: records.clone(),
                     };
                     connections.spawn(visit.run(stream, place));
                 }
@@ -232,6 +241,7 @@ async fn serve(listener: TcpListener, options: Options, trust: Trust, signals: S
     let parting = async { while connections.join_next().await.is_some() {} };
     let _ = timeout(PARTING, parting).await;
     refusals.sum_up();
+    records.sum_up();
 }
 
 fn complain(trust: &Trust) {
@@ -247,6 +257,7 @@ struct Visit {
     trust: watch::Receiver<Arc<Trust>>,
     closed: watch::Receiver<bool>,
     refusals: Refusals,
+    records: Records,
 }
 
 impl Visit {
@@ -279,9 +290,9 @@ impl Visit {
         }
         let chain = chain(&stream);
         let identity = Identity::of(&chain);
-        let (peer, who) = (self.peer, identity.to_string());
-        info!("{peer} connected as {who}");
-        let bridge = Bridge::new(stream, self.socket, identity, peer);
+        let (peer, records) = (self.peer, self.records);
+        records.tell(&identity, &format!("{peer} connected as {identity}"));
+        let bridge = Bridge::new(stream, self.socket, identity.clone(), peer, records.clone());
         let end = tokio::select! {
             () = &mut stopped => End::Stopping,
             why = no_longer(self.trust, &chain) => End::Distrust(why),
@@ -289,7 +300,7 @@ impl Visit {
         };
         match end {
             End::Gone => debug!("{peer} disconnected: {}", End::Gone),
-            end => info!("{peer} disconnected: {end}"),
+            end => records.tell(&identity, &format!("{peer} disconnected: {end}")),
         }
     }
 }

@@ -161,10 +161,14 @@ fn a_guest_who_takes_all_places() {
 #[test]
 fn what_is_no_call() {
     let remote = Remote::new();
-    let deep = format!("{{\"method\":{}", "[".repeat(60_000));
+    let deep = format!(
+        "{{\"method\":\"org.ipfloater.List\",\"parameters\":{{\"a\":{}{}}}}}",
+        "[".repeat(31),
+        "]".repeat(31)
+    );
     for (said, why) in [
         (vec![b'a'; 200_000], "more than 65536 bytes"),
-        ([deep.as_bytes(), &[0]].concat(), "what is no call"),
+        ([deep.as_bytes(), &[0]].concat(), "nested deeper than 32"),
         (b"\0".to_vec(), "what is no call"),
         (b"{\"method\":7}\0".to_vec(), "what is no call"),
     ] {
