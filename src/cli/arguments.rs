@@ -53,7 +53,7 @@ pub struct Common {
     /// Print nothing but errors
     #[arg(short = 'q', long, global = true)]
     pub quiet: bool,
-    /// Do it on another router, as the user that ssh(1) logs in there
+    /// Do it on another router, as the user that ssh(1) logs in there; all paths are that router's
     #[arg(short = 'H', long, global = true, value_name = "[USER@]HOST")]
     pub host: Option<String>,
     /// Said by the near side of --host to the far one: it is this host
