@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use rustls::{
 };
 
 use super::{ClientError, Place};
+use crate::certificate::{Particulars, now};
 use crate::model::Timestamp;
 use crate::text;
 
@@ -108,13 +110,31 @@ fn config(directory: &Path) -> Result<ClientConfig, ClientError> {
     let [certificate, key, authority] = FILES.map(|name| directory.join(name));
     let chain = certificates(&certificate)?;
     let bytes = read(&key)?;
+    if is_public(&key) {
+        let why = format!("everybody may read it; `chmod o= {}`", key.display());
+        return Err(wrong(&key, why));
+    }
     let secret = PrivateKeyDer::from_pem_slice(&bytes)
         .map_err(|why| wrong(&key, format!("it holds no private key: {why}")))?;
     let mut roots = RootCertStore::empty();
     for root in certificates(&authority)? {
-        roots
-            .add(root)
-            .map_err(|why| wrong(&authority, why.to_string()))?;
+        let said = Particulars::of(&root)
+            .ok_or_else(|| wrong(&authority, "it holds a broken certificate".to_owned()))?;
+        if !said.is_authority {
+            let why = "which is no authority (basicConstraints=CA:TRUE)";
+            let why = format!("it holds the certificate of {}, {why}", said.subject);
+            return Err(wrong(&authority, why));
+        }
+        // One that has expired may stay beside the new one.
+        if said.is_valid(now()) {
+            roots
+                .add(root)
+                .map_err(|why| wrong(&authority, why.to_string()))?;
+        }
+    }
+    if roots.is_empty() {
+        let why = "its authority has expired, or is not valid yet";
+        return Err(wrong(&authority, why.to_owned()));
     }
     ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&TLS13])
@@ -154,6 +174,12 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError
 
 fn read(file: &Path) -> Result<Vec<u8>, ClientError> {
     fs::read(file).map_err(|error| wrong(file, error.to_string()))
+}
+
+/// Whether others than its owner and group may read it. One that cannot be looked
+/// at was not read either.
+fn is_public(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0)
 }
 
 fn wrong(file: &Path, why: String) -> ClientError {

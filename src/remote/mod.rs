@@ -8,6 +8,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `files` | certificates and keys, read all or nothing |
+//! | `authorities` | whose certificates are let in, and what they have revoked |
 //! | `places` | how many may be here at once |
 //! | `refusals` | who is turned away is logged, and does not fill the log |
 //! | `records` | what guests do is logged, and does not fill it either |
@@ -33,6 +34,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, error, info, warn};
 
+mod authorities;
 mod bridge;
 mod call;
 mod files;
@@ -117,7 +119,9 @@ pub enum RemoteError {
 
 /// Says what the files say, or what is wrong with them.
 pub fn check(options: &Options) -> Result<String, RemoteError> {
-    Ok(Trust::read(&options.directory)?.to_string())
+    let trust = Trust::read(&options.directory)?;
+    let said = [trust.to_string()].into_iter().chain(trust.complaints());
+    Ok(said.collect::<Vec<_>>().join("\n"))
 }
 
 /// Serves until it is told to stop.
@@ -178,7 +182,7 @@ async fn serve(listener: TcpListener, options: Options, trust: Trust, signals: S
     if let Ok(address) = listener.local_addr() {
         info!("listening on {address}; {trust}");
     }
-    complain(&trust);
+    let mut complaints = complain(&trust, &[]);
     let (trusted, trust) = watch::channel(Arc::new(trust));
     let places = Places::new();
     let (refusals, records) = (Refusals::new(), Records::new());
@@ -193,6 +197,7 @@ async fn serve(listener: TcpListener, options: Options, trust: Trust, signals: S
             _ = minute.tick() => {
                 refusals.sum_up();
                 records.sum_up();
+                complaints = complain(&trust.borrow(), &complaints);
             }
             Some(ended) = connections.join_next() => {
                 if let Err(failure) = ended && failure.is_panic() {
@@ -202,7 +207,7 @@ async fn serve(listener: TcpListener, options: Options, trust: Trust, signals: S
             _ = reload.recv() => match Trust::read(&options.directory) {
                 Ok(trust) => {
                     info!("read again: {trust}");
-                    complain(&trust);
+                    complaints = complain(&trust, &[]);
                     trusted.send_replace(Arc::new(trust));
                 }
                 Err(failure) => {
@@ -244,10 +249,13 @@ async fn serve(listener: TcpListener, options: Options, trust: Trust, signals: S
     records.sum_up();
 }
 
-fn complain(trust: &Trust) {
-    if let Some(complaint) = trust.complaint() {
+/// Logs what there is to complain of and was not said before, and returns all of it.
+fn complain(trust: &Trust, said: &[String]) -> Vec<String> {
+    let complaints = trust.complaints();
+    for complaint in complaints.iter().filter(|new| !said.contains(new)) {
         warn!("{complaint}");
     }
+    complaints
 }
 
 /// Somebody who connected.
@@ -265,7 +273,7 @@ impl Visit {
         if let Err(failure) = watch_over(&stream) {
             warn!("a host that goes away without a word will not be noticed: {failure}");
         }
-        let server = Arc::clone(&self.trust.borrow_and_update().server);
+        let (server, doorkeeper) = self.trust.borrow_and_update().door();
         let shaken = TlsAcceptor::from(server).accept(stream).into_fallible();
         let stopped = self.closed.clone();
         let mut stopped = std::pin::pin!(stop(stopped));
@@ -276,7 +284,11 @@ impl Visit {
         let stream = match accepted {
             Ok(Ok(stream)) => stream,
             Ok(Err((failure, stream))) => {
-                self.refusals.refuse(self.peer, &why(&failure));
+                let why = match doorkeeper.shown() {
+                    None => why(&failure),
+                    Some(who) => format!("{}; what it showed says {who}", why(&failure)),
+                };
+                self.refusals.refuse(self.peer, &why);
                 return part(stream).await;
             }
             Err(_) => {
