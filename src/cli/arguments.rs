@@ -60,15 +60,8 @@ pub struct Common {
     #[arg(long, global = true, hide = true)]
     pub here: bool,
     /// Ask the ipfloater-remote of another host, over TLS
-    #[arg(
-        short = 'i',
-        long,
-        global = true,
-        value_name = "HOST",
-        default_value = "127.0.0.1",
-        hide_default_value = true
-    )]
-    pub server_ip: String,
+    #[arg(short = 'i', long, global = true, value_name = "HOST")]
+    pub server_ip: Option<String>,
     /// Its port
     #[arg(
         short = 'p',

@@ -106,7 +106,8 @@ fn perform(
         true => (&mut nowhere, &mut unheard),
         false => (out, err),
     };
-    let remote = !is_here(&server_ip);
+    let remote = !is_here(server_ip.as_deref(), server_port, certificates.is_some());
+    let server_ip = server_ip.unwrap_or_else(|| "127.0.0.1".to_owned());
     let here_only = match &verb {
         Verb::Doctor { .. } => Some("doctor"),
         Verb::Import { .. } => Some("import"),
@@ -305,11 +306,16 @@ fn perform(
     done.map(|()| Exit::Ok)
 }
 
-/// Whether that is what the original's users call this host. Its daemon listens
-/// on no port, so that none is wrong.
-fn is_here(server: &str) -> bool {
+/// Whether the daemon of this host is meant: when nothing else is said, and by what
+/// the original's users call it. Another port there, or certificates for it, are a
+/// way to another host, such as `ssh -L` makes.
+fn is_here(server: Option<&str>, port: u16, has_certificates: bool) -> bool {
     let is_loopback = |address: std::net::IpAddr| address.is_loopback();
-    server == "localhost" || server.parse().is_ok_and(is_loopback)
+    port == crate::remote::PORT
+        && server.is_none_or(|server| {
+            let is_this_host = server == "localhost" || server.parse().is_ok_and(is_loopback);
+            is_this_host && !has_certificates
+        })
 }
 
 fn owner_uid(user: String) -> Result<u32, Failure> {
@@ -376,4 +382,27 @@ fn tell(
         let _ = out.flush();
         writeln!(err, "{}", text::harmless(message))
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_here;
+
+    #[test]
+    fn a_way_to_another_host_is_not_taken_for_this_one() {
+        for (server, port, has_certificates, here) in [
+            (None, 7000, false, true),
+            // $IPFLOATER_CERTIFICATES, and no host to show them to.
+            (None, 7000, true, true),
+            (None, 7001, false, false),
+            (Some("127.0.0.1"), 7000, false, true),
+            (Some("::1"), 7000, false, true),
+            (Some("localhost"), 7000, true, false),
+            (Some("127.0.0.1"), 7999, false, false),
+            (Some("203.0.113.1"), 7000, false, false),
+        ] {
+            let seen = is_here(server, port, has_certificates);
+            assert_eq!(seen, here, "{server:?} {port} {has_certificates}");
+        }
+    }
 }

@@ -33,7 +33,7 @@ pub use error::{ClientError, Refused};
 pub use place::Place;
 pub use tls::usual_directory;
 
-use place::Stream;
+use place::{Stream, Timed};
 
 /// Where the daemon of the system listens.
 pub const DEFAULT_SOCKET: &str = "/run/ipfloater/org.ipfloater";
@@ -41,6 +41,9 @@ pub const DEFAULT_SOCKET: &str = "/run/ipfloater/org.ipfloater";
 /// How long a call may take: a durable commit and a batch to the kernel take
 /// milliseconds, and the queue before it seconds at worst.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long an answer from another host may be. A page of a list has some hundred kB.
+pub(crate) const ANSWER: usize = 64 * 1024 * 1024;
 
 /// The parameter by which a call waits while somebody authenticates.
 const INTERACTIVE: &str = "allowInteractiveAuthentication";
@@ -60,6 +63,8 @@ pub struct Client {
     asks: bool,
     waits: bool,
     patience: Duration,
+    /// How long the next reply is waited for.
+    wait: Option<Duration>,
 }
 
 /// A reply: the message, and the JSON that it came as.
@@ -76,7 +81,10 @@ impl Client {
     pub fn connect(socket: &Path) -> Result<Self, ClientError> {
         let place = Place::Socket(socket.to_owned());
         match UnixStream::connect(socket) {
-            Ok(stream) => Ok(Self::over(Stream::Unix(stream), place, PathBuf::new())),
+            Ok(stream) => {
+                let stream = Stream::Unix(Timed::new(stream));
+                Ok(Self::over(stream, place, PathBuf::new()))
+            }
             Err(source) => Err(ClientError::Unreachable { place, source }),
         }
     }
@@ -103,6 +111,7 @@ impl Client {
             asks: false,
             waits: false,
             patience: PATIENCE,
+            wait: None,
         }
     }
 
@@ -164,7 +173,7 @@ impl Client {
         interactive: bool,
     ) -> Result<Answer<M>, ClientError> {
         self.send(method, parameters.clone(), interactive, false)?;
-        self.patience((!interactive).then_some(self.patience))?;
+        self.wait = (!interactive).then_some(self.patience);
         let (reply, _) = self.receive()?;
         self.answer(reply)
     }
@@ -197,7 +206,7 @@ impl Client {
             }
             _ => return Ok(None),
         };
-        let peer = getsockopt(stream, PeerCredentials);
+        let peer = getsockopt(&stream.socket, PeerCredentials);
         let peer = peer.map_err(|error| self.broken(error.into()))?;
         // Of a process in another namespace it is 0, which nobody on the bus has.
         Ok(Some(peer.pid().unsigned_abs()))
@@ -225,16 +234,16 @@ impl Client {
     ) -> Result<Replies<M>, ClientError> {
         let parameters = without_null(parameters);
         self.send(method, parameters.clone(), false, true)?;
-        self.patience(patience)?;
+        self.wait = patience;
         let mut first = self.next_answer();
         let refusal = first.as_ref().err().and_then(ClientError::refusal);
         if refusal == Some(INTERACTION_REQUIRED)
             && let Some(_agent) = self.agent()
         {
             self.send(method, parameters, true, true)?;
-            self.patience(None)?;
+            self.wait = None;
             first = self.next_answer();
-            self.patience(patience)?;
+            self.wait = patience;
         }
         Ok(Replies {
             client: self,
@@ -247,12 +256,6 @@ impl Client {
     fn next_answer<M: DeserializeOwned>(&mut self) -> Result<(Answer<M>, bool), ClientError> {
         let (reply, continues) = self.receive()?;
         Ok((self.answer(reply)?, continues))
-    }
-
-    fn patience(&self, patience: Option<Duration>) -> Result<(), ClientError> {
-        self.stream
-            .set_read_timeout(patience)
-            .map_err(|source| self.broken(source))
     }
 
     fn send(
@@ -276,6 +279,7 @@ impl Client {
         self.protocol
             .send_request(method, request)
             .map_err(|source| self.misunderstood(source))?;
+        self.stream.within(Some(self.patience));
         while let Some(transmit) = self.protocol.poll_transmit() {
             self.stream
                 .write_all(&transmit.payload)
@@ -286,6 +290,8 @@ impl Client {
 
     fn receive(&mut self) -> Result<(Reply, bool), ClientError> {
         let mut chunk = [0; 64 * 1024];
+        let mut received = 0;
+        self.stream.within(self.wait);
         loop {
             match self.protocol.poll_event() {
                 Some(ClientEvent::Reply {
@@ -300,6 +306,10 @@ impl Client {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(self.broken(error)),
             };
+            received += length;
+            if self.is_remote() && received > ANSWER {
+                return Err(ClientError::TooLong(self.place.clone()));
+            }
             self.protocol
                 .handle_input(&chunk[..length])
                 .map_err(|source| self.misunderstood(source))?;

@@ -17,6 +17,7 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, RootCertStore, StreamOwned,
 };
 
+use super::place::Timed;
 use super::{ClientError, Place};
 use crate::certificate::{Particulars, now};
 use crate::model::Timestamp;
@@ -25,7 +26,7 @@ use crate::text;
 /// The certificate that is shown, its key, and the authority of the other side.
 const FILES: [&str; 3] = ["client.pem", "client.key", "ca.pem"];
 
-/// How long connecting, and then the handshake, may take.
+/// How long connecting to an address, and then the handshake, may take in all.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the files are when nobody says otherwise: the user's own before those
@@ -46,7 +47,7 @@ pub(super) fn connect(
     host: &str,
     port: u16,
     directory: &Path,
-) -> Result<StreamOwned<ClientConnection, TcpStream>, ClientError> {
+) -> Result<StreamOwned<ClientConnection, Timed<TcpStream>>, ClientError> {
     let place = || Place::Remote {
         host: host.to_owned(),
         port,
@@ -60,13 +61,10 @@ pub(super) fn connect(
         .map_err(|_| unreachable(io::Error::other("this is no name of a host and no address")))?;
     let mut session = ClientConnection::new(Arc::new(config), name)
         .map_err(|error| distrust(place(), directory, &error))?;
-    let mut stream = dial(host, port).map_err(unreachable)?;
-    let patient = |stream: &TcpStream, patience| {
-        stream.set_read_timeout(patience)?;
-        stream.set_write_timeout(patience)?;
-        stream.set_nodelay(true)
-    };
-    patient(&stream, Some(PATIENCE)).map_err(unreachable)?;
+    let stream = dial(host, port).map_err(unreachable)?;
+    stream.set_nodelay(true).map_err(unreachable)?;
+    let mut stream = Timed::new(stream);
+    stream.within(Some(PATIENCE));
     while session.is_handshaking() {
         session
             .complete_io(&mut stream)

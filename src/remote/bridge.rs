@@ -23,13 +23,10 @@ use super::files::Identity;
 use super::frames::Frames;
 use super::records::{Asked, Became, Records};
 use crate::api::varlink::{COMPLETE, DEPTH, DRAIN, INTERFACE, MESSAGE};
-use crate::client::{self, ClientError};
+use crate::client::{self, ANSWER, ClientError};
 
 /// How long there may be no call. `ipfloater top` looks once a second.
 const IDLE: Duration = Duration::from_secs(3_600);
-
-/// How long a reply of the daemon's may be. A page of a list has some hundred kB.
-const REPLY: usize = 64 * 1024 * 1024;
 
 /// One connection.
 pub(super) struct Bridge {
@@ -77,7 +74,7 @@ pub(super) enum End {
     DaemonGone,
     #[error("the answer of ipfloaterd is none: {0}")]
     NoAnswer(serde_json::Error),
-    #[error("an answer of ipfloaterd is longer than {REPLY} bytes")]
+    #[error("an answer of ipfloaterd is longer than {ANSWER} bytes")]
     LongAnswer,
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -259,7 +256,7 @@ impl Bridge {
             };
             let (replies, calls) = stream.into_split();
             self.daemon = Some(Daemon {
-                replies: Frames::new(replies, REPLY),
+                replies: Frames::new(replies, ANSWER),
                 calls,
                 process,
             });

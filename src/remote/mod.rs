@@ -16,13 +16,16 @@
 //! | `call` | what has to be known of a message |
 //! | `frames` | messages out of bytes |
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::unistd::geteuid;
 use rustls::pki_types::CertificateDer;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -112,6 +115,12 @@ pub enum RemoteError {
         /// Why not.
         source: io::Error,
     },
+    /// Who connects would have the rights of root.
+    #[error(
+        "not as root: whoever connects has the rights of the user that this runs as; \
+         start it by ipfloater-remote.socket, or as another user (setpriv --reuid)"
+    )]
+    Root,
     /// The runtime or its signals cannot be had.
     #[error("cannot start: {0}")]
     Start(#[source] io::Error),
@@ -126,7 +135,10 @@ pub fn check(options: &Options) -> Result<String, RemoteError> {
 
 /// Serves until it is told to stop.
 pub fn run(options: Options) -> Result<(), RemoteError> {
-    let listener = listener(options.listen)?;
+    if geteuid().is_root() {
+        return Err(RemoteError::Root);
+    }
+    let listeners = listeners(options.listen)?;
     let trust = Trust::read(&options.directory)?;
     supervisor::raise_descriptors();
     logging::keep_flushing().map_err(RemoteError::Start)?;
@@ -138,7 +150,9 @@ pub fn run(options: Options) -> Result<(), RemoteError> {
         .build()
         .map_err(RemoteError::Start)?;
     runtime.block_on(async {
-        let listener = TcpListener::from_std(listener).map_err(RemoteError::Given)?;
+        let listeners = listeners.into_iter().map(TcpListener::from_std);
+        let listeners = listeners.collect::<io::Result<_>>();
+        let listeners = listeners.map_err(RemoteError::Given)?;
         let listens = |kind| signal(kind).map_err(RemoteError::Start);
         let signals = Signals {
             reload: listens(SignalKind::hangup())?,
@@ -147,26 +161,31 @@ pub fn run(options: Options) -> Result<(), RemoteError> {
                 listens(SignalKind::interrupt())?,
             ],
         };
-        serve(listener, options, trust, signals).await;
+        serve(listeners, options, trust, signals).await;
         Ok(())
     })
 }
 
-/// The socket, without waiting in it.
-fn listener(listen: Option<SocketAddr>) -> Result<std::net::TcpListener, RemoteError> {
-    let listener = match listen {
+/// The sockets, without waiting in them.
+fn listeners(listen: Option<SocketAddr>) -> Result<Vec<std::net::TcpListener>, RemoteError> {
+    let listeners = match listen {
         Some(address) => std::net::TcpListener::bind(address)
+            .map(|listener| vec![listener])
             .map_err(|source| RemoteError::Listen { address, source })?,
         None => {
-            let given = given::take_listener().map_err(RemoteError::Given)?;
-            let given = std::net::TcpListener::from(given.ok_or(RemoteError::NoSocket)?);
-            // It fails for what is no IP socket.
-            given.local_addr().map_err(RemoteError::Given)?;
-            given
+            let given = given::take_listeners().map_err(RemoteError::Given)?;
+            given.into_iter().map(Into::into).collect()
         }
     };
-    listener.set_nonblocking(true).map_err(RemoteError::Given)?;
-    Ok(listener)
+    if listeners.is_empty() {
+        return Err(RemoteError::NoSocket);
+    }
+    for listener in &listeners {
+        // It fails for what is no IP socket.
+        listener.local_addr().map_err(RemoteError::Given)?;
+        listener.set_nonblocking(true).map_err(RemoteError::Given)?;
+    }
+    Ok(listeners)
 }
 
 struct Signals {
@@ -174,12 +193,12 @@ struct Signals {
     stop: [Signal; 2],
 }
 
-async fn serve(listener: TcpListener, options: Options, trust: Trust, signals: Signals) {
+async fn serve(listeners: Vec<TcpListener>, options: Options, trust: Trust, signals: Signals) {
     let Signals {
         mut reload,
         stop: [mut terminate, mut interrupt],
     } = signals;
-    if let Ok(address) = listener.local_addr() {
+    for address in listeners.iter().filter_map(|each| each.local_addr().ok()) {
         info!("listening on {address}; {trust}");
     }
     let mut complaints = complain(&trust, &[]);
@@ -214,7 +233,7 @@ async fn serve(listener: TcpListener, options: Options, trust: Trust, signals: S
                     error!("{failure}; going on with what was read before");
                 }
             },
-            accepted = listener.accept() => match accepted {
+            accepted = accept(&listeners) => match accepted {
                 Ok((stream, peer)) => {
                     // IPv4 over a socket of IPv6 (RFC 4291, 2.5.5.2) is IPv4.
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
@@ -240,13 +259,22 @@ async fn serve(listener: TcpListener, options: Options, trust: Trust, signals: S
         }
     }
     supervisor::stopping();
-    drop(listener);
+    drop(listeners);
     // It fails only when there is no connection left to tell.
     let _ = closing.send(true);
     let parting = async { while connections.join_next().await.is_some() {} };
     let _ = timeout(PARTING, parting).await;
     refusals.sum_up();
     records.sum_up();
+}
+
+/// The next connection to any of them. Can be dropped while it waits.
+async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|context| {
+        let mut accepted = listeners.iter().map(|each| each.poll_accept(context));
+        accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    })
+    .await
 }
 
 /// Logs what there is to complain of and was not said before, and returns all of it.

@@ -20,12 +20,14 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use super::daemon::Daemon;
 use super::lab::{Host, Lab, floating};
 use super::namespace::eventually;
+use super::nobody::{NOBODY, give_to_nobody};
 use super::talk::{Udp, saw};
 
 mod attacks;
 mod files;
 mod guests;
 mod pki;
+mod sockets;
 
 use pki::{Authority, Pair, Wanted, put};
 
@@ -189,13 +191,15 @@ impl Drop for Remote {
     }
 }
 
-/// `ipfloater-remote` before a daemon, with those files.
+/// `ipfloater-remote` before a daemon, with those files, as the daemon's user: it has
+/// all rights without polkit.
 fn command(daemon: &Daemon, trusted: &Path) -> Command {
     let log = daemon.directory().join("remote.log");
     let log = File::options().create(true).append(true).open(log);
     let log = log.expect("a file can be written");
     let mut command = Command::new("setpriv");
     command
+        .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"])
         .args("--pdeathsig KILL --bounding-set -all --inh-caps -all --no-new-privs".split(' '))
         .arg(env!("CARGO_BIN_EXE_ipfloater-remote"))
         .arg("--directory")
@@ -237,12 +241,12 @@ fn an_address_is_moved_from_another_host() {
         "show 198.51.100.10",
         "ippool",
         "history",
-        "permissions",
         "counters --json",
         "version",
     ] {
         assert_eq!(remote.order(line), remote.daemon.order(line), "{line}");
     }
+    assert!(remote.order("permissions").contains("allocate-own"));
     assert!(
         remote
             .order("top --views 1 --interval 1")

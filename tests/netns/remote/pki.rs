@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use super::give_to_nobody;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams,
     CrlIssuingDistributionPoint, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -151,4 +152,5 @@ pub(super) fn put(directory: &Path, name: &str, text: &str) {
     std::fs::write(&file, text).expect("a file can be written");
     let mode = std::fs::Permissions::from_mode(0o640);
     std::fs::set_permissions(&file, mode).expect("it is ours");
+    give_to_nobody(&file);
 }
