@@ -38,10 +38,11 @@ pub fn take() -> io::Result<Given> {
     })
 }
 
-/// Takes the one descriptor of a program that is given no other. As [`take`].
-pub fn take_listener() -> io::Result<Option<OwnedFd>> {
-    let mut passed = sd_notify::listen_fds_with_names()?;
-    Ok(passed.next().map(|(fd, _)| adopt(fd)))
+/// Takes the descriptors of a program that is given listening sockets only, one for
+/// each `ListenStream=`. As [`take`].
+pub fn take_listeners() -> io::Result<Vec<OwnedFd>> {
+    let passed = sd_notify::listen_fds_with_names()?;
+    Ok(passed.map(|(fd, _)| adopt(fd)).collect())
 }
 
 #[allow(unsafe_code)]

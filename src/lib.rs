@@ -17,6 +17,7 @@
 pub mod api;
 pub mod audit;
 pub mod authority;
+pub mod certificate;
 pub mod cli;
 pub mod client;
 pub mod config;

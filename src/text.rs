@@ -35,14 +35,29 @@ pub fn escape(text: &str, write: impl Fn(char, &mut String)) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
-/// A word for a shell, in quotes where it would take it for something else.
+/// A word for a shell, in quotes where it would take it for something else. fish
+/// knows `\'` and `\\` inside of single quotes and others do not, so that both
+/// stand outside of them.
 #[must_use]
 pub fn shell_word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:=,@%+-".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();
     }
-    format!("'{}'", text.replace('\'', r"'\''"))
+    let mut word = String::new();
+    for piece in text.split_inclusive(['\'', '\\']) {
+        let plain = piece.trim_end_matches(['\'', '\\']);
+        if !plain.is_empty() {
+            word += &format!("'{plain}'");
+        }
+        if let Some(special) = piece[plain.len()..].chars().next() {
+            word.extend(['\\', special]);
+        }
+    }
+    match word.is_empty() {
+        true => "''".to_owned(),
+        false => word,
+    }
 }
 
 #[cfg(test)]
@@ -61,9 +76,38 @@ mod tests {
             ("a b", "'a b'"),
             ("$(reboot)", "'$(reboot)'"),
             ("it's", r"'it'\''s'"),
+            (r"a\", r"'a'\\"),
             ("", "''"),
         ] {
             assert_eq!(shell_word(text), written);
+        }
+    }
+
+    /// Also the login shell of the other host, whichever it is.
+    #[test]
+    #[allow(clippy::disallowed_types)]
+    fn every_shell_reads_a_word_as_it_was() {
+        use std::process::Command;
+        let words = [
+            r"x\'; touch here; '\",
+            r#"it's $(id) "x" `id` \ * ~ {a,b} #; exit 9"#,
+            r"\\'\\''\'",
+            "two\nlines\tand !1",
+            "",
+        ];
+        for shell in ["sh", "bash", "dash", "fish"] {
+            for word in words {
+                let script = format!("printf %s {}", shell_word(word));
+                match Command::new(shell).arg("-c").arg(script).output() {
+                    Ok(output) => assert_eq!(
+                        String::from_utf8_lossy(&output.stdout),
+                        word,
+                        "{shell}: {output:?}"
+                    ),
+                    // Not all are on every host.
+                    Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
+                }
+            }
         }
     }
 }

@@ -54,22 +54,15 @@ pub struct Common {
     /// Print nothing but errors
     #[arg(short = 'q', long, global = true)]
     pub quiet: bool,
-    /// Do it on another router, as the user that ssh(1) logs in there
+    /// Do it on another router, as the user that ssh(1) logs in there; all paths are that router's
     #[arg(short = 'H', long, global = true, value_name = "[USER@]HOST")]
     pub host: Option<String>,
     /// Said by the near side of --host to the far one: it is this host
     #[arg(long, global = true, hide = true)]
     pub here: bool,
     /// Ask the ipfloater-remote of another host, over TLS
-    #[arg(
-        short = 'i',
-        long,
-        global = true,
-        value_name = "HOST",
-        default_value = "127.0.0.1",
-        hide_default_value = true
-    )]
-    pub server_ip: String,
+    #[arg(short = 'i', long, global = true, value_name = "HOST")]
+    pub server_ip: Option<String>,
     /// Its port
     #[arg(
         short = 'p',

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::forward::with_brackets;
 use super::{Arguments, is_here};
 use crate::client::{Client, DEFAULT_SOCKET};
+use crate::remote::PORT;
 use crate::wire::{Address, Listed, PoolInfo, Pools};
 
 /// How long a shell waits for the daemon: who types does not.
@@ -240,7 +241,8 @@ fn candidates(word: &OsStr, words: impl Iterator<Item = Word>) -> Vec<Completion
 fn connect() -> Option<Client> {
     let words: Vec<String> = std::env::args().collect();
     let elsewhere = value(&words, "-H", "--host").is_some()
-        || value(&words, "-i", "--server-ip").is_some_and(|host| !is_here(&host));
+        || value(&words, "-i", "--server-ip")
+            .is_some_and(|host| !is_here(Some(&host), PORT, false, || false));
     if elsewhere {
         return None;
     }

@@ -72,7 +72,9 @@ impl From<&ClientError> for Exit {
             | ClientError::Bus(_)
             | ClientError::BusSilent
             | ClientError::Broken { .. } => Exit::Unreachable,
-            ClientError::Misunderstood { .. } | ClientError::Unexpected { .. } => Exit::Failed,
+            ClientError::Misunderstood { .. }
+            | ClientError::Unexpected { .. }
+            | ClientError::TooLong(_) => Exit::Failed,
             ClientError::Distrust { .. } => Exit::Unreachable,
             ClientError::Certificate { .. } => Exit::Usage,
             ClientError::OtherDaemon => Exit::Denied,

@@ -163,9 +163,9 @@ impl Failure {
                 ClientError::Silent(_) => "Silent",
                 ClientError::BusSilent => "Silent",
                 ClientError::Broken { .. } | ClientError::Bus(_) => "Broken",
-                ClientError::Misunderstood { .. } | ClientError::Unexpected { .. } => {
-                    "Misunderstood"
-                }
+                ClientError::Misunderstood { .. }
+                | ClientError::Unexpected { .. }
+                | ClientError::TooLong(_) => "Misunderstood",
                 ClientError::Distrust { .. } => "Distrust",
                 ClientError::Certificate { .. } => "Certificate",
                 ClientError::OtherDaemon => "CallerUnidentified",

@@ -106,7 +106,14 @@ fn perform(
         true => (&mut nowhere, &mut unheard),
         false => (out, err),
     };
-    let remote = !is_here(&server_ip);
+    let has_certificates = || usual_directory().join("client.pem").exists();
+    let remote = !is_here(
+        server_ip.as_deref(),
+        server_port,
+        certificates.is_some(),
+        has_certificates,
+    );
+    let server_ip = server_ip.unwrap_or_else(|| "127.0.0.1".to_owned());
     let here_only = match &verb {
         Verb::Doctor { .. } => Some("doctor"),
         Verb::Import { .. } => Some("import"),
@@ -323,11 +330,17 @@ fn perform(
     done.map(|()| Exit::Ok)
 }
 
-/// Whether that is what the original's users call this host. Its daemon listens
-/// on no port, so that none is wrong.
-fn is_here(server: &str) -> bool {
+/// Whether the daemon of this host is meant: when no other is named, and by what the
+/// original's users call it, on whatever port theirs listened. Certificates that are
+/// named are for another host, and so is another port for who has some: a way such
+/// as `ssh -L` makes.
+fn is_here(server: Option<&str>, port: u16, named: bool, has: impl FnOnce() -> bool) -> bool {
     let is_loopback = |address: std::net::IpAddr| address.is_loopback();
-    server == "localhost" || server.parse().is_ok_and(is_loopback)
+    let is_this_host = server.is_none_or(|server| {
+        let is_it = server == "localhost" || server.parse().is_ok_and(is_loopback);
+        is_it && !named
+    });
+    is_this_host && (port == crate::remote::PORT || !(named || has()))
 }
 
 fn owner_uid(user: String) -> Result<u32, Failure> {
@@ -420,4 +433,30 @@ fn tell(
         let _ = out.flush();
         writeln!(err, "{}", text::harmless(message))
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_here;
+
+    #[test]
+    fn a_way_to_another_host_is_not_taken_for_this_one() {
+        for (server, port, named, has, here) in [
+            (None, 7000, false, false, true),
+            // $IPFLOATER_CERTIFICATES, and no host to show them to.
+            (None, 7000, true, true, true),
+            (None, 7001, true, true, false),
+            // LISTEN_PORT of the original.
+            (None, 7001, false, false, true),
+            (Some("127.0.0.1"), 7001, false, false, true),
+            (Some("127.0.0.1"), 7000, false, true, true),
+            (Some("::1"), 7000, false, false, true),
+            (Some("localhost"), 7000, true, true, false),
+            (Some("127.0.0.1"), 7999, false, true, false),
+            (Some("203.0.113.1"), 7000, false, false, false),
+        ] {
+            let seen = is_here(server, port, named, || has);
+            assert_eq!(seen, here, "{server:?} {port} {named} {has}");
+        }
+    }
 }

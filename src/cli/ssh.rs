@@ -10,7 +10,7 @@
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, stderr, stdin, stdout};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::{Common, Exit, Failure};
 use crate::text::shell_word;
@@ -48,7 +48,16 @@ pub(super) fn elsewhere(
     // A terminal there is for tables, colours and prompts. With one, errors come
     // with the output, so that there is none as long as one of them goes elsewhere.
     let on_terminal = stdin().is_terminal() && stdout().is_terminal() && stderr().is_terminal();
-    ssh.arg(if on_terminal { "-qt" } else { "-T" });
+    // Without the line at the end of a session, and with the alarm at its beginning
+    // (ssh_config(5), LogLevel).
+    match on_terminal {
+        true => ssh.args(["-t", "-o", "LogLevel=ERROR"]),
+        false => ssh.arg("-T"),
+    };
+    // No verb reads what a loop in a shell still wants to read itself.
+    if !stdin().is_terminal() {
+        ssh.stdin(Stdio::null());
+    }
     if common.no_ask_password {
         ssh.args(["-o", "BatchMode=yes"]);
     }

@@ -32,6 +32,9 @@ pub enum ClientError {
          tells later whether it did"
     )]
     Silent(Place),
+    /// The answer is longer than any of the interface.
+    #[error("what listens on {0} is no ipfloaterd: its answer has no end")]
+    TooLong(Place),
     /// One side does not trust the other.
     #[error("cannot speak to ipfloater-remote on {place}: {why}")]
     Distrust {
@@ -113,6 +116,7 @@ impl ClientError {
             ClientError::Unreachable { .. }
             | ClientError::Closed(_)
             | ClientError::Silent(_)
+            | ClientError::TooLong(_)
             | ClientError::Distrust { .. }
             | ClientError::Certificate { .. }
             | ClientError::Broken { .. }

@@ -34,7 +34,7 @@ pub use error::{ClientError, Refused};
 pub use place::Place;
 pub use tls::usual_directory;
 
-use place::Stream;
+use place::{Stream, Timed};
 
 /// Where the daemon of the system listens.
 pub const DEFAULT_SOCKET: &str = "/run/ipfloater/org.ipfloater";
@@ -45,6 +45,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// After so long somebody who waits wants to know what for.
 const MOMENT: Duration = Duration::from_secs(1);
+
+/// How long an answer from another host may be. A page of a list has some hundred kB.
+pub(crate) const ANSWER: usize = 64 * 1024 * 1024;
 
 /// The parameter by which a call waits while somebody authenticates.
 const INTERACTIVE: &str = "allowInteractiveAuthentication";
@@ -66,6 +69,8 @@ pub struct Client {
     patience: Duration,
     /// What is told that an answer takes longer than a moment.
     slow: Option<fn(&Place)>,
+    /// How long the next reply is waited for.
+    wait: Option<Duration>,
 }
 
 /// A reply: the message, and the JSON that it came as.
@@ -82,7 +87,10 @@ impl Client {
     pub fn connect(socket: &Path) -> Result<Self, ClientError> {
         let place = Place::Socket(socket.to_owned());
         match UnixStream::connect(socket) {
-            Ok(stream) => Ok(Self::over(Stream::Unix(stream), place, PathBuf::new())),
+            Ok(stream) => {
+                let stream = Stream::Unix(Timed::new(stream));
+                Ok(Self::over(stream, place, PathBuf::new()))
+            }
             Err(source) => Err(ClientError::Unreachable { place, source }),
         }
     }
@@ -110,6 +118,7 @@ impl Client {
             waits: false,
             patience: PATIENCE,
             slow: None,
+            wait: None,
         }
     }
 
@@ -179,7 +188,7 @@ impl Client {
     ) -> Result<Answer<M>, ClientError> {
         self.send(method, parameters.clone(), interactive, false)?;
         let (reply, _) = if interactive {
-            self.patience(None)?;
+            self.wait = None;
             self.receive()?
         } else {
             self.receive_in_time()?
@@ -215,7 +224,7 @@ impl Client {
             }
             _ => return Ok(None),
         };
-        let peer = getsockopt(stream, PeerCredentials);
+        let peer = getsockopt(&stream.socket, PeerCredentials);
         let peer = peer.map_err(|error| self.broken(error.into()))?;
         // Of a process in another namespace it is 0, which nobody on the bus has.
         Ok(Some(peer.pid().unsigned_abs()))
@@ -243,16 +252,16 @@ impl Client {
     ) -> Result<Replies<M>, ClientError> {
         let parameters = without_null(parameters);
         self.send(method, parameters.clone(), false, true)?;
-        self.patience(patience)?;
+        self.wait = patience;
         let mut first = self.next_answer();
         let refusal = first.as_ref().err().and_then(ClientError::refusal);
         if refusal == Some(INTERACTION_REQUIRED)
             && let Some(_agent) = self.agent()
         {
             self.send(method, parameters, true, true)?;
-            self.patience(None)?;
+            self.wait = None;
             first = self.next_answer();
-            self.patience(patience)?;
+            self.wait = patience;
         }
         Ok(Replies {
             client: self,
@@ -265,12 +274,6 @@ impl Client {
     fn next_answer<M: DeserializeOwned>(&mut self) -> Result<(Answer<M>, bool), ClientError> {
         let (reply, continues) = self.receive()?;
         Ok((self.answer(reply)?, continues))
-    }
-
-    fn patience(&self, patience: Option<Duration>) -> Result<(), ClientError> {
-        self.stream
-            .set_read_timeout(patience)
-            .map_err(|source| self.broken(source))
     }
 
     fn send(
@@ -294,6 +297,7 @@ impl Client {
         self.protocol
             .send_request(method, request)
             .map_err(|source| self.misunderstood(source))?;
+        self.stream.within(Some(self.patience));
         while let Some(transmit) = self.protocol.poll_transmit() {
             self.stream
                 .write_all(&transmit.payload)
@@ -306,20 +310,22 @@ impl Client {
     fn receive_in_time(&mut self) -> Result<(Reply, bool), ClientError> {
         let whole = self.patience;
         if let Some(slow) = self.slow.filter(|_| whole > MOMENT) {
-            self.patience(Some(MOMENT))?;
+            self.wait = Some(MOMENT);
             match self.receive() {
                 Err(ClientError::Silent(place)) => slow(&place),
                 answered => return answered,
             }
-            self.patience(Some(whole - MOMENT))?;
+            self.wait = Some(whole - MOMENT);
         } else {
-            self.patience(Some(whole))?;
+            self.wait = Some(whole);
         }
         self.receive()
     }
 
     fn receive(&mut self) -> Result<(Reply, bool), ClientError> {
         let mut chunk = [0; 64 * 1024];
+        let mut received = 0;
+        self.stream.within(self.wait);
         loop {
             match self.protocol.poll_event() {
                 Some(ClientEvent::Reply {
@@ -334,6 +340,10 @@ impl Client {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(self.broken(error)),
             };
+            received += length;
+            if self.is_remote() && received > ANSWER {
+                return Err(ClientError::TooLong(self.place.clone()));
+            }
             self.protocol
                 .handle_input(&chunk[..length])
                 .map_err(|source| self.misunderstood(source))?;

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::{ClientConnection, StreamOwned};
 
@@ -35,16 +35,84 @@ impl fmt::Display for Place {
 /// A connection.
 #[derive(Debug)]
 pub(super) enum Stream {
-    Unix(UnixStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Unix(Timed<UnixStream>),
+    Tls(Box<StreamOwned<ClientConnection, Timed<TcpStream>>>),
 }
 
 impl Stream {
-    pub(super) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+    /// What follows has to be over within this time, in all.
+    pub(super) fn within(&mut self, time: Option<Duration>) {
         match self {
-            Stream::Unix(stream) => stream.set_read_timeout(timeout),
-            Stream::Tls(stream) => stream.sock.set_read_timeout(timeout),
+            Stream::Unix(socket) => socket.within(time),
+            Stream::Tls(stream) => stream.sock.within(time),
         }
+    }
+}
+
+/// A socket on which everything has to be over by a moment: who sends a byte now
+/// and then keeps nobody waiting.
+#[derive(Debug)]
+pub(super) struct Timed<S> {
+    pub(super) socket: S,
+    until: Option<Instant>,
+}
+
+impl<S> Timed<S> {
+    pub(super) fn new(socket: S) -> Self {
+        Self {
+            socket,
+            until: None,
+        }
+    }
+
+    pub(super) fn within(&mut self, time: Option<Duration>) {
+        self.until = time.and_then(|time| Instant::now().checked_add(time));
+    }
+
+    /// What is left of the time.
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = |until: Instant| until.saturating_duration_since(Instant::now());
+        match self.until.map(left) {
+            Some(Duration::ZERO) => Err(io::ErrorKind::TimedOut.into()),
+            left => Ok(left),
+        }
+    }
+}
+
+/// What sockets have in common.
+pub(super) trait Socket: Read + Write {
+    fn set_timeouts(&self, time: Option<Duration>) -> io::Result<()>;
+}
+
+impl Socket for UnixStream {
+    fn set_timeouts(&self, time: Option<Duration>) -> io::Result<()> {
+        self.set_read_timeout(time)?;
+        self.set_write_timeout(time)
+    }
+}
+
+impl Socket for TcpStream {
+    fn set_timeouts(&self, time: Option<Duration>) -> io::Result<()> {
+        self.set_read_timeout(time)?;
+        self.set_write_timeout(time)
+    }
+}
+
+impl<S: Socket> Read for Timed<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.set_timeouts(self.left()?)?;
+        self.socket.read(buffer)
+    }
+}
+
+impl<S: Socket> Write for Timed<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.set_timeouts(self.left()?)?;
+        self.socket.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
     }
 }
 

@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +17,16 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, RootCertStore, StreamOwned,
 };
 
+use super::place::Timed;
 use super::{ClientError, Place};
+use crate::certificate::{Particulars, now};
 use crate::model::Timestamp;
 use crate::text;
 
 /// The certificate that is shown, its key, and the authority of the other side.
 const FILES: [&str; 3] = ["client.pem", "client.key", "ca.pem"];
 
-/// How long connecting, and then the handshake, may take.
+/// How long connecting to an address, and then the handshake, may take in all.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the files are when nobody says otherwise: the user's own before those
@@ -44,7 +47,7 @@ pub(super) fn connect(
     host: &str,
     port: u16,
     directory: &Path,
-) -> Result<StreamOwned<ClientConnection, TcpStream>, ClientError> {
+) -> Result<StreamOwned<ClientConnection, Timed<TcpStream>>, ClientError> {
     let place = || Place::Remote {
         host: host.to_owned(),
         port,
@@ -58,13 +61,10 @@ pub(super) fn connect(
         .map_err(|_| unreachable(io::Error::other("this is no name of a host and no address")))?;
     let mut session = ClientConnection::new(Arc::new(config), name)
         .map_err(|error| distrust(place(), directory, &error))?;
-    let mut stream = dial(host, port).map_err(unreachable)?;
-    let patient = |stream: &TcpStream, patience| {
-        stream.set_read_timeout(patience)?;
-        stream.set_write_timeout(patience)?;
-        stream.set_nodelay(true)
-    };
-    patient(&stream, Some(PATIENCE)).map_err(unreachable)?;
+    let stream = dial(host, port).map_err(unreachable)?;
+    stream.set_nodelay(true).map_err(unreachable)?;
+    let mut stream = Timed::new(stream);
+    stream.within(Some(PATIENCE));
     while session.is_handshaking() {
         session
             .complete_io(&mut stream)
@@ -108,13 +108,31 @@ fn config(directory: &Path) -> Result<ClientConfig, ClientError> {
     let [certificate, key, authority] = FILES.map(|name| directory.join(name));
     let chain = certificates(&certificate)?;
     let bytes = read(&key)?;
+    if is_public(&key) {
+        let why = format!("everybody may read it; `chmod o= {}`", key.display());
+        return Err(wrong(&key, why));
+    }
     let secret = PrivateKeyDer::from_pem_slice(&bytes)
         .map_err(|why| wrong(&key, format!("it holds no private key: {why}")))?;
     let mut roots = RootCertStore::empty();
     for root in certificates(&authority)? {
-        roots
-            .add(root)
-            .map_err(|why| wrong(&authority, why.to_string()))?;
+        let said = Particulars::of(&root)
+            .ok_or_else(|| wrong(&authority, "it holds a broken certificate".to_owned()))?;
+        if !said.is_authority {
+            let why = "which is no authority (basicConstraints=CA:TRUE)";
+            let why = format!("it holds the certificate of {}, {why}", said.subject);
+            return Err(wrong(&authority, why));
+        }
+        // One that has expired may stay beside the new one.
+        if said.is_valid(now()) {
+            roots
+                .add(root)
+                .map_err(|why| wrong(&authority, why.to_string()))?;
+        }
+    }
+    if roots.is_empty() {
+        let why = "its authority has expired, or is not valid yet";
+        return Err(wrong(&authority, why.to_owned()));
     }
     ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&TLS13])
@@ -154,6 +172,12 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError
 
 fn read(file: &Path) -> Result<Vec<u8>, ClientError> {
     fs::read(file).map_err(|error| wrong(file, error.to_string()))
+}
+
+/// Whether others than its owner and group may read it. One that cannot be looked
+/// at was not read either.
+fn is_public(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0)
 }
 
 fn wrong(file: &Path, why: String) -> ClientError {

@@ -17,35 +17,16 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::server::TlsStream;
-use tracing::info;
 
+use super::call::Call;
 use super::files::Identity;
 use super::frames::Frames;
-use crate::api::varlink::{COMPLETE, DRAIN, INTERFACE, MESSAGE};
-use crate::client::{self, ClientError};
+use super::records::{Asked, Became, Records};
+use crate::api::varlink::{COMPLETE, DEPTH, DRAIN, INTERFACE, MESSAGE};
+use crate::client::{self, ANSWER, ClientError};
 
 /// How long there may be no call. `ipfloater top` looks once a second.
 const IDLE: Duration = Duration::from_secs(3_600);
-
-/// How long a reply of the daemon's may be. A page of a list has some hundred kB.
-const REPLY: usize = 64 * 1024 * 1024;
-
-/// How much of a call's parameters is logged, in characters.
-const LOGGED: usize = 300;
-
-/// Methods that alter nothing.
-const READS: [&str; 10] = [
-    "List",
-    "ListPools",
-    "Describe",
-    "History",
-    "Monitor",
-    "GetStatus",
-    "GetVersion",
-    "GetPermissions",
-    "GetCounters",
-    "GetMetrics",
-];
 
 /// One connection.
 pub(super) struct Bridge {
@@ -55,6 +36,7 @@ pub(super) struct Bridge {
     daemon: Option<Daemon>,
     identity: Identity,
     peer: SocketAddr,
+    records: Records,
 }
 
 /// The connection to the daemon.
@@ -78,6 +60,8 @@ pub(super) enum End {
     Idle,
     #[error("a call of more than {MESSAGE} bytes")]
     TooLong,
+    #[error("a call that is nested deeper than {DEPTH}")]
+    TooDeep,
     #[error("a call that was not complete after {COMPLETE:?}")]
     TooSlow,
     #[error("an answer that was not read for {DRAIN:?}")]
@@ -90,21 +74,10 @@ pub(super) enum End {
     DaemonGone,
     #[error("the answer of ipfloaterd is none: {0}")]
     NoAnswer(serde_json::Error),
-    #[error("an answer of ipfloaterd is longer than {REPLY} bytes")]
+    #[error("an answer of ipfloaterd is longer than {ANSWER} bytes")]
     LongAnswer,
     #[error(transparent)]
     Io(#[from] io::Error),
-}
-
-/// What has to be known of a call.
-#[derive(Debug, Deserialize)]
-struct Call {
-    method: String,
-    parameters: Option<Map<String, Value>>,
-    #[serde(default)]
-    oneway: Option<bool>,
-    #[serde(default)]
-    more: Option<bool>,
 }
 
 /// What has to be known of a reply.
@@ -115,12 +88,28 @@ struct Reply<'a> {
     continues: Option<bool>,
 }
 
+/// What has to be known of the reply to a call that alters something.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Outcome {
+    error: Option<String>,
+    parameters: Altered,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Altered {
+    changed: bool,
+    dry_run: bool,
+}
+
 impl Bridge {
     pub(super) fn new(
         stream: TlsStream<TcpStream>,
         socket: PathBuf,
         identity: Identity,
         peer: SocketAddr,
+        records: Records,
     ) -> Self {
         let (reader, answers) = split(stream);
         Self {
@@ -130,6 +119,7 @@ impl Bridge {
             daemon: None,
             identity,
             peer,
+            records,
         }
     }
 
@@ -176,20 +166,28 @@ impl Bridge {
     }
 
     async fn pass(&mut self, message: Vec<u8>) -> Result<(), End> {
-        let call: Call =
-            serde_json::from_slice(&message[..message.len() - 1]).map_err(End::NoCall)?;
-        self.log(&call);
-        if let Err(error) = self.reach().await {
-            return match call.oneway {
-                Some(true) => Ok(()),
-                Some(false) | None => {
-                    let why = format!("ipfloaterd is not reached on this host: {error}");
-                    let parameters = json!({ "message": why });
-                    self.error(&format!("{INTERFACE}.Stopping"), parameters)
-                        .await
-                }
+        let call = Call::read(&message[..message.len() - 1])?;
+        let oneway = call.is_oneway();
+        let mut asked = Asked::of(&call, &self.identity, self.peer, &self.records);
+        let refused = match call.refused() {
+            Some(refused) => Some(refused),
+            None => self.reach().await.err().map(|error| {
+                let why = format!("ipfloaterd is not reached on this host: {error}");
+                (format!("{INTERFACE}.Stopping"), json!({ "message": why }))
+            }),
+        };
+        if let Some((error, parameters)) = refused {
+            let reply = refusal(&error, parameters);
+            note(asked, &reply);
+            return match oneway {
+                true => Ok(()),
+                false => self.answer(&reply).await,
             };
         }
+        let message = match oneway {
+            true => Cow::Owned(call.answered()),
+            false => Cow::Borrowed(message.as_slice()),
+        };
         let Some(daemon) = self.daemon.as_mut() else {
             return Err(End::DaemonGone);
         };
@@ -197,13 +195,10 @@ impl Bridge {
             .await
             .map_err(|_| End::DaemonGone)?
             .map_err(|_| End::DaemonGone)?;
-        if call.oneway == Some(true) {
-            return Ok(());
-        }
         let mut ended = false;
         loop {
             let daemon = self.daemon.as_mut().ok_or(End::DaemonGone)?;
-            let Some(reply) = daemon.replies.take() else {
+            let Some(mut reply) = daemon.replies.take() else {
                 tokio::select! {
                     filled = daemon.replies.fill() => match filled {
                         Ok(true) if !daemon.replies.is_full() => {}
@@ -216,11 +211,13 @@ impl Bridge {
                             Ok(true) => {}
                             // Who only says that nothing more will come waits for
                             // the answer, and an endless one is never over.
-                            Ok(false) if call.more != Some(true) => ended = true,
+                            Ok(false) if !call.is_endless() => ended = true,
                             Ok(false) => return Err(End::Gone),
+                            // What becomes of a change is logged, whoever waits for it.
+                            Err(_) if asked.is_some() => ended = true,
                             Err(error) => return Err(gone(error)),
                         }
-                        if self.calls.is_full() && call.more == Some(true) {
+                        if self.calls.is_full() && call.is_endless() {
                             return Err(End::Impatient);
                         }
                     }
@@ -229,14 +226,17 @@ impl Bridge {
             };
             let Reply { error, continues } =
                 serde_json::from_slice(&reply[..reply.len() - 1]).map_err(End::NoAnswer)?;
+            let is_over = continues != Some(true);
             if error.is_some_and(|error| error.ends_with(".CallerUnidentified"))
-                && let Some(method) = method_of_ours(&call.method)
+                && let Some(method) = call.method()
             {
-                let process = daemon.process;
-                return self.over_the_bus(method, call.parameters, process).await;
+                reply = over_the_bus(method.to_owned(), call.values(), daemon.process).await?;
             }
-            self.answer(&reply).await?;
-            if continues != Some(true) {
+            note(asked.take(), &reply);
+            if !oneway {
+                self.answer(&reply).await?;
+            }
+            if is_over {
                 return Ok(());
             }
         }
@@ -244,6 +244,9 @@ impl Bridge {
 
     /// Connects to the daemon. Its socket may start it.
     async fn reach(&mut self) -> io::Result<()> {
+        if self.daemon.as_ref().is_some_and(Daemon::is_gone) {
+            self.daemon = None;
+        }
         if self.daemon.is_none() {
             let stream = UnixStream::connect(&self.socket).await?;
             let is_the_system_s = self.socket == std::path::Path::new(client::DEFAULT_SOCKET);
@@ -253,49 +256,12 @@ impl Bridge {
             };
             let (replies, calls) = stream.into_split();
             self.daemon = Some(Daemon {
-                replies: Frames::new(replies, REPLY),
+                replies: Frames::new(replies, ANSWER),
                 calls,
                 process,
             });
         }
         Ok(())
-    }
-
-    async fn over_the_bus(
-        &mut self,
-        method: &str,
-        parameters: Option<Map<String, Value>>,
-        process: Option<u32>,
-    ) -> Result<(), End> {
-        let method = method.to_owned();
-        let called = tokio::task::spawn_blocking(move || {
-            client::over_the_bus(&method, &parameters.unwrap_or_default(), process)
-        });
-        match called.await {
-            Ok(Ok(parameters)) => {
-                let reply = json!({ "parameters": parameters });
-                self.answer_with(&reply).await
-            }
-            Ok(Err(ClientError::Refused(refused))) => {
-                self.error(&refused.full_name(), refused.parameters).await
-            }
-            Ok(Err(error)) => {
-                let parameters = json!({ "message": error.to_string() });
-                self.error(&format!("{INTERFACE}.Busy"), parameters).await
-            }
-            Err(_) => Err(End::DaemonGone),
-        }
-    }
-
-    async fn error(&mut self, error: &str, parameters: Value) -> Result<(), End> {
-        self.answer_with(&json!({ "error": error, "parameters": parameters }))
-            .await
-    }
-
-    async fn answer_with(&mut self, reply: &Value) -> Result<(), End> {
-        let mut bytes = reply.to_string().into_bytes();
-        bytes.push(0);
-        self.answer(&bytes).await
     }
 
     async fn answer(&mut self, reply: &[u8]) -> Result<(), End> {
@@ -308,30 +274,63 @@ impl Bridge {
             .map_err(|_| End::NotRead)?
             .map_err(gone)
     }
+}
 
-    /// What is to be altered is logged here as well: the daemon knows this
-    /// program's user only.
-    fn log(&self, call: &Call) {
-        let method = call.method.as_str();
-        if method_of_ours(method).is_none_or(|method| READS.contains(&method)) {
-            return;
+impl Daemon {
+    /// Whether it has closed its side since it was called last. It never says
+    /// anything unasked.
+    fn is_gone(&self) -> bool {
+        match self.replies.reader().try_read(&mut [0]) {
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+            Ok(_) => true,
         }
-        let mut parameters = call
-            .parameters
-            .as_ref()
-            .map(|parameters| serde_json::to_string(parameters).unwrap_or_default())
-            .unwrap_or_default();
-        if let Some((end, _)) = parameters.char_indices().nth(LOGGED) {
-            parameters.truncate(end);
-        }
-        let (peer, who) = (self.peer, &self.identity);
-        info!("{peer} calls {method} as {who}: {parameters}");
     }
 }
 
-/// The name of a method of the interface without that of the interface.
-fn method_of_ours(method: &str) -> Option<&str> {
-    method.strip_prefix(INTERFACE)?.strip_prefix('.')
+/// Calls the daemon over the system bus, and returns what it would have answered.
+async fn over_the_bus(
+    method: String,
+    parameters: Map<String, Value>,
+    process: Option<u32>,
+) -> Result<Vec<u8>, End> {
+    let called =
+        tokio::task::spawn_blocking(move || client::over_the_bus(&method, &parameters, process));
+    match called.await {
+        Ok(Ok(parameters)) => Ok(message(&json!({ "parameters": parameters }))),
+        Ok(Err(ClientError::Refused(refused))) => {
+            Ok(refusal(&refused.full_name(), refused.parameters))
+        }
+        Ok(Err(error)) => {
+            let parameters = json!({ "message": error.to_string() });
+            Ok(refusal(&format!("{INTERFACE}.Busy"), parameters))
+        }
+        Err(_) => Err(End::DaemonGone),
+    }
+}
+
+/// Logs what became of a call that is to alter something.
+fn note(asked: Option<Asked>, reply: &[u8]) {
+    let Some(asked) = asked else {
+        return;
+    };
+    let outcome = serde_json::from_slice(&reply[..reply.len() - 1]);
+    let Outcome { error, parameters } = outcome.unwrap_or_default();
+    let Altered { changed, dry_run } = parameters;
+    asked.became(match error {
+        Some(error) => Became::Refused(error),
+        None if changed && !dry_run => Became::Done,
+        None => Became::Nothing,
+    });
+}
+
+fn refusal(error: &str, parameters: Value) -> Vec<u8> {
+    message(&json!({ "error": error, "parameters": parameters }))
+}
+
+fn message(reply: &Value) -> Vec<u8> {
+    let mut bytes = reply.to_string().into_bytes();
+    bytes.push(0);
+    bytes
 }
 
 /// A connection that was cut is gone, as one that was closed.

@@ -7,22 +7,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{
-    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime, pem,
-};
-use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
-use rustls::{RootCertStore, ServerConfig};
-use x509_cert::Certificate;
-use x509_cert::crl::CertificateList;
-use x509_cert::der::Decode;
-use x509_cert::ext::pkix::SubjectAltName;
+use rustls::{ConfigBuilder, ServerConfig, WantsVerifier};
 
+use super::authorities::{Authorities, Doorkeeper};
+use crate::certificate::{Particulars, now};
 use crate::model::Timestamp;
 
 /// The certificate that this program shows, and those between it and its authority.
@@ -43,11 +38,10 @@ const SOON: i64 = 14 * 86_400;
 /// What is shown, and who is let in.
 #[derive(Debug)]
 pub struct Trust {
-    pub(super) server: Arc<ServerConfig>,
-    clients: Arc<dyn ClientCertVerifier>,
+    server: ConfigBuilder<ServerConfig, WantsVerifier>,
+    shown: Arc<SingleCertAndKey>,
     identity: Identity,
-    authorities: usize,
-    revoked: usize,
+    authorities: Arc<Authorities>,
 }
 
 /// What is wrong with a file.
@@ -80,15 +74,34 @@ pub enum FileError {
         .0.display()
     )]
     Nameless(PathBuf),
+    /// What should be the certificate of an authority is another one.
+    #[error(
+        "{} holds the certificate of {subject}, which is no authority (basicConstraints=CA:TRUE)",
+        .file.display()
+    )]
+    NoAuthority {
+        /// Which file.
+        file: PathBuf,
+        /// Whose certificate.
+        subject: String,
+    },
     /// A list is not of an authority that is trusted.
     #[error(
-        "{} holds the list of {issuer}, which has no certificate in {CLIENTS}",
+        "{} holds the list of {issuer}, which no authority in {CLIENTS} of that very name has signed",
         .file.display()
     )]
     Foreign {
         /// Which file.
         file: PathBuf,
         /// Whose list.
+        issuer: String,
+    },
+    /// One authority has two lists.
+    #[error("{} holds two lists of {issuer}; leave the newer one there", .file.display())]
+    Two {
+        /// Which file.
+        file: PathBuf,
+        /// Whose lists.
         issuer: String,
     },
     /// It cannot be used.
@@ -109,57 +122,50 @@ impl Trust {
         let chain: Vec<CertificateDer<'static>> = several(&place(SERVER), "certificate")?;
         let key = key(&place(KEY))?;
         let identity = Identity::of(&chain);
-        if !names_a_host(&chain[0]) {
+        if !identity.names_host {
             return Err(FileError::Nameless(place(SERVER)));
         }
-
-        let clients = place(CLIENTS);
-        let roots: Vec<CertificateDer<'static>> = several(&clients, "certificate")?;
-        let authorities = roots.len();
-        let subjects: Vec<_> = roots.iter().map(|root| subject(root)).collect();
-        let mut store = RootCertStore::empty();
-        for root in roots {
-            store.add(root).map_err(|why| unusable(&clients, why))?;
-        }
-        let lists = revoked(&place(REVOKED), &subjects)?;
-        let revoked = lists.iter().map(entries).sum();
-        let builder = WebPkiClientVerifier::builder_with_provider(store.into(), provider.clone())
-            .with_crls(lists)
-            // An authority without a list has revoked nothing.
-            .allow_unknown_revocation_status();
-        let verifier = builder
-            .build()
-            .map_err(|why| unusable(&place(REVOKED), why))?;
-        let server = server(provider, verifier.clone(), chain, key)
+        let authorities =
+            Authorities::read(&place(CLIENTS), &place(REVOKED), Arc::clone(&provider))?;
+        let shown = CertifiedKey::from_der(chain, key, &provider)
+            .map_err(|why| unusable(&place(KEY), why))?;
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])
             .map_err(|why| unusable(&place(KEY), why))?;
         Ok(Self {
-            server: Arc::new(server),
-            clients: verifier,
+            server,
+            shown: Arc::new(SingleCertAndKey::from(shown)),
             identity,
-            authorities,
-            revoked,
+            authorities: Arc::new(authorities),
         })
+    }
+
+    /// What a handshake is made with, and who judges it.
+    pub(super) fn door(&self) -> (Arc<ServerConfig>, Arc<Doorkeeper>) {
+        let doorkeeper = Arc::new(Doorkeeper::new(Arc::clone(&self.authorities)));
+        let mut server = self
+            .server
+            .clone()
+            .with_client_cert_verifier(Arc::clone(&doorkeeper) as Arc<_>)
+            .with_cert_resolver(Arc::clone(&self.shown) as Arc<_>);
+        // Whoever comes again shows his certificate again: it may be revoked by now.
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
+        (Arc::new(server), doorkeeper)
     }
 
     /// Whether this certificate would be let in now; the error says why not.
     pub(super) fn judge(&self, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
-        let Some((end, between)) = chain.split_first() else {
-            return Err(rustls::Error::NoCertificatesPresented);
-        };
-        let judged = self
-            .clients
-            .verify_client_cert(end, between, UnixTime::now());
-        judged.map(drop)
+        self.authorities.judge(chain)
     }
 
-    /// What the administrator should know before it is too late.
+    /// What the administrator should know, before it is too late if possible.
     #[must_use]
-    pub fn complaint(&self) -> Option<String> {
+    pub fn complaints(&self) -> Vec<String> {
         let Identity { subject, until, .. } = &self.identity;
-        let until = (*until)?;
-        let now = i64::try_from(UnixTime::now().as_secs()).ok()?;
-        let left = until.0 - now;
-        match left {
+        let left = until.map_or(i64::MAX, |until| until.0 - now().0);
+        let until = until.map(|until| until.to_string()).unwrap_or_default();
+        let of_ours = match left {
             ..0 => Some(format!(
                 "the certificate of {subject} expired on {until}: nobody trusts it any more"
             )),
@@ -167,7 +173,9 @@ impl Trust {
                 "the certificate of {subject} expires on {until}: renew it, and reload"
             )),
             SOON.. => None,
-        }
+        };
+        let complaints = of_ours.into_iter().chain(self.authorities.complaints());
+        complaints.collect()
     }
 }
 
@@ -180,25 +188,10 @@ impl fmt::Display for Trust {
         write!(
             f,
             "; authorities whose certificates are let in: {}; certificates revoked: {}",
-            self.authorities, self.revoked
+            self.authorities.count(),
+            self.authorities.revoked()
         )
     }
-}
-
-fn server(
-    provider: Arc<CryptoProvider>,
-    verifier: Arc<dyn ClientCertVerifier>,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<ServerConfig, rustls::Error> {
-    let mut server = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)?;
-    // Whoever comes again shows his certificate again: it may be revoked by now.
-    server.session_storage = Arc::new(NoServerSessionStorage {});
-    server.send_tls13_tickets = 0;
-    Ok(server)
 }
 
 /// Who a certificate is.
@@ -207,6 +200,7 @@ pub struct Identity {
     subject: String,
     fingerprint: String,
     until: Option<Timestamp>,
+    names_host: bool,
 }
 
 impl Identity {
@@ -214,16 +208,15 @@ impl Identity {
     #[must_use]
     pub fn of(chain: &[CertificateDer<'_>]) -> Self {
         let der = chain.first().map(AsRef::as_ref).unwrap_or_default();
-        let until = Certificate::from_der(der).ok().map(|certificate| {
-            let validity = certificate.tbs_certificate().validity();
-            // Certificates end with the year 9999 (RFC 5280, 4.1.2.5).
-            let until = validity.not_after.to_unix_duration().as_secs();
-            Timestamp(i64::try_from(until).unwrap_or(i64::MAX))
-        });
+        let particulars = Particulars::of(der);
         Self {
-            subject: subject(der),
             fingerprint: fingerprint(der),
-            until,
+            until: particulars.as_ref().map(|said| said.until),
+            names_host: particulars.as_ref().is_some_and(|said| said.names_host),
+            subject: particulars.map_or_else(
+                || "a certificate of which no name can be read".to_owned(),
+                |said| said.subject,
+            ),
         }
     }
 }
@@ -239,14 +232,6 @@ impl fmt::Display for Identity {
     }
 }
 
-/// The name that a certificate has (RFC 4514).
-fn subject(der: &[u8]) -> String {
-    match Certificate::from_der(der) {
-        Ok(certificate) => certificate.tbs_certificate().subject().to_string(),
-        Err(_) => "a certificate of which no name can be read".to_owned(),
-    }
-}
-
 /// As `openssl x509 -noout -fingerprint -sha256` prints it.
 fn fingerprint(der: &[u8]) -> String {
     let Some(suite) = TLS13_AES_128_GCM_SHA256.tls13() else {
@@ -255,16 +240,6 @@ fn fingerprint(der: &[u8]) -> String {
     let digest = suite.common.hash_provider.hash(der);
     let bytes: Vec<_> = digest.as_ref().iter().map(|b| format!("{b:02X}")).collect();
     bytes.join(":")
-}
-
-fn names_a_host(der: &[u8]) -> bool {
-    let Ok(certificate) = Certificate::from_der(der) else {
-        return false;
-    };
-    let names = certificate
-        .tbs_certificate()
-        .get_extension::<SubjectAltName>();
-    matches!(names, Ok(Some((_, names))) if !names.0.is_empty())
 }
 
 fn key(file: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
@@ -276,43 +251,11 @@ fn key(file: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|why| not_pem(file, "private key", why))
 }
 
-/// The lists of the file, if there is one. Each is of an authority that is trusted.
-fn revoked(
-    file: &Path,
-    authorities: &[String],
-) -> Result<Vec<CertificateRevocationListDer<'static>>, FileError> {
-    let lists: Vec<CertificateRevocationListDer<'static>> = match several(file, "X509 CRL") {
-        Err(FileError::Unreadable { source, .. }) if source.kind() == ErrorKind::NotFound => {
-            return Ok(Vec::new());
-        }
-        lists => lists?,
-    };
-    for list in &lists {
-        let issuer = CertificateList::<x509_cert::certificate::Rfc5280>::from_der(list.as_ref())
-            .map_err(|why| unusable(file, why))?
-            .tbs_cert_list
-            .issuer
-            .to_string();
-        if !authorities.contains(&issuer) {
-            return Err(FileError::Foreign {
-                file: file.to_owned(),
-                issuer,
-            });
-        }
-    }
-    Ok(lists)
-}
-
-/// How many certificates a list has.
-fn entries(list: &CertificateRevocationListDer<'_>) -> usize {
-    CertificateList::<x509_cert::certificate::Rfc5280>::from_der(list.as_ref())
-        .ok()
-        .and_then(|list| Some(list.tbs_cert_list.revoked_certificates?.len()))
-        .unwrap_or(0)
-}
-
 /// All things of a kind in a file, one at least.
-fn several<T: PemObject>(file: &Path, wanted: &'static str) -> Result<Vec<T>, FileError> {
+pub(super) fn several<T: PemObject>(
+    file: &Path,
+    wanted: &'static str,
+) -> Result<Vec<T>, FileError> {
     let bytes = read(file)?;
     let things = T::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>();
     let things = things.map_err(|why| not_pem(file, wanted, why))?;
@@ -336,7 +279,7 @@ fn not_pem(file: &Path, wanted: &'static str, why: pem::Error) -> FileError {
     FileError::NotPem { file, wanted, why }
 }
 
-fn unusable(file: &Path, why: impl fmt::Display) -> FileError {
+pub(super) fn unusable(file: &Path, why: impl fmt::Display) -> FileError {
     FileError::Unusable {
         file: file.to_owned(),
         why: why.to_string(),

@@ -29,6 +29,11 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         }
     }
 
+    /// Where it comes from.
+    pub(super) fn reader(&self) -> &R {
+        &self.reader
+    }
+
     /// Whether a message has begun.
     pub(super) fn has_begun(&self) -> bool {
         !self.pending.is_empty()

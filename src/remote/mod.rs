@@ -8,18 +8,24 @@
 //! | file | what |
 //! | --- | --- |
 //! | `files` | certificates and keys, read all or nothing |
+//! | `authorities` | whose certificates are let in, and what they have revoked |
 //! | `places` | how many may be here at once |
 //! | `refusals` | who is turned away is logged, and does not fill the log |
+//! | `records` | what guests do is logged, and does not fill it either |
 //! | `bridge` | one connection, message by message |
+//! | `call` | what has to be known of a message |
 //! | `frames` | messages out of bytes |
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::unistd::geteuid;
 use rustls::pki_types::CertificateDer;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -31,10 +37,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, error, info, warn};
 
+mod authorities;
 mod bridge;
+mod call;
 mod files;
 mod frames;
 mod places;
+mod records;
 mod refusals;
 
 pub use files::{FileError, Identity, Trust};
@@ -42,6 +51,7 @@ pub use files::{FileError, Identity, Trust};
 use crate::{given, logging, supervisor};
 use bridge::{Bridge, End};
 use places::{Place, Places};
+use records::Records;
 use refusals::Refusals;
 
 /// Where certificates and keys are when nobody says otherwise.
@@ -105,6 +115,12 @@ pub enum RemoteError {
         /// Why not.
         source: io::Error,
     },
+    /// Who connects would have the rights of root.
+    #[error(
+        "not as root: whoever connects has the rights of the user that this runs as; \
+         start it by ipfloater-remote.socket, or as another user (setpriv --reuid)"
+    )]
+    Root,
     /// The runtime or its signals cannot be had.
     #[error("cannot start: {0}")]
     Start(#[source] io::Error),
@@ -112,12 +128,17 @@ pub enum RemoteError {
 
 /// Says what the files say, or what is wrong with them.
 pub fn check(options: &Options) -> Result<String, RemoteError> {
-    Ok(Trust::read(&options.directory)?.to_string())
+    let trust = Trust::read(&options.directory)?;
+    let said = [trust.to_string()].into_iter().chain(trust.complaints());
+    Ok(said.collect::<Vec<_>>().join("\n"))
 }
 
 /// Serves until it is told to stop.
 pub fn run(options: Options) -> Result<(), RemoteError> {
-    let listener = listener(options.listen)?;
+    if geteuid().is_root() {
+        return Err(RemoteError::Root);
+    }
+    let listeners = listeners(options.listen)?;
     let trust = Trust::read(&options.directory)?;
     supervisor::raise_descriptors();
     logging::keep_flushing().map_err(RemoteError::Start)?;
@@ -129,7 +150,9 @@ pub fn run(options: Options) -> Result<(), RemoteError> {
         .build()
         .map_err(RemoteError::Start)?;
     runtime.block_on(async {
-        let listener = TcpListener::from_std(listener).map_err(RemoteError::Given)?;
+        let listeners = listeners.into_iter().map(TcpListener::from_std);
+        let listeners = listeners.collect::<io::Result<_>>();
+        let listeners = listeners.map_err(RemoteError::Given)?;
         let listens = |kind| signal(kind).map_err(RemoteError::Start);
         let signals = Signals {
             reload: listens(SignalKind::hangup())?,
@@ -138,26 +161,31 @@ pub fn run(options: Options) -> Result<(), RemoteError> {
                 listens(SignalKind::interrupt())?,
             ],
         };
-        serve(listener, options, trust, signals).await;
+        serve(listeners, options, trust, signals).await;
         Ok(())
     })
 }
 
-/// The socket, without waiting in it.
-fn listener(listen: Option<SocketAddr>) -> Result<std::net::TcpListener, RemoteError> {
-    let listener = match listen {
+/// The sockets, without waiting in them.
+fn listeners(listen: Option<SocketAddr>) -> Result<Vec<std::net::TcpListener>, RemoteError> {
+    let listeners = match listen {
         Some(address) => std::net::TcpListener::bind(address)
+            .map(|listener| vec![listener])
             .map_err(|source| RemoteError::Listen { address, source })?,
         None => {
-            let given = given::take_listener().map_err(RemoteError::Given)?;
-            let given = std::net::TcpListener::from(given.ok_or(RemoteError::NoSocket)?);
-            // It fails for what is no IP socket.
-            given.local_addr().map_err(RemoteError::Given)?;
-            given
+            let given = given::take_listeners().map_err(RemoteError::Given)?;
+            given.into_iter().map(Into::into).collect()
         }
     };
-    listener.set_nonblocking(true).map_err(RemoteError::Given)?;
-    Ok(listener)
+    if listeners.is_empty() {
+        return Err(RemoteError::NoSocket);
+    }
+    for listener in &listeners {
+        // It fails for what is no IP socket.
+        listener.local_addr().map_err(RemoteError::Given)?;
+        listener.set_nonblocking(true).map_err(RemoteError::Given)?;
+    }
+    Ok(listeners)
 }
 
 struct Signals {
@@ -165,18 +193,18 @@ struct Signals {
     stop: [Signal; 2],
 }
 
-async fn serve(listener: TcpListener, options: Options, trust: Trust, signals: Signals) {
+async fn serve(listeners: Vec<TcpListener>, options: Options, trust: Trust, signals: Signals) {
     let Signals {
         mut reload,
         stop: [mut terminate, mut interrupt],
     } = signals;
-    if let Ok(address) = listener.local_addr() {
+    for address in listeners.iter().filter_map(|each| each.local_addr().ok()) {
         info!("listening on {address}; {trust}");
     }
-    complain(&trust);
+    let mut complaints = complain(&trust, &[]);
     let (trusted, trust) = watch::channel(Arc::new(trust));
     let places = Places::new();
-    let refusals = Refusals::new();
+    let (refusals, records) = (Refusals::new(), Records::new());
     let mut connections = JoinSet::new();
     let (closing, closed) = watch::channel(false);
     let mut minute = tokio::time::interval(refusals::MINUTE);
@@ -185,7 +213,11 @@ async fn serve(listener: TcpListener, options: Options, trust: Trust, signals: S
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = minute.tick() => refusals.sum_up(),
+            _ = minute.tick() => {
+                refusals.sum_up();
+                records.sum_up();
+                complaints = complain(&trust.borrow(), &complaints);
+            }
             Some(ended) = connections.join_next() => {
                 if let Err(failure) = ended && failure.is_panic() {
                     error!("a connection ended by a mistake in this program: {failure}");
@@ -194,14 +226,14 @@ async fn serve(listener: TcpListener, options: Options, trust: Trust, signals: S
             _ = reload.recv() => match Trust::read(&options.directory) {
                 Ok(trust) => {
                     info!("read again: {trust}");
-                    complain(&trust);
+                    complaints = complain(&trust, &[]);
                     trusted.send_replace(Arc::new(trust));
                 }
                 Err(failure) => {
                     error!("{failure}; going on with what was read before");
                 }
             },
-            accepted = listener.accept() => match accepted {
+            accepted = accept(&listeners) => match accepted {
                 Ok((stream, peer)) => {
                     // IPv4 over a socket of IPv6 (RFC 4291, 2.5.5.2) is IPv4.
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
@@ -215,6 +247,7 @@ async fn serve(listener: TcpListener, options: Options, trust: Trust, signals: S
                         trust: trust.clone(),
                         closed: closed.clone(),
                         refusals: refusals.clone(),
+                        records: records.clone(),
                     };
                     connections.spawn(visit.run(stream, place));
                 }
@@ -226,18 +259,31 @@ async fn serve(listener: TcpListener, options: Options, trust: Trust, signals: S
         }
     }
     supervisor::stopping();
-    drop(listener);
+    drop(listeners);
     // It fails only when there is no connection left to tell.
     let _ = closing.send(true);
     let parting = async { while connections.join_next().await.is_some() {} };
     let _ = timeout(PARTING, parting).await;
     refusals.sum_up();
+    records.sum_up();
 }
 
-fn complain(trust: &Trust) {
-    if let Some(complaint) = trust.complaint() {
+/// The next connection to any of them. Can be dropped while it waits.
+async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|context| {
+        let mut accepted = listeners.iter().map(|each| each.poll_accept(context));
+        accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    })
+    .await
+}
+
+/// Logs what there is to complain of and was not said before, and returns all of it.
+fn complain(trust: &Trust, said: &[String]) -> Vec<String> {
+    let complaints = trust.complaints();
+    for complaint in complaints.iter().filter(|new| !said.contains(new)) {
         warn!("{complaint}");
     }
+    complaints
 }
 
 /// Somebody who connected.
@@ -247,6 +293,7 @@ struct Visit {
     trust: watch::Receiver<Arc<Trust>>,
     closed: watch::Receiver<bool>,
     refusals: Refusals,
+    records: Records,
 }
 
 impl Visit {
@@ -254,7 +301,7 @@ impl Visit {
         if let Err(failure) = watch_over(&stream) {
             warn!("a host that goes away without a word will not be noticed: {failure}");
         }
-        let server = Arc::clone(&self.trust.borrow_and_update().server);
+        let (server, doorkeeper) = self.trust.borrow_and_update().door();
         let shaken = TlsAcceptor::from(server).accept(stream).into_fallible();
         let stopped = self.closed.clone();
         let mut stopped = std::pin::pin!(stop(stopped));
@@ -265,7 +312,11 @@ impl Visit {
         let stream = match accepted {
             Ok(Ok(stream)) => stream,
             Ok(Err((failure, stream))) => {
-                self.refusals.refuse(self.peer, &why(&failure));
+                let why = match doorkeeper.shown() {
+                    None => why(&failure),
+                    Some(who) => format!("{}; what it showed says {who}", why(&failure)),
+                };
+                self.refusals.refuse(self.peer, &why);
                 return part(stream).await;
             }
             Err(_) => {
@@ -279,9 +330,9 @@ impl Visit {
         }
         let chain = chain(&stream);
         let identity = Identity::of(&chain);
-        let (peer, who) = (self.peer, identity.to_string());
-        info!("{peer} connected as {who}");
-        let bridge = Bridge::new(stream, self.socket, identity, peer);
+        let (peer, records) = (self.peer, self.records);
+        records.tell(&identity, &format!("{peer} connected as {identity}"));
+        let bridge = Bridge::new(stream, self.socket, identity.clone(), peer, records.clone());
         let end = tokio::select! {
             () = &mut stopped => End::Stopping,
             why = no_longer(self.trust, &chain) => End::Distrust(why),
@@ -289,7 +340,7 @@ impl Visit {
         };
         match end {
             End::Gone => debug!("{peer} disconnected: {}", End::Gone),
-            end => info!("{peer} disconnected: {end}"),
+            end => records.tell(&identity, &format!("{peer} disconnected: {end}")),
         }
     }
 }

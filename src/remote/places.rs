@@ -5,22 +5,33 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How many may be in their handshake. Each costs some 20 kB for ten seconds.
-const STRANGERS: usize = 256;
+/// How many may be here.
+#[derive(Debug)]
+struct Bounds {
+    all: usize,
+    /// Of one host, of its site, and of the provider of that ([`networks`]).
+    of_one: [usize; 3],
+}
 
-/// How many of them from one network.
-const STRANGERS_OF_ONE: usize = 16;
+/// How many may be in their handshake. Each costs some 20 kB for ten seconds.
+const STRANGERS: Bounds = Bounds {
+    all: 256,
+    of_one: [16, 32, 64],
+};
 
 /// How many that have shown a certificate: fewer than the daemon lets one user
 /// have ([`crate::api::varlink::PER_USER`]).
-const GUESTS: usize = 96;
-
-/// How many of them from one network.
-const GUESTS_OF_ONE: usize = 32;
+const GUESTS: Bounds = Bounds {
+    all: 96,
+    of_one: [32, 48, 64],
+};
 
 /// Who is here.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Places(Arc<Mutex<Taken>>);
+
+/// A prefix: its first address and its length.
+type Network = (IpAddr, u32);
 
 #[derive(Debug, Default)]
 struct Taken {
@@ -31,14 +42,14 @@ struct Taken {
 #[derive(Debug, Default)]
 struct Count {
     all: usize,
-    by_network: HashMap<IpAddr, usize>,
+    by_network: HashMap<Network, usize>,
 }
 
 /// A place, for as long as the value lives.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Places,
-    network: IpAddr,
+    networks: [Network; 3],
     is_guest: bool,
 }
 
@@ -49,14 +60,11 @@ impl Places {
 
     /// A place for somebody who has yet to show a certificate, when there is one.
     pub(super) fn enter(&self, address: IpAddr) -> Option<Place> {
-        let network = network(address);
-        let entered = self
-            .lock()
-            .strangers
-            .add(network, STRANGERS, STRANGERS_OF_ONE);
+        let networks = networks(address);
+        let entered = self.lock().strangers.add(&networks, &STRANGERS);
         entered.then(|| Place {
             places: self.clone(),
-            network,
+            networks,
             is_guest: false,
         })
     }
@@ -72,10 +80,10 @@ impl Place {
     /// The certificate was right; tells whether there is a place to stay.
     pub(super) fn stay(&mut self) -> bool {
         let mut taken = self.places.lock();
-        if !taken.guests.add(self.network, GUESTS, GUESTS_OF_ONE) {
+        if !taken.guests.add(&self.networks, &GUESTS) {
             return false;
         }
-        taken.strangers.remove(self.network);
+        taken.strangers.remove(&self.networks);
         self.is_guest = true;
         true
     }
@@ -85,42 +93,55 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.lock();
         match self.is_guest {
-            true => taken.guests.remove(self.network),
-            false => taken.strangers.remove(self.network),
+            true => taken.guests.remove(&self.networks),
+            false => taken.strangers.remove(&self.networks),
         }
     }
 }
 
 impl Count {
-    fn add(&mut self, network: IpAddr, most: usize, most_of_one: usize) -> bool {
-        let of_one = self.by_network.get(&network).copied().unwrap_or(0);
-        if self.all >= most || of_one >= most_of_one {
+    fn add(&mut self, networks: &[Network; 3], bounds: &Bounds) -> bool {
+        let of_one = |network| self.by_network.get(network).copied().unwrap_or(0);
+        let mut pairs = networks.iter().zip(bounds.of_one);
+        if self.all >= bounds.all || pairs.any(|(network, most)| of_one(network) >= most) {
             return false;
         }
         self.all += 1;
-        self.by_network.insert(network, of_one + 1);
+        for network in networks {
+            *self.by_network.entry(*network).or_default() += 1;
+        }
         true
     }
 
-    fn remove(&mut self, network: IpAddr) {
+    fn remove(&mut self, networks: &[Network; 3]) {
         self.all -= 1;
-        match self.by_network.get_mut(&network) {
-            Some(of_one @ 2..) => *of_one -= 1,
-            Some(_) | None => drop(self.by_network.remove(&network)),
+        for network in networks {
+            match self.by_network.get_mut(network) {
+                Some(of_one @ 2..) => *of_one -= 1,
+                Some(_) | None => drop(self.by_network.remove(network)),
+            }
         }
     }
 }
 
-/// The address of an IPv4 host; of IPv6 the /64, all of which one host can have
-/// (RFC 8273).
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let prefix = address.to_bits() & (u128::MAX << 64);
-            IpAddr::V6(prefix.into())
+/// The networks that somebody may have the whole of: an address or, of IPv6, the
+/// /64 of a host (RFC 8273); the /24 or /56 of a site (RFC 6177); the /16 or /48 of
+/// a larger one.
+fn networks(address: IpAddr) -> [Network; 3] {
+    let lengths = match address {
+        IpAddr::V4(_) => [32, 24, 16],
+        IpAddr::V6(_) => [64, 56, 48],
+    };
+    lengths.map(|length| match address {
+        IpAddr::V4(address) => {
+            let bits = address.to_bits() & (u32::MAX << (32 - length));
+            (IpAddr::V4(bits.into()), length)
         }
-    }
+        IpAddr::V6(address) => {
+            let bits = address.to_bits() & (u128::MAX << (128 - length));
+            (IpAddr::V6(bits.into()), length)
+        }
+    })
 }
 
 #[cfg(test)]
@@ -136,7 +157,7 @@ mod tests {
     fn one_network_keeps_nobody_else_out() {
         let places = Places::new();
         let mut mine = enter(&places, "192.0.2.1", 1_000);
-        assert_eq!(mine.len(), STRANGERS_OF_ONE);
+        assert_eq!(mine.len(), STRANGERS.of_one[0]);
         assert_eq!(enter(&places, "192.0.2.2", 1).len(), 1);
         mine.pop();
         assert_eq!(enter(&places, "192.0.2.1", 2).len(), 1);
@@ -146,14 +167,33 @@ mod tests {
     }
 
     #[test]
+    fn neither_does_a_site_nor_its_provider() {
+        for (hosts, others) in [
+            (
+                ["2001:db8:aa00:", "::1"],
+                ["2001:db8:aa00:1ff::1", "2001:db8:aa01::1"],
+            ),
+            (["192.0.2.", ""], ["192.0.3.1", "192.1.2.1"]),
+        ] {
+            let places = Places::new();
+            let host = |n: usize| format!("{}{n}{}", hosts[0], hosts[1]);
+            let of_site: Vec<_> = (1..90).flat_map(|n| enter(&places, &host(n), 16)).collect();
+            assert_eq!(of_site.len(), STRANGERS.of_one[1]);
+            let of_provider = enter(&places, others[0], 16);
+            assert_eq!(of_provider.len(), 16);
+            assert_eq!(enter(&places, others[1], 16).len(), 16);
+        }
+    }
+
+    #[test]
     fn strangers_keep_no_guest_out() {
         let places = Places::new();
         let mut guests = enter(&places, "192.0.2.1", 2);
         assert!(guests[0].stay());
         let strangers: Vec<_> = (0..=255)
-            .flat_map(|host| enter(&places, &format!("198.51.100.{host}"), 1_000))
+            .flat_map(|site| enter(&places, &format!("198.{site}.100.7"), 1_000))
             .collect();
-        assert_eq!(strangers.len(), STRANGERS - 1);
+        assert_eq!(strangers.len(), STRANGERS.all - 1);
         assert!(enter(&places, "192.0.2.1", 1).is_empty());
         assert!(guests[1].stay());
     }
@@ -169,7 +209,7 @@ mod tests {
                 }
                 here.push(place);
             }
-            assert_eq!(here.len(), GUESTS_OF_ONE);
+            assert_eq!(here.len(), GUESTS.of_one[0]);
         }
         let taken = places.lock();
         assert_eq!((taken.strangers.all, taken.guests.all), (0, 0));

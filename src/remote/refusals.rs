@@ -11,7 +11,7 @@ use tracing::warn;
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
 /// As many refusals a minute have a line of their own.
-const TOLD: u64 = 20;
+pub(super) const TOLD: u64 = 20;
 
 /// The refusals of this minute.
 #[derive(Clone, Debug, Default)]

@@ -20,11 +20,14 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use super::daemon::Daemon;
 use super::lab::{Host, Lab, floating};
 use super::namespace::eventually;
+use super::nobody::{NOBODY, give_to_nobody};
 use super::talk::{Udp, saw};
 
 mod attacks;
 mod files;
+mod guests;
 mod pki;
+mod sockets;
 
 use pki::{Authority, Pair, Wanted, put};
 
@@ -135,6 +138,14 @@ impl Remote {
 
     /// A connection with the certificate of that client, or without any.
     fn speak(&self, name: Option<&str>) -> StreamOwned<ClientConnection, TcpStream> {
+        self.speak_from(&self.lab.far, name)
+    }
+
+    fn speak_from(
+        &self,
+        from: &Host,
+        name: Option<&str>,
+    ) -> StreamOwned<ClientConnection, TcpStream> {
         let mut roots = RootCertStore::empty();
         let authority = CertificateDer::from_pem_slice(self.authority.certificate.as_bytes());
         roots.add(authority.expect("PEM")).expect("a certificate");
@@ -154,7 +165,7 @@ impl Remote {
         };
         let server = ServerName::from(self.address(Family::V4));
         let session = ClientConnection::new(Arc::new(config), server).expect("a session");
-        StreamOwned::new(session, self.dial(&self.lab.far))
+        StreamOwned::new(session, self.dial(from))
     }
 
     /// It serves those whom it should.
@@ -180,13 +191,15 @@ impl Drop for Remote {
     }
 }
 
-/// `ipfloater-remote` before a daemon, with those files.
+/// `ipfloater-remote` before a daemon, with those files, as the daemon's user: it has
+/// all rights without polkit.
 fn command(daemon: &Daemon, trusted: &Path) -> Command {
     let log = daemon.directory().join("remote.log");
     let log = File::options().create(true).append(true).open(log);
     let log = log.expect("a file can be written");
     let mut command = Command::new("setpriv");
     command
+        .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"])
         .args("--pdeathsig KILL --bounding-set -all --inh-caps -all --no-new-privs".split(' '))
         .arg(env!("CARGO_BIN_EXE_ipfloater-remote"))
         .arg("--directory")
@@ -228,12 +241,12 @@ fn an_address_is_moved_from_another_host() {
         "show 198.51.100.10",
         "ippool",
         "history",
-        "permissions",
         "counters --json",
         "version",
     ] {
         assert_eq!(remote.order(line), remote.daemon.order(line), "{line}");
     }
+    assert!(remote.order("permissions").contains("allocate-own"));
     assert!(
         remote
             .order("top --views 1 --interval 1")
@@ -245,11 +258,20 @@ fn an_address_is_moved_from_another_host() {
         log.contains("CN=ops") && log.contains("203.0.113.9:"),
         "{log}"
     );
-    assert!(
-        log.contains("calls org.ipfloater.Associate as CN=ops"),
-        "{log}"
-    );
-    assert!(!log.contains("org.ipfloater.List"), "{log}");
+    let called = log.lines().filter(|line| line.contains(" calls "));
+    let called: Vec<_> = called.collect();
+    assert_eq!(called.len(), 4, "{log}");
+    for (line, family) in called
+        .iter()
+        .zip([Family::V4, Family::V4, Family::V6, Family::V6])
+    {
+        let address = format!("\"floating_ip\":\"{}\"", floating(family, 10));
+        assert!(line.contains(" as CN=ops ("), "{line}");
+        assert!(
+            line.contains(") calls Associate: {") && line.contains(&address),
+            "{line}"
+        );
+    }
 }
 
 #[test]
@@ -307,9 +329,12 @@ fn the_daemon_may_stop_and_start() {
     stream.write_all(version).expect("it reads");
     assert!(answer(&mut stream).contains("api_version"));
     remote.daemon.stop();
-    // Its connection ends with that of the daemon, at the latest when it is used.
-    let said = stream.write_all(version).map(|()| answer(&mut stream));
-    assert!(!said.unwrap_or_default().contains("api_version"));
+    stream.write_all(version).expect("it reads");
+    let said = answer(&mut stream);
+    assert!(
+        said.contains("ipfloaterd is not reached on this host"),
+        "{said}"
+    );
 
     let output = remote.ask(&remote.lab.far, "ops", "list");
     let (_, complaint) = words(&output);
@@ -318,6 +343,14 @@ fn the_daemon_may_stop_and_start() {
         complaint.contains("ipfloaterd is not reached on this host"),
         "{complaint}"
     );
+    for _ in 0..2 {
+        remote.daemon.start(&remote.lab.router);
+        stream.write_all(version).expect("it reads");
+        let said = answer(&mut stream);
+        assert!(said.contains("api_version"), "{said}");
+        // What it is connected to from now on is gone when it calls again.
+        remote.daemon.stop();
+    }
     remote.daemon.start(&remote.lab.router);
     remote.is_well();
 }

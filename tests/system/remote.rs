@@ -74,6 +74,39 @@ fn does_what_the_page_says(suite: Suite) {
     for line in threads.lines().filter(|line| line.starts_with("Cap")) {
         assert!(line.ends_with("0000000000000000"), "{line}");
     }
+    let weight = "cat $(find /sys/fs/cgroup -path '*/ipfloater-remote.service/cpu.weight')";
+    assert_eq!(router.run(weight), "20\n");
+    is_turned_off(&router, near);
+}
+
+/// What fails comes back, what is turned off is off, and what is removed is gone.
+fn is_turned_off(router: &Router, near: &str) {
+    router.run(
+        "for often in 1 2 3 4 5 6 7 8; do
+             systemctl kill --signal=KILL ipfloater-remote.service; sleep 1.2
+         done",
+    );
+    router.eventually("it serves again", &format!("{near} list"));
+
+    let runs = |unit: &str| {
+        let state = router.attempt(&format!("systemctl is-active {unit}"));
+        String::from_utf8_lossy(&state.stdout).trim().to_owned()
+    };
+    router.run("systemctl stop ipfloater-remote.socket");
+    assert_eq!(runs("ipfloater-remote.service"), "inactive");
+    let refused = router.attempt(&format!("{near} list"));
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    router.run("systemctl start ipfloater-remote.socket");
+    router.run(&format!("{near} list"));
+
+    router.attempt(&format!("{near} -p 7001 list"));
+    assert_eq!(runs("ipfloater-remote@web.service"), "active");
+    router.run("apt-get -qq remove ipfloater");
+    assert_eq!(runs("ipfloater-remote@web.socket"), "inactive");
+    assert_eq!(
+        router.run("ss -Htln 'sport = 7000 or sport = 7001'; pidof ipfloater-remote; true"),
+        ""
+    );
 }
 
 #[test]

@@ -54,6 +54,12 @@ fn over_ssh(suite: Suite) {
     let kept = router.run("ipfloater show 203.0.113.20 --json | jq -r .address.description");
     assert_eq!(kept.trim_end(), label);
 
+    // A loop goes on with what it reads.
+    let looped = format!(
+        "printf 'a\\nb\\n' | while read -r each; do {NEAR} version >/dev/null; echo $each; done"
+    );
+    assert_eq!(router.run(&looped), "a\nb\n");
+
     // Other verbs: what is looked at is the router's.
     for verb in ["status", "list --json", "top --views 1 --interval 1"] {
         let said = router.run(&format!("{NEAR} {verb}"));
@@ -128,4 +134,15 @@ fn a_router_that_ssh_does_not_reach() {
     let (said, exit) = ends(&router, &format!("{near} --json"));
     assert_eq!(exit, 3, "{said}");
     assert!(said.contains(r#""name":"Unreachable""#), "{said}");
+}
+
+/// Also on a terminal ssh says that the key of the router is another.
+#[test]
+fn a_router_with_another_key_raises_the_alarm_on_a_terminal() {
+    let router = Router::new(Suite::Trixie);
+    open(&router);
+    router.run("rm /etc/ssh/ssh_host_*_key && ssh-keygen -A && systemctl restart ssh.service");
+    let mut terminal = router.converse(As::Root, &format!("{NEAR} version"));
+    terminal.hear("REMOTE HOST IDENTIFICATION HAS CHANGED");
+    terminal.hear("ssh did not get to");
 }

@@ -61,8 +61,76 @@ fn certificates_that_are_not_let_in() {
         let is_said = |words: &str| complaint.contains(words);
         assert!(words_of_it.split('|').any(is_said), "{name}: {complaint}");
         eventually(name, || remote.log().matches("refused").count() > before);
+        let log = remote.log();
+        let said = [
+            "what it showed says CN=ops (",
+            "what it showed says CN=router (",
+        ];
+        let line = log.lines().rfind(|line| line.contains("refused"));
+        let line = line.expect("it was refused");
+        assert!(said.iter().any(|said| line.contains(said)), "{line}");
     }
     remote.is_well();
+}
+
+/// An authority gets a new key and keeps its name; one has expired. What each of
+/// them has revoked is revoked, and nothing else.
+#[test]
+fn authorities_of_one_name() {
+    let remote = Remote::new();
+    let (old, expired) = (&remote.authority, Authority::expired("of yesterday"));
+    let new = Authority::new("authority of the tests");
+    let all = [old, &new, &expired].map(|authority| authority.certificate.as_str());
+    put(&remote.trusted(), "clients.pem", &all.concat());
+    let certificates = [
+        ("old", old, 20, true),
+        ("new", &new, 21, true),
+        ("revoked by the old", old, 22, false),
+        ("revoked by the new", &new, 23, false),
+        ("revoked by the other", &new, 22, true),
+        ("expired", &expired, 24, false),
+    ];
+    for (name, authority, serial, _) in &certificates {
+        let wanted = Wanted {
+            serial: *serial,
+            ..Wanted::CLIENT
+        };
+        remote.is_client(name, &authority.certify(&wanted));
+    }
+    put(&remote.trusted(), "revoked.pem", &old.revoke(&[22]));
+    remote.reload("certificates revoked: 1");
+    assert!(remote.ask(&remote.lab.far, "new", "list").status.success());
+    let lists = new.revoke(&[23]) + &old.revoke(&[22]);
+    put(&remote.trusted(), "revoked.pem", &lists);
+    remote.reload("certificates revoked: 2");
+    for (name, _, _, is_let_in) in certificates {
+        let output = remote.ask(&remote.lab.far, name, "list");
+        assert_eq!(output.status.success(), is_let_in, "{name}: {output:?}");
+    }
+    assert!(
+        remote
+            .log()
+            .contains("the authority CN=of yesterday is valid from")
+    );
+}
+
+/// Who has shown nothing yet is not told whose certificates are let in.
+#[test]
+fn a_stranger_learns_no_names() {
+    let remote = Remote::new();
+    let address = SocketAddr::new(remote.address(Family::V4), ipfloater::remote::PORT);
+    let said = remote.lab.far.run(|| {
+        Command::new("openssl")
+            .args(["s_client", "-connect", &address.to_string()])
+            .stdin(Stdio::null())
+            .output()
+            .expect("it is there")
+    });
+    let (said, _) = words(&said);
+    assert!(
+        said.contains("No client certificate CA names sent"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -161,10 +229,14 @@ fn a_guest_who_takes_all_places() {
 #[test]
 fn what_is_no_call() {
     let remote = Remote::new();
-    let deep = format!("{{\"method\":{}", "[".repeat(60_000));
+    let deep = format!(
+        "{{\"method\":\"org.ipfloater.List\",\"parameters\":{{\"a\":{}{}}}}}",
+        "[".repeat(31),
+        "]".repeat(31)
+    );
     for (said, why) in [
         (vec![b'a'; 200_000], "more than 65536 bytes"),
-        ([deep.as_bytes(), &[0]].concat(), "what is no call"),
+        ([deep.as_bytes(), &[0]].concat(), "nested deeper than 32"),
         (b"\0".to_vec(), "what is no call"),
         (b"{\"method\":7}\0".to_vec(), "what is no call"),
     ] {

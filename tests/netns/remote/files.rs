@@ -1,6 +1,10 @@
 //! Files that cannot be used, on either side: the error names the file and what
 //! would be right.
 
+use std::os::unix::fs::PermissionsExt;
+
+use rcgen::{CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope};
+
 use super::*;
 
 /// What `ipfloater-remote --check` says of the files of a directory.
@@ -38,7 +42,14 @@ fn of_the_server() {
 
     let remove = |name: &str| std::fs::remove_file(directory.join(name)).expect("it is there");
     type Fault<'a> = (&'a dyn Fn(), &'a [&'a str]);
-    let faults: [Fault; 9] = [
+    let point = || CrlIssuingDistributionPoint {
+        distribution_point: CrlDistributionPoint {
+            uris: vec!["http://ca.example/list".to_owned()],
+        },
+        scope: Some(CrlScope::UserCertsOnly),
+    };
+    let of_same_name = Authority::new("ours");
+    let faults: [Fault; 14] = [
         (
             &|| remove("server.pem"),
             &["server.pem", "ipfloater-remote(8)"],
@@ -66,8 +77,36 @@ fn of_the_server() {
             &["revoked.pem holds the list of CN=another", "clients.pem"],
         ),
         (
+            &|| put(directory, "revoked.pem", &of_same_name.revoke(&[1])),
+            &["revoked.pem holds the list of CN=ours", "has signed"],
+        ),
+        (
             &|| {
-                use std::os::unix::fs::PermissionsExt;
+                let list = authority.written_otherwise("ours").revoke(&[1]);
+                put(directory, "revoked.pem", &list);
+            },
+            &["revoked.pem holds the list of CN=ours", "that very name"],
+        ),
+        (
+            &|| {
+                let lists = authority.revoke(&[1]) + &authority.revoke(&[1, 2]);
+                put(directory, "revoked.pem", &lists);
+            },
+            &["revoked.pem holds two lists of CN=ours", "newer"],
+        ),
+        (
+            &|| {
+                let list = authority.list(&[1], 2090, Some(point()));
+                put(directory, "revoked.pem", &list);
+            },
+            &["revoked.pem cannot be used", "issuingDistributionPoint"],
+        ),
+        (
+            &|| put(directory, "clients.pem", &good.certificate),
+            &["clients.pem holds the certificate of CN=router", "CA:TRUE"],
+        ),
+        (
+            &|| {
                 let all = std::fs::Permissions::from_mode(0o644);
                 std::fs::set_permissions(directory.join("server.key"), all).expect("it is ours");
             },
@@ -84,6 +123,21 @@ fn of_the_server() {
         refill();
     }
     check(directory).expect("they are right again");
+
+    // What makes nobody come in, or too many, is complained of.
+    let expired = Authority::expired("of yesterday");
+    let authorities = format!("{}{}", authority.certificate, expired.certificate);
+    put(directory, "clients.pem", &authorities);
+    put(directory, "revoked.pem", &authority.list(&[1], 2022, None));
+    let said = check(directory).expect("they can be used");
+    assert!(
+        said.contains("the authority CN=of yesterday is valid from 2020-01-01"),
+        "{said}"
+    );
+    assert!(
+        said.contains("what CN=ours has revoked was to be replaced by 2022-01-01"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -107,6 +161,35 @@ fn of_the_client() {
     );
     let (_, complaint) = words(&remote.ask(far, "careless", "list"));
     assert!(complaint.contains("of no authority in"), "{complaint}");
+
+    // An authority that is none, or was one; a key that is no secret.
+    for (file, text, said) in [
+        (
+            "ca.pem",
+            ours.certificate.clone(),
+            "CN=ops, which is no authority",
+        ),
+        (
+            "ca.pem",
+            Authority::expired("authority of the tests").certificate,
+            "its authority has expired",
+        ),
+    ] {
+        put(&remote.client("careless"), file, &text);
+        let (_, complaint) = words(&remote.ask(far, "careless", "list"));
+        assert!(complaint.contains(said), "{complaint}");
+    }
+    remote.is_client("careless", &ours);
+    let key = remote.client("careless").join("client.key");
+    let all = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(&key, all).expect("it is ours");
+    let output = remote.ask(far, "careless", "list");
+    let (_, complaint) = words(&output);
+    assert_eq!(output.status.code(), Some(2), "{complaint}");
+    assert!(
+        complaint.contains("everybody may read it; `chmod o= "),
+        "{complaint}"
+    );
 
     // Its certificate has another name.
     remote

@@ -3,10 +3,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use super::give_to_nobody;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    RevokedCertParams, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams,
+    CrlIssuingDistributionPoint, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 
 /// An authority.
@@ -42,8 +43,27 @@ pub(super) struct Pair {
 impl Authority {
     pub(super) fn new(name: &str) -> Self {
         let key = KeyPair::generate().expect("a key");
+        Self::with_key(DnValue::Utf8String(name.to_owned()), key, 2090)
+    }
+
+    /// One that has expired.
+    pub(super) fn expired(name: &str) -> Self {
+        let key = KeyPair::generate().expect("a key");
+        Self::with_key(DnValue::Utf8String(name.to_owned()), key, 2021)
+    }
+
+    /// The same key, and the same name in other bytes.
+    pub(super) fn written_otherwise(&self, name: &str) -> Self {
+        let key = KeyPair::from_pem(&self.issuer.key().serialize_pem()).expect("a key");
+        let name = name.try_into().expect("printable characters");
+        Self::with_key(DnValue::PrintableString(name), key, 2090)
+    }
+
+    fn with_key(name: DnValue, key: KeyPair, until: i32) -> Self {
         let mut params = CertificateParams::new([]).expect("no names");
         params.distinguished_name.push(DnType::CommonName, name);
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(until, 1, 1);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).expect("a certificate").pem();
@@ -88,6 +108,16 @@ impl Authority {
 
     /// The list of what it has revoked.
     pub(super) fn revoke(&self, serials: &[u64]) -> String {
+        self.list(serials, 2090, None)
+    }
+
+    /// A list until a year, of all certificates or of those that name a point.
+    pub(super) fn list(
+        &self,
+        serials: &[u64],
+        until: i32,
+        point: Option<CrlIssuingDistributionPoint>,
+    ) -> String {
         let revoked = serials.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2021, 1, 1),
@@ -96,9 +126,9 @@ impl Authority {
         });
         let list = CertificateRevocationListParams {
             this_update: date_time_ymd(2021, 1, 1),
-            next_update: date_time_ymd(2090, 1, 1),
+            next_update: date_time_ymd(until, 1, 1),
             crl_number: SerialNumber::from(1_u64),
-            issuing_distribution_point: None,
+            issuing_distribution_point: point,
             revoked_certs: revoked.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
@@ -122,4 +152,5 @@ pub(super) fn put(directory: &Path, name: &str, text: &str) {
     std::fs::write(&file, text).expect("a file can be written");
     let mode = std::fs::Permissions::from_mode(0o640);
     std::fs::set_permissions(&file, mode).expect("it is ours");
+    give_to_nobody(&file);
 }
