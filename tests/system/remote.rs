@@ -74,7 +74,7 @@ fn does_what_the_page_says(suite: Suite) {
     for line in threads.lines().filter(|line| line.starts_with("Cap")) {
         assert!(line.ends_with("0000000000000000"), "{line}");
     }
-    let weight = "cat $(find /sys/fs/cgroup -path '*/ipfloater-remote.service/cpu.weight')";
+    let weight = "systemctl show --value -p CPUWeight ipfloater-remote.service";
     assert_eq!(router.run(weight), "20\n");
     is_turned_off(&router, near);
 }
