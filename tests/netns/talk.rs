@@ -185,7 +185,13 @@ impl Socket {
         match self {
             Socket::Udp(socket) => {
                 let mut buffer = vec![0; LONGEST];
-                let length = socket.recv(&mut buffer)?;
+                // A machine that was suspended wakes up so (signal(7)).
+                let length = loop {
+                    match socket.recv(&mut buffer) {
+                        Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                        received => break received?,
+                    }
+                };
                 Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
             }
             Socket::Tcp(reader) => {

@@ -183,7 +183,10 @@ const ELSEWHERE: [(&str, &str); 2] = [
 /// sentence alone, `install` does `apt purge`, and netns/complaints the hairpin mode
 /// of a bridge's port.
 const NOT_HERE: [(&str, &str); 17] = [
-    ("make demo", "the demonstration, which .ci/run runs"),
+    (
+        "make demo",
+        "the demonstration, which builds all of it once more",
+    ),
     ("make test", "it runs this"),
     ("make deb", "the package of these tests is built so"),
     (
