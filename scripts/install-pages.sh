@@ -17,7 +17,7 @@ sed -i \
     -e 's#](\.\./polkit/ipfloater\.rules)#](examples/ipfloater.rules)#g' \
     -e 's#](interfaces/\(org\.ipfloater\.Manager\.xml\))#](/usr/share/dbus-1/interfaces/\1)#g' \
     -e "s#](interfaces/\\([^)]*\\))#]($share/\\1)#g" \
-    -e 's#\[\([^]]*\)\](\(\.\./\)\?\(src\|tests\|docs/man\|CONTRIBUTING\.md\)[^)]*)#\1#g' \
+    -e 's#\[\([^]]*\)\](\(\.\./\)\?\(src\|tests\|docs/man\|man\|CONTRIBUTING\.md\)[^)]*)#\1#g' \
     "$doc"/*.md
 sed -i \
     -e 's#](\.\./polkit/ipfloater\.rules)#](ipfloater.rules)#g' \
