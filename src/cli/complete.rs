@@ -59,20 +59,17 @@ pub(super) fn words(all: &'static [&'static str]) -> ArgValueCompleter {
 
 /// Completes floating IPs that nobody has: the first ones of each pool.
 pub(super) fn free() -> ArgValueCompleter {
-    ArgValueCompleter::new(|word: &OsStr| candidates(word, free_ones().into_iter()))
+    ArgValueCompleter::new(|word: &OsStr| candidates(word, free_ones(&all_addresses()).into_iter()))
 }
 
 /// Completes floating IPs that somebody has, and some that nobody has.
 pub(super) fn any_floating() -> ArgValueCompleter {
-    ArgValueCompleter::new(|word: &OsStr| {
-        let floating = |address: &Address| vec![address.floating_ip.to_string()];
-        candidates(word, addresses(floating).chain(free_ones()))
-    })
+    ArgValueCompleter::new(|word: &OsStr| candidates(word, taken_and_free(floating)))
 }
 
 /// Completes what is associated: floating IPs, some that nobody has, and hosts.
 pub(super) fn ends() -> ArgValueCompleter {
-    ArgValueCompleter::new(|word: &OsStr| candidates(word, addresses(both).chain(free_ones())))
+    ArgValueCompleter::new(|word: &OsStr| candidates(word, taken_and_free(both)))
 }
 
 /// Completes floating IPs with a change that waits for its confirmation.
@@ -96,8 +93,7 @@ pub(super) fn tags() -> ArgValueCompleter {
 /// Completes floating IPs up to where a port is typed.
 pub(super) fn before_ports() -> ArgValueCompleter {
     ArgValueCompleter::new(|word: &OsStr| {
-        let floating = |address: &Address| vec![address.floating_ip.to_string()];
-        let all = addresses(floating).chain(free_ones());
+        let all = taken_and_free(floating);
         candidates(
             word,
             all.map(|(floating, told)| (format!("{}:", with_brackets(&floating)), told)),
@@ -137,9 +133,12 @@ pub(super) fn pools() -> ArgValueCompleter {
 /// A word, and what is said of it.
 type Word = (String, Option<String>);
 
+fn floating(address: &Address) -> Vec<String> {
+    vec![address.floating_ip.to_string()]
+}
+
 fn both(address: &Address) -> Vec<String> {
-    let floating = address.floating_ip.to_string();
-    [floating].into_iter().chain(host(address)).collect()
+    floating(address).into_iter().chain(host(address)).collect()
 }
 
 fn host(address: &Address) -> Vec<String> {
@@ -152,12 +151,22 @@ fn host(address: &Address) -> Vec<String> {
 
 /// Completes words that addresses have.
 fn of_addresses(of: fn(&Address) -> Vec<String>) -> ArgValueCompleter {
-    ArgValueCompleter::new(move |word: &OsStr| candidates(word, addresses(of)))
+    ArgValueCompleter::new(move |word: &OsStr| candidates(word, words_of(all_addresses(), of)))
 }
 
-/// Words that addresses have.
-fn addresses(of: impl Fn(&Address) -> Vec<String>) -> impl Iterator<Item = Word> {
-    all_addresses().into_iter().flat_map(move |address| {
+/// Words that addresses have, and some floating IPs that nobody has.
+fn taken_and_free(of: fn(&Address) -> Vec<String>) -> impl Iterator<Item = Word> {
+    let addresses = all_addresses();
+    let free = free_ones(&addresses);
+    words_of(addresses, of).chain(free)
+}
+
+/// Words that these addresses have.
+fn words_of(
+    addresses: Vec<Address>,
+    of: fn(&Address) -> Vec<String>,
+) -> impl Iterator<Item = Word> {
+    addresses.into_iter().flat_map(move |address| {
         let floating = address.floating_ip.to_string();
         let told = match (&address.label, address.fixed_address) {
             (Some(label), _) => label.to_string(),
@@ -179,9 +188,9 @@ fn addresses(of: impl Fn(&Address) -> Vec<String>) -> impl Iterator<Item = Word>
 /// As many free addresses of a pool are offered.
 const FREE: usize = 4;
 
-/// Some floating IPs that nobody has.
-fn free_ones() -> Vec<Word> {
-    let taken: HashSet<IpAddr> = all_addresses()
+/// Some floating IPs of the pools that are none of these.
+fn free_ones(addresses: &[Address]) -> Vec<Word> {
+    let taken: HashSet<IpAddr> = addresses
         .iter()
         .map(|address| address.floating_ip.ip())
         .collect();

@@ -24,7 +24,16 @@ pub(super) fn status(
 ) -> Result<(), Failure> {
     let mut client = connect().map_err(Failure::NoContact)?;
     let mut answer: Answer<Status> = client.call("GetStatus", Value::Null)?;
-    let pools: Answer<Pools> = client.call("ListPools", Value::Null)?;
+    let has_health = output.legend && !output.json;
+    let pools = match has_health {
+        true => {
+            client
+                .call::<Pools>("ListPools", Value::Null)?
+                .message
+                .pools
+        }
+        false => Vec::new(),
+    };
     // Refused where packets are not counted.
     let (counted, counters) = match counters::all(&mut client, None) {
         Err(Failure::Client(ClientError::Refused(_))) => Default::default(),
@@ -36,8 +45,8 @@ pub(super) fn status(
         answer.json["counters"] = counters.into();
         return Ok(output.json(&answer.json)?);
     }
-    if output.legend {
-        health(output, &answer.message, &pools.message.pools, &addresses)?;
+    if has_health {
+        health(output, &answer.message, &pools, &addresses)?;
     }
     output.heading("Table of redirections:")?;
     table(output, &addresses, &counted)
