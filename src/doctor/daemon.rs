@@ -85,20 +85,17 @@ impl Facts {
     pub(super) fn outside(&self) -> BTreeSet<(Family, Option<String>)> {
         let mut outside = BTreeSet::new();
         for pool in &self.pools {
-            let asked = |range: &&String| {
-                let first = range.split('-').next().and_then(|first| first.parse().ok());
-                let family = first.map(Family::of);
+            let asked = |family: Family| {
                 // Of one address only its family counts.
                 !self.one
                     || self.addresses.iter().any(|address| {
-                        Some(Family::of(address.floating_ip.ip())) == family
+                        address.floating_ip.family() == family
                             && address.pool.as_ref() == Some(&pool.name)
                     })
             };
-            for range in pool.addresses.iter().filter(asked) {
-                let first = range.split('-').next().and_then(|first| first.parse().ok());
-                outside.extend(first.map(|first| (Family::of(first), pool.interface.clone())));
-            }
+            let families = pool.ranges().map(|range| range.family());
+            let families = families.filter(|family| asked(*family));
+            outside.extend(families.map(|family| (family, pool.interface.clone())));
         }
         outside
     }
@@ -240,12 +237,7 @@ fn pending(facts: &Facts) -> Vec<Finding> {
             continue;
         }
         if reason.starts_with(PendingReason::CONTESTED) {
-            let each = |address: &IpAddr| {
-                Finding::error(Id::AddressElsewhere, reason)
-                    .because("take the address away from it, or out of the pool")
-                    .mend(format!("ipfloater history {address}"))
-                    .of(*address)
-            };
+            let each = |address: &IpAddr| Finding::elsewhere(*address, reason);
             findings.extend(addresses.iter().map(each));
             continue;
         }

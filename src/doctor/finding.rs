@@ -176,6 +176,14 @@ impl Finding {
         }
     }
 
+    /// Another machine has a floating IP.
+    pub(super) fn elsewhere(address: IpAddr, what: impl Into<String>) -> Self {
+        Self::error(Id::AddressElsewhere, what)
+            .because("take the address away from it, or out of the pool")
+            .mend(format!("ipfloater history {address}"))
+            .of(address)
+    }
+
     /// A note about the router.
     pub(super) fn note(id: Id, what: impl Into<String>) -> Self {
         Self {

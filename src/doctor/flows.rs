@@ -9,65 +9,27 @@ use crate::dataplane::Flow;
 
 use super::finding::{Finding, Id};
 
-/// The flows of a floating IP: how many were answered, and how many not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Flows {
-    answered: usize,
-    unanswered: usize,
-}
-
-impl Flows {
-    fn of<'a>(flows: impl Iterator<Item = &'a (Flow, bool)>) -> Self {
-        flows.fold(
-            Self::default(),
-            |counted, (_, is_answered)| match is_answered {
-                true => Self {
-                    answered: counted.answered + 1,
-                    ..counted
-                },
-                false => Self {
-                    unanswered: counted.unanswered + 1,
-                    ..counted
-                },
-            },
-        )
-    }
-
-    fn all(self) -> usize {
-        self.answered + self.unanswered
-    }
-}
-
 /// Whether nobody answers what is begun with an address, from outside or by its
 /// host. One answer shows that the way is there.
 pub(super) fn unanswered(floating: IpAddr, flows: &[(Flow, bool)]) -> Option<Finding> {
-    let inward = Flows::of(flows.iter().filter(|(flow, _)| flow.to == floating));
-    let outward = Flows::of(
-        flows
-            .iter()
-            .filter(|(flow, _)| flow.answered_to == floating),
-    );
-    if inward.answered + outward.answered > 0 {
+    let is_inward = |flow: &Flow| flow.to == floating;
+    let is_outward = |flow: &Flow| flow.answered_to == floating;
+    let mut all = flows.iter();
+    if all.any(|(flow, is_answered)| *is_answered && (is_inward(flow) || is_outward(flow))) {
         return None;
     }
-    let (what, why) = if inward.unanswered > 0 && outward.all() == 0 {
-        (
-            format!(
-                "of {} flows to {floating} its host answered none",
-                inward.unanswered
-            ),
+    let inward = flows.iter().filter(|(flow, _)| is_inward(flow)).count();
+    let outward = flows.iter().filter(|(flow, _)| is_outward(flow)).count();
+    let (what, why) = match (inward, outward) {
+        (1.., 0) => (
+            format!("of {inward} flows to {floating} its host answered none"),
             "it drops them, or its answers do not come this way: the router has to be its gateway",
-        )
-    } else if outward.unanswered > 0 && inward.all() == 0 {
-        (
-            format!(
-                "of {} flows from {floating} none was answered",
-                outward.unanswered
-            ),
+        ),
+        (0, 1..) => (
+            format!("of {outward} flows from {floating} none was answered"),
             "the provider does not bring here what is for the address, or nobody is there",
-        )
-    } else {
-        return None;
+        ),
+        (0, 0) | (1.., 1..) => return None,
     };
     let finding = Finding::warning(Id::NoAnswers, what).because(why);
     let family = match floating {

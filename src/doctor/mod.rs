@@ -244,11 +244,9 @@ fn of_kernel() -> Option<Finding> {
 
 /// What the original left. Who may not look was told so of the tables.
 fn of_original(facts: &Facts, terrain: &Terrain) -> Option<Finding> {
-    let outside = terrain.interfaces_of(Family::V4);
-    let outside: Vec<_> = outside
-        .into_iter()
-        .filter_map(|name| name.parse().ok())
-        .collect();
+    let names: BTreeSet<&str> = terrain.interfaces_of(Family::V4).collect();
+    let names = names.into_iter();
+    let outside: Vec<_> = names.filter_map(|name| name.parse().ok()).collect();
     let of_a_pool = |floating| facts.of_a_pool(floating);
     let left = OriginalTraces::open().and_then(|mut traces| traces.look(&outside, of_a_pool));
     system::original_left(&left.ok()?)

@@ -133,10 +133,9 @@ pub(super) fn sees(chain: &ForeignChain, packet: &Packet, hook: Hook) -> bool {
         Hook::Egress => &packet.outgoing,
         Hook::Ingress | Hook::Prerouting | Hook::Forward | Hook::Postrouting => &packet.incoming,
     };
-    let only = chain.base.iter().flat_map(|base| &base.interfaces);
+    let only = chain.base.as_ref().map_or(&[][..], |base| &base.interfaces);
     let is_it = |name: &String| port.as_ref().is_some_and(|port| port.name == *name);
-    let mut only = only.peekable();
-    only.peek().is_none() || only.any(is_it)
+    only.is_empty() || only.iter().any(is_it)
 }
 
 /// What has been done to a packet when a chain sees it.

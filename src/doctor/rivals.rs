@@ -74,13 +74,7 @@ pub(super) fn elsewhere(
     };
     let rivals = rivals.iter().filter(|(floating, _)| !is_told(**floating));
     let finding = |(floating, by): (&IpAddr, &HardwareAddress)| {
-        Finding::error(
-            Id::AddressElsewhere,
-            format!("another machine has {floating}: {by}"),
-        )
-        .because("take the address away from it, or out of the pool")
-        .mend(format!("ipfloater history {floating}"))
-        .of(*floating)
+        Finding::elsewhere(*floating, format!("another machine has {floating}: {by}"))
     };
     rivals.map(finding).collect()
 }

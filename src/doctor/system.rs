@@ -78,10 +78,8 @@ pub(super) fn legacy_tables(tables: &[String]) -> Option<Finding> {
 
 /// What the original IP Floater left, which may be back after a boot.
 pub(super) fn original_left(left: &Leftovers) -> Option<Finding> {
-    let redirected: Vec<_> = left.redirections().into_iter().collect();
-    let chains = redirected
-        .into_iter()
-        .map(|one| format!("{}-*", one.chains));
+    let redirected = left.redirections().into_iter();
+    let chains = redirected.map(|one| format!("{}-*", one.chains));
     let fixed = left.chains.iter().chain(&left.legacy);
     let fixed = fixed.filter(|chain| chain.name.starts_with("ipfloater-"));
     let names: BTreeSet<_> = chains
